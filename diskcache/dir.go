@@ -1,0 +1,169 @@
+package diskcache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// dir is a cache directory and the lock on it.
+type dir struct {
+	path string
+	lock *os.File
+}
+
+// lockWait is how long openDir waits for a holder that is just leaving, as it
+// does when a cache is closed and opened again in one process.
+const lockWait = 2 * time.Second
+
+// InUseError says that another process has the cache directory.
+type InUseError struct {
+	Path   string
+	Holder string // "process 12 (caddy)", as far as it is known
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("cache directory %s is in use by %s", e.Path, e.Holder)
+}
+
+// openDir makes the directory, if it is not there, and locks it.
+func openDir(path string) (*dir, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("making cache directory: %w", err)
+	}
+	for _, p := range []string{path, filepath.Join(path, "objects"), filepath.Join(path, "tmp")} {
+		if err := os.Mkdir(p, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("making cache directory: %w", err)
+		}
+	}
+	// What is cached may be what others must not read.
+	if err := os.Chmod(path, 0o700); err != nil {
+		return nil, fmt.Errorf("protecting cache directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking cache directory: %w", err)
+	}
+	for deadline := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			defer f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, &InUseError{Path: path, Holder: holder(f)}
+			}
+			return nil, fmt.Errorf("locking cache directory %s: %w", path, err)
+		}
+	}
+	d := &dir{path: path, lock: f}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	// A full disk has no room for our name; the lock holds all the same.
+	if err != nil && !isFull(err) {
+		f.Close()
+		return nil, fmt.Errorf("locking cache directory %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// holder names the process that wrote itself into a lock file.
+func holder(f io.ReaderAt) string {
+	buf := make([]byte, 32)
+	n, _ := f.ReadAt(buf, 0)
+	pid := strings.TrimSpace(string(buf[:n]))
+	if _, err := strconv.Atoi(pid); err != nil {
+		return "another process"
+	}
+	comm, err := os.ReadFile("/proc/" + pid + "/comm")
+	if err != nil {
+		return "process " + pid
+	}
+	return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(comm)))
+}
+
+// there reports whether the path still names the directory that is locked.
+func (d *dir) there() bool {
+	held, err := d.lock.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(filepath.Join(d.path, "lock"))
+	return err == nil && os.SameFile(held, named)
+}
+
+func (d *dir) close() error { return d.lock.Close() }
+
+func (d *dir) object(i id, group uint32) string {
+	return filepath.Join(d.path, "objects", fileName(i, group))
+}
+
+func (d *dir) shard(n int) string {
+	return filepath.Join(d.path, "objects", shardName(n))
+}
+
+func (d *dir) temp(n uint64) string {
+	return filepath.Join(d.path, "tmp", strconv.FormatUint(n, 10))
+}
+
+// remove unlinks an entry's file. That it is not there is fine.
+func (d *dir) remove(i id, group uint32) error {
+	if err := os.Remove(d.object(i, group)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// rename gives a temporary file its name as an entry.
+func (d *dir) rename(temp string, i id, group uint32) error {
+	path := d.object(i, group)
+	err := os.Rename(temp, path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+// overhead is what the directory has on disk besides its objects and their
+// directories.
+func (d *dir) overhead() (n int64) {
+	for _, p := range []string{"", "objects", "tmp", "lock"} {
+		n += onDisk(filepath.Join(d.path, p))
+	}
+	return n
+}
+
+// onDisk is the bytes allocated to the file at path, 0 if it is not there.
+func onDisk(path string) int64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
+// space is the size of the file system and what is free of it to us.
+func (d *dir) space() (total, avail int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.path, &st); err != nil {
+		return 0, 0, err
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+}
+
+// isFull tells the errors that room on the disk would cure.
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}

@@ -1,0 +1,293 @@
+package diskcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// Fill is the one copy under way of an object into the cache. One goroutine
+// runs it:
+//
+//	Start, any number of Write, Commit
+//
+// and Fail, once, in place of whatever it cannot go on to. Any number of
+// readers follow it from its first byte on, and it depends on none of them.
+// Where the disk is against it, Start or Write return ErrBypass, and the
+// readers get it too.
+type Fill struct {
+	c       *Cache
+	key     Key
+	started chan struct{} // closed once Meta can answer
+
+	// Of the runner alone.
+	store   store
+	written int64
+
+	discarded bool // by a purge; guarded by Cache.mu
+
+	// mu guards what follows. It is a leaf.
+	mu        sync.Mutex
+	refs      int
+	meta      Meta
+	src       io.ReaderAt // the bytes so far
+	published int64       // of them, what readers may have
+	wake      chan struct{}
+	done      bool
+	err       error
+}
+
+// store is where a fill's bytes go. Its methods but ReadAt are the runner's.
+type store interface {
+	io.ReaderAt
+	write(p []byte) error
+	// commit makes the bytes an entry. The store holds a reference to the
+	// entry from then on.
+	commit(f *Fill, size int64) error
+	// close frees what the store has, once nobody reads it.
+	close()
+}
+
+// errShort and errLong say that a source did not keep to the size it told.
+var (
+	errShort = errors.New("source is shorter than it said")
+	errLong  = errors.New("source is longer than it said")
+)
+
+// Fill joins the fill of key, or begins it; then begun is true, and the caller
+// must see to it that it is run, and ends with Commit or Fail. The caller must
+// Leave the fill in either case.
+func (c *Cache) Fill(key Key) (f *Fill, begun bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.fills[key]; f != nil {
+		f.mu.Lock()
+		f.refs++
+		f.mu.Unlock()
+		return f, false
+	}
+	f = &Fill{c: c, key: key, started: make(chan struct{}), refs: 2}
+	c.fills[key] = f
+	c.counters.fills.Add(1)
+	return f, true
+}
+
+// Filling is the fill of key that is under way, or nil. The caller must Leave
+// it.
+func (c *Cache) Filling(key Key) *Fill {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.fills[key]
+	if f != nil {
+		f.mu.Lock()
+		f.refs++
+		f.mu.Unlock()
+	}
+	return f
+}
+
+// Start tells what the object is and makes room for it. fresh is when, and in
+// which release, it was found so.
+func (f *Fill) Start(meta Meta, fresh Freshness) error {
+	st, err := f.c.newStore(f.key, meta, fresh)
+	if err != nil {
+		f.c.counters.bypassed.Add(1)
+		f.fail(err)
+		return err
+	}
+	f.mu.Lock()
+	if f.done {
+		err := f.err
+		f.mu.Unlock()
+		st.close()
+		return err
+	}
+	f.store, f.src, f.meta = st, st, meta
+	f.mu.Unlock()
+	close(f.started)
+	return nil
+}
+
+// Write adds to the body.
+func (f *Fill) Write(p []byte) (int, error) {
+	if f.meta.Size >= 0 && f.written+int64(len(p)) > f.meta.Size {
+		return 0, errLong
+	}
+	if err := f.store.write(p); err != nil {
+		f.c.counters.bypassed.Add(1)
+		f.fail(err)
+		return 0, err
+	}
+	f.written += int64(len(p))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done {
+		return 0, f.err
+	}
+	// The bytes that end the body are held back until Commit: a reader must
+	// not take it for whole before its source has confirmed it.
+	if f.written != f.meta.Size {
+		f.publish()
+	}
+	return len(p), nil
+}
+
+// publish lets readers have what is written. Needs mu.
+func (f *Fill) publish() {
+	f.published = f.written
+	f.rouse()
+}
+
+func (f *Fill) rouse() {
+	if f.wake != nil {
+		close(f.wake)
+		f.wake = nil
+	}
+}
+
+// Commit ends the fill: the body is whole, and its source has confirmed it.
+// The object is an entry afterwards, unless the disk or a purge is against
+// it; the fill's readers are served in either case.
+func (f *Fill) Commit() error {
+	if f.meta.Size >= 0 && f.written != f.meta.Size {
+		f.Fail(errShort)
+		return errShort
+	}
+	err := f.store.commit(f, f.written)
+	if err == nil {
+		f.c.counters.stored.Add(1)
+	} else {
+		f.c.counters.bypassed.Add(1)
+	}
+	f.forget()
+	f.mu.Lock()
+	if !f.done {
+		f.done, f.err = true, io.EOF
+		f.meta.Size = f.written
+		f.publish()
+	}
+	f.mu.Unlock()
+	f.Leave()
+	return err
+}
+
+// Fail ends the fill: its readers get err once they have read what was
+// published.
+func (f *Fill) Fail(err error) {
+	f.fail(err)
+	f.forget()
+	f.Leave()
+}
+
+func (f *Fill) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done {
+		return
+	}
+	f.done, f.err = true, err
+	if f.src == nil {
+		close(f.started)
+	}
+	f.c.counters.discarded.Add(1)
+	f.rouse()
+}
+
+// forget lets the next request for the key begin anew.
+func (f *Fill) forget() {
+	f.c.mu.Lock()
+	if f.c.fills[f.key] == f {
+		delete(f.c.fills, f.key)
+	}
+	f.c.mu.Unlock()
+}
+
+// Meta waits until it is known what the object is.
+func (f *Fill) Meta(ctx context.Context) (Meta, error) {
+	select {
+	case <-f.started:
+	case <-ctx.Done():
+		return Meta{}, context.Cause(ctx)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.src == nil {
+		return Meta{}, f.err
+	}
+	return f.meta, nil
+}
+
+// Published is how much of the body can be read without waiting.
+func (f *Fill) Published() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.published
+}
+
+// ReadAt reads from the body, and waits for its bytes where it must. It
+// returns what is there rather than fill p; io.EOF is the end of a whole body,
+// any other error means that the rest must be had from elsewhere. Meta must
+// have returned before.
+func (f *Fill) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	for {
+		f.mu.Lock()
+		n := f.published - off
+		src, done, err := f.src, f.done, f.err
+		if n <= 0 && !done && f.wake == nil {
+			f.wake = make(chan struct{})
+		}
+		wake := f.wake
+		f.mu.Unlock()
+		switch {
+		case n > 0:
+			return src.ReadAt(p[:min(n, int64(len(p)))], off)
+		case done:
+			return 0, err
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// Leave ends the use of the fill.
+func (f *Fill) Leave() {
+	f.mu.Lock()
+	f.refs--
+	last := f.refs == 0
+	src := f.src
+	f.mu.Unlock()
+	if last && src != nil {
+		src.(store).close()
+	}
+}
+
+func (c *Cache) newStore(key Key, meta Meta, fresh Freshness) (store, error) {
+	c.mu.Lock()
+	maxObject, state, why := c.limits.MaxObject, c.state, c.why
+	c.mu.Unlock()
+	switch {
+	case state == Bypass:
+		return nil, fmt.Errorf("%w: %w", ErrBypass, why)
+	case state != Ready:
+		return nil, fmt.Errorf("%w: cache is %s", ErrBypass, state)
+	case maxObject > 0 && meta.Size > maxObject:
+		return nil, fmt.Errorf("%w: object of %d bytes is over the limit", ErrBypass, meta.Size)
+	}
+	if fresh.At.IsZero() {
+		fresh.At = time.Now()
+	}
+	head, err := encodeMeta(key, meta)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBypass, err)
+	}
+	if meta.Size >= 0 && meta.Size <= bufferedMax {
+		return newBuffered(c, key, meta, fresh, head), nil
+	}
+	return newStreamed(c, key, meta, fresh, head)
+}

@@ -1,0 +1,230 @@
+package diskcache
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+)
+
+// Key names an object. Group is what is counted and purged together, such as
+// a mount; Name is the object's name in it.
+type Key struct {
+	Group string `json:"group"`
+	Name  string `json:"name"`
+}
+
+// id identifies a key on disk and in the index. 128 bits of SHA-256 do not
+// collide; the key in the file is compared all the same.
+type id [16]byte
+
+func (k Key) id() id {
+	h := sha256.New()
+	h.Write([]byte(k.Group))
+	h.Write([]byte{0})
+	h.Write([]byte(k.Name))
+	var sum [sha256.Size]byte
+	return id(h.Sum(sum[:0])[:16])
+}
+
+// groupID shortens a group's name. Two groups of one cache that share it are
+// counted and purged as one, which is as unlikely as it is harmless.
+func groupID(group string) uint32 {
+	sum := sha256.Sum256([]byte(group))
+	return binary.BigEndian.Uint32(sum[:])
+}
+
+// shards is the number of directories under objects/: a million entries are a
+// thousand files in each.
+const shards = 32 * 32
+
+var nameEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+const idLen, nameLen = 26, 26 + 1 + 8
+
+// fileName is the entry's file, relative to objects/.
+func fileName(i id, group uint32) string {
+	name := strings.ToLower(nameEncoding.EncodeToString(i[:]))
+	g := binary.BigEndian.AppendUint32(nil, group)
+	return name[:2] + "/" + name + "." + hex.EncodeToString(g)
+}
+
+// parseName is the reverse of fileName, without the shard.
+func parseName(name string) (i id, group uint32, ok bool) {
+	if len(name) != nameLen || name[idLen] != '.' {
+		return i, 0, false
+	}
+	if _, err := nameEncoding.Decode(i[:], []byte(strings.ToUpper(name[:idLen]))); err != nil {
+		return i, 0, false
+	}
+	var g [4]byte
+	if _, err := hex.Decode(g[:], []byte(name[idLen+1:])); err != nil {
+		return i, 0, false
+	}
+	return i, binary.BigEndian.Uint32(g[:]), true
+}
+
+// shardOf numbers the directory of an id: its first ten bits, as the two
+// letters of its name have them.
+func shardOf(i id) int {
+	return int(binary.BigEndian.Uint16(i[:2]) >> 6)
+}
+
+func shardName(n int) string {
+	const letters = "0123456789abcdefghijklmnopqrstuv"
+	return string([]byte{letters[n>>5], letters[n&31]})
+}
+
+// record is what is known of an entry without opening it. It holds no
+// pointers, so that the garbage collector has nothing to look at in a million
+// of them.
+type record struct {
+	id         id
+	group      uint32
+	gen        uint32 // counts replacements of the file
+	prev, next int32  // LRU list; next links free records too
+	used       int64  // last use, Unix nanoseconds
+	charge     int64  // bytes on disk
+	live       bool
+	verified   bool // all blocks were verified by this process
+}
+
+// index finds records by id and keeps them in order of use. The order of the
+// list is the order of record.used, the newest at the front.
+//
+// It is not safe for concurrent use: Cache.mu guards it.
+type index struct {
+	slots map[id]int32
+	slab  [][]record
+	size  int32 // records ever handed out of slab
+	free  int32 // head of the free list
+	head  int32
+	tail  int32
+	group map[uint32]*usage
+	bytes int64 // sum of record.charge
+	saved int64 // uses up to this time are in the files
+}
+
+// usage is what a group has in the cache.
+type usage struct {
+	entries int
+	bytes   int64
+}
+
+const none = int32(-1)
+
+const slabLen = 8192
+
+func newIndex() *index {
+	return &index{slots: map[id]int32{}, free: none, head: none, tail: none, group: map[uint32]*usage{}}
+}
+
+func (x *index) len() int { return len(x.slots) }
+
+func (x *index) at(s int32) *record { return &x.slab[s/slabLen][s%slabLen] }
+
+func (x *index) find(i id) (int32, bool) {
+	s, ok := x.slots[i]
+	return s, ok
+}
+
+// insert adds a record at the front, or at the back for a scan that goes from
+// the newest to the oldest.
+func (x *index) insert(r record, front bool) int32 {
+	s := x.free
+	if s != none {
+		x.free = x.at(s).next
+	} else {
+		s = x.size
+		if int(s/slabLen) == len(x.slab) {
+			x.slab = append(x.slab, make([]record, slabLen))
+		}
+		x.size++
+	}
+	r.live = true
+	*x.at(s) = r
+	x.slots[r.id] = s
+	if front {
+		x.pushFront(s)
+	} else {
+		x.pushBack(s)
+	}
+	x.count(r.group, 1, r.charge)
+	return s
+}
+
+func (x *index) remove(s int32) {
+	r := x.at(s)
+	x.unlink(s)
+	delete(x.slots, r.id)
+	x.count(r.group, -1, -r.charge)
+	*r = record{next: x.free}
+	x.free = s
+}
+
+func (x *index) setCharge(s int32, charge int64) {
+	r := x.at(s)
+	x.count(r.group, 0, charge-r.charge)
+	r.charge = charge
+}
+
+func (x *index) count(group uint32, entries int, bytes int64) {
+	u := x.group[group]
+	if u == nil {
+		u = new(usage)
+		x.group[group] = u
+	}
+	u.entries += entries
+	u.bytes += bytes
+	x.bytes += bytes
+	if u.entries == 0 {
+		delete(x.group, group)
+	}
+}
+
+// touch makes the record the most recently used one.
+func (x *index) touch(s int32, now int64) {
+	x.at(s).used = now
+	if x.head == s {
+		return
+	}
+	x.unlink(s)
+	x.pushFront(s)
+}
+
+func (x *index) pushFront(s int32) {
+	r := x.at(s)
+	r.prev, r.next = none, x.head
+	if x.head != none {
+		x.at(x.head).prev = s
+	} else {
+		x.tail = s
+	}
+	x.head = s
+}
+
+func (x *index) pushBack(s int32) {
+	r := x.at(s)
+	r.prev, r.next = x.tail, none
+	if x.tail != none {
+		x.at(x.tail).next = s
+	} else {
+		x.head = s
+	}
+	x.tail = s
+}
+
+func (x *index) unlink(s int32) {
+	r := x.at(s)
+	if r.prev != none {
+		x.at(r.prev).next = r.next
+	} else {
+		x.head = r.next
+	}
+	if r.next != none {
+		x.at(r.next).prev = r.prev
+	} else {
+		x.tail = r.prev
+	}
+}

@@ -1,0 +1,184 @@
+package diskcache
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// found is what the scan learns of an entry, from its name and its inode.
+type found struct {
+	id     id
+	group  uint32
+	used   int64
+	charge int64
+}
+
+// scanners read shards side by side: a cold disk answers several at once.
+const scanners = 4
+
+// scan reads the directory into the index. Entries are served meanwhile.
+func (c *Cache) scan() {
+	start := time.Now()
+	c.mu.Lock()
+	d := c.dir
+	if c.state != Closed {
+		c.state, c.why = Scanning, nil
+	}
+	c.mu.Unlock()
+
+	d.clearTemp(c.born)
+
+	var (
+		next    atomic.Int64
+		strange atomic.Int64
+		wg      sync.WaitGroup
+		mu      sync.Mutex
+		all     []found
+		failed  error
+	)
+	for range scanners {
+		wg.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= shards || c.stopped() {
+					return
+				}
+				entries, odd, err := d.readShard(n)
+				strange.Add(int64(odd))
+				mu.Lock()
+				all = append(all, entries...)
+				if err != nil {
+					failed = err
+				}
+				mu.Unlock()
+				c.measureShard(n)
+			}
+		})
+	}
+	wg.Wait()
+	if c.stopped() {
+		return
+	}
+	if failed != nil {
+		c.trouble("reading the cache directory", failed)
+		return
+	}
+	if n := strange.Load(); n > 0 {
+		c.log.Warn("cache directory holds files that are not the cache's: leaving them alone, uncounted",
+			zap.Int64("files", n), zap.String("cache", d.path))
+	}
+	slices.SortFunc(all, func(a, b found) int {
+		switch {
+		case a.used > b.used:
+			return -1
+		case a.used < b.used:
+			return 1
+		}
+		return 0
+	})
+	c.adopt(all)
+	c.measure()
+	c.becomeReady()
+	c.log.Debug("cache directory read", zap.Int("entries", len(all)), zap.Duration("took", time.Since(start)))
+}
+
+// adopt puts what the scan found into the index, behind what was used since.
+func (c *Cache) adopt(all []found) {
+	const batch = 10_000 // a hit must not wait for a million
+	for part := range slices.Chunk(all, batch) {
+		c.mu.Lock()
+		for _, f := range part {
+			if _, ok := c.index.find(f.id); ok || c.isBusy(f.id) {
+				continue
+			}
+			c.index.insert(record{id: f.id, group: f.group, used: f.used, charge: f.charge}, false)
+		}
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	if len(all) > 0 {
+		c.index.saved = max(c.index.saved, all[0].used)
+	}
+	c.scanned = true
+	c.mu.Unlock()
+}
+
+// becomeReady shrinks the cache to its limits and lets fills begin.
+func (c *Cache) becomeReady() {
+	c.shrink()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == Scanning {
+		c.state = Ready
+	}
+}
+
+func (c *Cache) stopped() bool {
+	select {
+	case <-c.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// readShard lists a directory under objects/, and counts what is in it that
+// is none of ours.
+func (d *dir) readShard(n int) (all []found, strange int, err error) {
+	dir, err := os.Open(d.shard(n))
+	if os.IsNotExist(err) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, 0, err
+	}
+	all = make([]found, 0, len(names))
+	for _, name := range names {
+		i, group, ok := parseName(name)
+		if !ok || shardOf(i) != n {
+			strange++
+			continue
+		}
+		var st unix.Stat_t
+		err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return nil, strange, err
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			strange++
+			continue
+		}
+		all = append(all, found{i, group, st.Mtim.Nano(), max(st.Blocks*512, roundUp(st.Size))})
+	}
+	return all, strange, nil
+}
+
+// clearTemp removes what fills of processes before this one left behind.
+// Temporary files of this one have numbers from born on.
+func (d *dir) clearTemp(born uint64) {
+	entries, err := os.ReadDir(filepath.Join(d.path, "tmp"))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if n, err := strconv.ParseUint(e.Name(), 10, 64); err != nil || n < born {
+			os.RemoveAll(filepath.Join(d.path, "tmp", e.Name()))
+		}
+	}
+}

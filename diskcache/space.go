@@ -1,0 +1,200 @@
+package diskcache
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"go.uber.org/zap"
+)
+
+// space counts the bytes that a cache has on disk, besides those of the
+// records in its index.
+type space struct {
+	reserved int64 // by fills, written or not
+	unbacked int64 // of those, perhaps not allocated on disk yet
+	pinned   int64 // out of the index, but on disk until closed or unlinked
+	overhead int64 // directories and the lock
+	shards   [shards]int64
+}
+
+// onDisk is every byte that the cache has, or may have any moment, on disk.
+// Needs mu.
+func (c *Cache) onDisk() int64 {
+	return c.index.bytes + c.space.reserved + c.space.pinned + c.space.overhead
+}
+
+const block = 4096
+
+func roundUp(n int64) int64 { return (n + block - 1) &^ (block - 1) }
+
+// nameCost is what a new name can add to directories: its shard, and a block
+// of names in it.
+const nameCost = 2 * block
+
+// fileCost is what a file of n bytes may have on disk at most: its blocks, and
+// the blocks that say where they are.
+func fileCost(n int64) int64 {
+	cost := roundUp(n) + nameCost
+	if n > blockSize {
+		cost += block + roundUp(n/(16<<10)) // an extent of 64 MiB, or worse
+	}
+	return cost
+}
+
+// charge is what a file has on disk: allocated blocks, and not less than its
+// length asks for where the file system allocates late.
+func charge(fi os.FileInfo) int64 {
+	n := roundUp(fi.Size())
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		n = max(n, st.Blocks*512)
+	}
+	return n
+}
+
+// errFull says that there is no room and nothing to evict for it.
+var errFull = errors.New("no room")
+
+// reserve makes room for n bytes, for a fill that will write them.
+func (c *Cache) reserve(n int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// More than a few rounds mean that the file system does not give back
+	// what is unlinked.
+	for range 8 {
+		switch {
+		case c.state == Bypass:
+			return fmt.Errorf("%w: %w", ErrBypass, c.why)
+		case c.state != Ready:
+			return fmt.Errorf("%w: cache is %s", ErrBypass, c.state)
+		case c.onDisk() > c.limits.MaxSize:
+			c.wake()
+			return fmt.Errorf("%w: cache is shrinking", ErrBypass)
+		}
+		short, err := c.shortage(n)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrBypass, err)
+		}
+		if short <= 0 {
+			c.space.reserved += n
+			c.space.unbacked += n
+			return nil
+		}
+		if !c.evict(short) {
+			break
+		}
+	}
+	return fmt.Errorf("%w: %w for %d bytes", ErrBypass, errFull, n)
+}
+
+// shortage is how much is to be evicted before n more bytes may be written.
+// Needs mu.
+func (c *Cache) shortage(n int64) (int64, error) {
+	short := c.onDisk() + n - c.limits.MaxSize
+	if c.limits.MinFree == (Free{}) {
+		return short, nil
+	}
+	total, avail, err := c.dir.space()
+	if err != nil {
+		return 0, fmt.Errorf("looking at free space: %w", err)
+	}
+	return max(short, c.limits.MinFree.of(total)+c.space.unbacked+n-avail), nil
+}
+
+// backed notes that n reserved bytes are allocated on disk.
+func (c *Cache) backed(n int64) {
+	c.mu.Lock()
+	c.space.unbacked -= n
+	c.mu.Unlock()
+}
+
+// unreserve gives a reservation back, of which unbacked bytes are not known to
+// be allocated.
+func (c *Cache) unreserve(n, unbacked int64) {
+	c.mu.Lock()
+	c.space.reserved -= n
+	c.space.unbacked -= unbacked
+	c.mu.Unlock()
+}
+
+// evictBatch bounds how much is taken out of the index before it is unlinked.
+const evictBatch = 64
+
+// evict removes the least recently used entries until n bytes are free. It
+// reports whether it has removed anything. Needs mu, and gives it up
+// meanwhile.
+func (c *Cache) evict(n int64) bool {
+	any := false
+	for n > 0 {
+		batch := c.victims(n)
+		if len(batch) == 0 {
+			return any
+		}
+		c.mu.Unlock()
+		var failed error
+		for _, rm := range batch {
+			if err := c.remove(rm); err != nil {
+				failed = err
+				continue
+			}
+			any = true
+			n -= rm.charge
+			c.counters.evictions.Add(1)
+			c.counters.evictedBytes.Add(uint64(rm.charge))
+		}
+		if failed != nil {
+			c.trouble("evicting", failed)
+			c.mu.Lock()
+			return false
+		}
+		c.mu.Lock()
+	}
+	return true
+}
+
+// victims takes entries for n bytes out of the index. Those in use are left:
+// to unlink them frees nothing now. Needs mu.
+func (c *Cache) victims(n int64) (batch []removal) {
+	for s := c.index.tail; s != none && n > 0 && len(batch) < evictBatch; {
+		r := c.index.at(s)
+		prev := r.prev
+		e := c.open[r.id]
+		if _, busy := c.busy[r.id]; !busy && (e == nil || e.refs == 0) {
+			n -= r.charge
+			batch = append(batch, c.takeOut(s))
+		}
+		s = prev
+	}
+	return batch
+}
+
+// shrink evicts what is over the limits, if it is.
+func (c *Cache) shrink() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.scanned || c.state == Closed {
+		return
+	}
+	short, err := c.shortage(0)
+	if err != nil || short <= 0 {
+		return
+	}
+	before := c.index.len()
+	c.evict(short)
+	if n := before - c.index.len(); n > evictBatch {
+		c.log.Info("cache shrunk", zap.Int("entries", n), zap.Int64("size", c.onDisk()), zap.Int64("max_size", c.limits.MaxSize))
+	}
+}
+
+// measureShard counts what the directory of a shard has on disk.
+func (c *Cache) measureShard(n int) {
+	c.mu.Lock()
+	d := c.dir
+	c.mu.Unlock()
+	size := onDisk(d.shard(n))
+	c.mu.Lock()
+	c.space.overhead += size - c.space.shards[n]
+	c.space.shards[n] = size
+	c.mu.Unlock()
+}

@@ -1,0 +1,366 @@
+package diskcache
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// file is the file of an entry in the making.
+type file struct {
+	c       *Cache
+	key     Key
+	meta    Meta
+	fresh   Freshness
+	head    []byte // encoded metadata
+	entry   *Entry // once it is one
+	dir     *dir
+	f       *os.File
+	path    string
+	cost    int64 // reserved for it
+	pending int64 // of that, not known to be allocated
+}
+
+// create makes the temporary file, with room reserved for a body of size
+// bytes.
+func (t *file) create(size int64) error {
+	t.cost = fileCost(fileLen(int64(len(t.head)), size))
+	if err := t.c.reserve(t.cost); err != nil {
+		t.cost = 0
+		t.c.grumble("cannot cache", err)
+		return err
+	}
+	t.pending = t.cost
+	t.c.mu.Lock()
+	t.dir = t.c.dir
+	t.c.mu.Unlock()
+	t.path = t.dir.temp(t.c.temps.Add(1))
+	var err error
+	t.f, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return t.c.failed("creating a cache file", err)
+	}
+	return nil
+}
+
+// allocate has the file system set n bytes aside, so that the disk cannot
+// fill up under the fill, and the file lies in few pieces.
+func (t *file) allocate(n int64) error {
+	err := t.c.whenFull(n, func() error {
+		return unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
+	})
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+		return nil // the writes will show
+	case err != nil:
+		return t.c.failed("allocating a cache file", err)
+	}
+	t.c.backed(t.pending)
+	t.pending = 0
+	return nil
+}
+
+func (t *file) writeAt(p []byte, off int64) error {
+	err := t.c.whenFull(int64(len(p)), func() error {
+		_, err := t.f.WriteAt(p, off)
+		return err
+	})
+	if err != nil {
+		return t.c.failed("writing a cache file", err)
+	}
+	return nil
+}
+
+// finish writes what makes the file an entry's, and gives it its name.
+func (t *file) finish(f *Fill, size int64, sums []uint32, body []byte) error {
+	if err := t.writeAt(encodeSums(sums), headerLen+int64(len(t.head))+size); err != nil {
+		return err
+	}
+	if err := t.writeAt(encodeHeader(t.head, size, t.fresh), 0); err != nil {
+		return err
+	}
+	if err := t.f.Truncate(fileLen(int64(len(t.head)), size)); err != nil {
+		return t.c.failed("writing a cache file", err)
+	}
+	fi, err := t.f.Stat()
+	if err != nil {
+		return t.c.failed("writing a cache file", err)
+	}
+	charge := charge(fi)
+	if over := charge + nameCost - t.cost; over > 0 {
+		// More pieces than fileCost expects.
+		if err := t.c.reserve(over); err != nil {
+			return err
+		}
+		t.cost += over
+		t.pending += over
+	}
+	return t.install(f, size, charge, body)
+}
+
+// install makes the finished file the entry of its key, in place of the one
+// that was.
+func (t *file) install(f *Fill, size, charge int64, body []byte) error {
+	c, i, group := t.c, t.key.id(), groupID(t.key.Group)
+
+	c.mu.Lock()
+	for c.isBusy(i) {
+		c.idle.Wait()
+	}
+	if err := c.refusal(f); err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	if t.dir != c.dir {
+		c.mu.Unlock()
+		return fmt.Errorf("%w: cache directory was gone meanwhile", ErrBypass)
+	}
+	c.busy[i] = struct{}{}
+	c.mu.Unlock()
+
+	err := t.dir.rename(t.path, i, group)
+
+	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: headerLen + int64(len(t.head)), refs: 1}
+	e.meta.Size = size
+	e.fresh.Store(&t.fresh)
+	c.mu.Lock()
+	delete(c.busy, i)
+	c.idle.Broadcast()
+	if err != nil {
+		c.mu.Unlock()
+		return c.failed("naming a cache file", err)
+	}
+	t.path = ""
+	old := c.replace(record{
+		id: i, group: group, charge: charge, verified: true,
+		used: time.Now().UnixNano(),
+	})
+	slot, _ := c.index.find(i)
+	if body != nil && c.takeMemory(size+entryCost) {
+		e.body = body
+	} else {
+		e.file = t.f
+	}
+	c.makeHot(e, slot)
+	t.entry = e
+	// Not before the entry is there: a purge looks for it, or for the fill.
+	refused := c.refusal(f)
+	if c.fills[t.key] == f {
+		delete(c.fills, t.key)
+	}
+	c.space.reserved -= t.cost
+	c.space.unbacked -= t.pending
+	t.cost, t.pending = 0, 0
+	c.trimFiles()
+	c.mu.Unlock()
+
+	if e.body != nil {
+		t.f.Close()
+	}
+	if old != nil {
+		c.unuse(old)
+	}
+	c.measureShard(shardOf(i))
+	if refused != nil {
+		e.Remove()
+	}
+	return refused
+}
+
+// replace puts a record in place of the one of its id. It returns the entry
+// that was open, with a reference. Needs mu.
+func (c *Cache) replace(r record) (old *Entry) {
+	slot, ok := c.index.find(r.id)
+	if !ok {
+		c.index.insert(r, true)
+		return nil
+	}
+	if old = c.open[r.id]; old != nil {
+		old.refs++
+		c.detach(old)
+	}
+	r.gen = c.index.at(slot).gen + 1
+	c.index.remove(slot)
+	delete(c.unsaved, r.id)
+	c.index.insert(r, true)
+	return old
+}
+
+// refusal says why a fill must not become an entry. Needs mu.
+func (c *Cache) refusal(f *Fill) error {
+	switch {
+	case f.discarded:
+		return fmt.Errorf("%w: purged meanwhile", ErrBypass)
+	case c.state != Ready:
+		return fmt.Errorf("%w: cache is %s", ErrBypass, c.state)
+	}
+	return nil
+}
+
+func (c *Cache) isBusy(i id) bool {
+	_, busy := c.busy[i]
+	return busy
+}
+
+// close gives the file up, or its share in the entry.
+func (t *file) close() {
+	if t.entry != nil {
+		t.entry.Close()
+		return
+	}
+	if t.path != "" {
+		if err := os.Remove(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.c.trouble("removing a cache file", err)
+		}
+	}
+	if t.f != nil {
+		t.f.Close()
+	}
+	if t.cost > 0 {
+		t.c.unreserve(t.cost, t.pending)
+	}
+}
+
+// bufferedMax is the largest body that a fill holds in memory, to write it in
+// one go, or to serve it though it cannot be written.
+const bufferedMax = 1 << 20
+
+// buffered is the store of a small object.
+type buffered struct {
+	file
+	body []byte // as long as it will be
+	n    int    // written
+}
+
+func newBuffered(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) *buffered {
+	return &buffered{
+		file: file{c: c, key: key, meta: meta, fresh: fresh, head: head},
+		body: make([]byte, meta.Size),
+	}
+}
+
+func (b *buffered) write(p []byte) error {
+	b.n += copy(b.body[b.n:], p)
+	return nil
+}
+
+// ReadAt is called for published bytes only, which the runner no longer
+// touches.
+func (b *buffered) ReadAt(p []byte, off int64) (int, error) {
+	return copy(p, b.body[off:]), nil
+}
+
+func (b *buffered) commit(f *Fill, size int64) error {
+	if err := b.create(size); err != nil {
+		return err
+	}
+	if err := b.writeAt(slices.Concat(b.head, b.body), headerLen); err != nil {
+		return err
+	}
+	var sums []uint32
+	for n := range int(blocks(size)) {
+		sums = append(sums, crc32.Checksum(blockOf(b.body, n), castagnoli))
+	}
+	return b.finish(f, size, sums, b.body)
+}
+
+// streamed is the store of a large object, or of one of unknown size.
+type streamed struct {
+	file
+	bodyOff int64
+	size    int64 // so far
+	room    int64 // of the body, reserved
+	sums    []uint32
+	sum     uint32 // of the block that is being written
+}
+
+// roomStep is how much is reserved at a time for a body of unknown size.
+const roomStep = 4 << 20
+
+func newStreamed(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) (*streamed, error) {
+	s := &streamed{
+		file:    file{c: c, key: key, meta: meta, fresh: fresh, head: head},
+		bodyOff: headerLen + int64(len(head)),
+		room:    meta.Size,
+	}
+	if s.room < 0 {
+		s.room = roomStep
+	}
+	err := s.create(s.room)
+	if err == nil {
+		err = s.allocate(fileLen(int64(len(head)), s.room))
+	}
+	if err == nil {
+		err = s.writeAt(head, headerLen)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *streamed) write(p []byte) error {
+	if s.size+int64(len(p)) > s.room {
+		if err := s.grow(int64(len(p))); err != nil {
+			return err
+		}
+	}
+	if err := s.writeAt(p, s.bodyOff+s.size); err != nil {
+		return err
+	}
+	for len(p) > 0 {
+		n := min(int64(len(p)), blockSize-s.size%blockSize)
+		s.sum = crc32.Update(s.sum, castagnoli, p[:n])
+		s.size += n
+		p = p[n:]
+		if s.size%blockSize == 0 {
+			s.sums = append(s.sums, s.sum)
+			s.sum = 0
+		}
+	}
+	return nil
+}
+
+// grow reserves room for n more bytes of a body of unknown size.
+func (s *streamed) grow(n int64) error {
+	s.c.mu.Lock()
+	maxObject := s.c.limits.MaxObject
+	s.c.mu.Unlock()
+	if maxObject > 0 && s.size+n > maxObject {
+		return fmt.Errorf("%w: object is over the limit", ErrBypass)
+	}
+	more := max(n, roomStep)
+	cost := fileCost(fileLen(int64(len(s.head)), s.room+more)) - s.cost
+	if cost > 0 {
+		if err := s.c.reserve(cost); err != nil {
+			return err
+		}
+		s.cost += cost
+		s.pending += cost
+	}
+	s.room += more
+	return s.allocate(fileLen(int64(len(s.head)), s.room))
+}
+
+func (s *streamed) ReadAt(p []byte, off int64) (int, error) {
+	n, err := s.f.ReadAt(p, s.bodyOff+off)
+	if err == io.EOF && n < len(p) {
+		err = fmt.Errorf("%w: cache file is short", ErrBypass)
+	}
+	return n, err
+}
+
+func (s *streamed) commit(f *Fill, size int64) error {
+	if s.size%blockSize != 0 {
+		s.sums = append(s.sums, s.sum)
+	}
+	return s.finish(f, size, s.sums, nil)
+}
