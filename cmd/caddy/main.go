@@ -1,3 +1,4 @@
+// Command caddy is Caddy with its standard modules and the package mirror.
 package main
 
 import (
@@ -5,6 +6,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/unifiedmirrors/mirror/caddymirror"
 )
 
 func main() {

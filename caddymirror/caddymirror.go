@@ -1,0 +1,18 @@
+// Package caddymirror makes a Caddy a package mirror. Import it for its
+// modules:
+//
+//   - http.handlers.mirror_cache, the directive: trees under URL prefixes,
+//     each served through a bounded disk cache
+//   - mirror, the app: the caches
+//   - admin.api.mirror, and the command `caddy mirror`
+//   - mirror.origins.*, where bytes come from
+//   - mirror.formats.*, what a repository's paths mean
+package caddymirror
+
+import (
+	// What registers itself.
+	_ "github.com/unifiedmirrors/mirror/format"
+	_ "github.com/unifiedmirrors/mirror/mirror"
+	_ "github.com/unifiedmirrors/mirror/mirrorcache"
+	_ "github.com/unifiedmirrors/mirror/origin"
+)

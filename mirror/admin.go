@@ -1,0 +1,133 @@
+package mirror
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() {
+	caddy.RegisterModule(new(adminAPI))
+}
+
+// adminAPI is the mirror's part of Caddy's admin API:
+//
+//	GET  /mirror/status  state of caches and mounts, see Status
+//	POST /mirror/purge   {"mount": "/pypi", "path": "/simple/x/", "prefix": "/simple/"}
+//
+// A purge removes one path of a mount, or all paths that begin with prefix,
+// or, with neither, all of the mount. It answers {"purged": N}.
+type adminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (*adminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.mirror", New: func() caddy.Module { return new(adminAPI) }}
+}
+
+// Routes are the endpoints.
+func (a *adminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: "/mirror/status", Handler: caddy.AdminHandlerFunc(a.status)},
+		{Pattern: "/mirror/purge", Handler: caddy.AdminHandlerFunc(a.purge)},
+	}
+}
+
+// app is the app of the configuration that is active now. The router lives
+// longer, or shorter, than the configuration that it was made with.
+func (a *adminAPI) app() (*App, error) {
+	ctx := caddy.ActiveContext()
+	if ctx.Context == nil {
+		return nil, apiError(http.StatusServiceUnavailable, errors.New("no configuration is active"))
+	}
+	app, err := ctx.AppIfConfigured("mirror")
+	if err != nil {
+		return nil, apiError(http.StatusNotFound, fmt.Errorf("no mirror is configured: %w", err))
+	}
+	return app.(*App), nil
+}
+
+func (a *adminAPI) status(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet {
+		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s not allowed: use GET", r.Method))
+	}
+	app, err := a.app()
+	if err != nil {
+		return err
+	}
+	return reply(w, app.Status())
+}
+
+// purgeRequest says what to purge.
+type purgeRequest struct {
+	Mount  string `json:"mount"`
+	Path   string `json:"path,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+}
+
+type purgeReply struct {
+	Purged int `json:"purged"`
+}
+
+func (a *adminAPI) purge(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodPost {
+		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s not allowed: use POST", r.Method))
+	}
+	var req purgeRequest
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&req); err != nil {
+		return apiError(http.StatusBadRequest, fmt.Errorf("reading the request: %w", err))
+	}
+	switch {
+	case req.Path != "" && req.Prefix != "":
+		return apiError(http.StatusBadRequest, errors.New("path and prefix exclude each other"))
+	case req.Mount == "":
+		return apiError(http.StatusBadRequest, errors.New("which mount?"))
+	}
+	app, err := a.app()
+	if err != nil {
+		return err
+	}
+	n, err := app.Purge(req.Mount, req.Path, req.Prefix)
+	if err != nil {
+		return err
+	}
+	return reply(w, purgeReply{n})
+}
+
+// Purge removes entries of every mount with this prefix.
+func (a *App) Purge(mount, path, prefix string) (int, error) {
+	mount = strings.TrimSuffix(mount, "/")
+	purged, found := 0, false
+	for _, m := range a.Mounts() {
+		if strings.TrimSuffix(m.Status().Prefix, "/") != mount {
+			continue
+		}
+		found = true
+		n, err := m.Purge(path, prefix)
+		if err != nil {
+			return 0, fmt.Errorf("purging %s: %w", mount, err)
+		}
+		purged += n
+	}
+	if !found {
+		return 0, apiError(http.StatusNotFound, fmt.Errorf("there is no mount %s", mount))
+	}
+	return purged, nil
+}
+
+func reply(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
+
+func apiError(status int, err error) error {
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+// Interface guards
+var _ caddy.AdminRouter = (*adminAPI)(nil)

@@ -1,0 +1,146 @@
+// Package mirror is the app that owns what outlives a configuration: the
+// caches. It answers for them on the admin API, on the command line and in
+// metrics.
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App owns the caches of a package mirror.
+//
+// A cache belongs to its directory: a reload that names the same directory
+// keeps the cache and everything in it, and only changes its limits.
+type App struct {
+	// Caches by name. Mounts that name none use the cache `default`, which is
+	// there even if it is not configured.
+	Caches map[string]*Cache `json:"caches,omitempty"`
+
+	log *zap.Logger
+
+	mu     sync.Mutex // guards mounts; a leaf
+	mounts []Mount
+}
+
+// DefaultCache is the name of the cache of mounts that name none.
+const DefaultCache = "default"
+
+// Mount is what the app has to know of a mount, whoever serves it.
+type Mount interface {
+	// Status for operators.
+	Status() MountStatus
+	// Purge removes entries of the mount from its cache: one path, or all
+	// that begin with prefix, or all.
+	Purge(path, prefix string) (int, error)
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision sets the app up. It touches no disk: it also runs for `caddy
+// validate` beside a running server.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Logger()
+	if a.Caches == nil {
+		a.Caches = map[string]*Cache{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
+		if a.Caches[name] == nil {
+			a.Caches[name] = new(Cache)
+		}
+		if err := a.Caches[name].provision(name, a.log); err != nil {
+			return fmt.Errorf("cache %s: %w", name, err)
+		}
+	}
+	return registerMetrics(ctx, a)
+}
+
+// Validate makes sure that no two caches want one directory.
+func (a *App) Validate() error {
+	names := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
+		path := a.Caches[name].Path
+		if other, ok := names[path]; ok {
+			return fmt.Errorf("caches %s and %s have the same path %s", other, name, path)
+		}
+		names[path] = name
+	}
+	return nil
+}
+
+// UseCache is the cache of this name, for a mount that is being provisioned.
+// Its directory is opened when the app starts.
+func (a *App) UseCache(name string) (*Cache, error) {
+	if name == "" {
+		name = DefaultCache
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c, ok := a.Caches[name]; ok {
+		return c, nil
+	}
+	if name != DefaultCache {
+		return nil, fmt.Errorf("there is no cache %q: configured are %q", name, slices.Sorted(maps.Keys(a.Caches)))
+	}
+	c := new(Cache)
+	if err := c.provision(name, a.log); err != nil {
+		return nil, fmt.Errorf("cache %s: %w", name, err)
+	}
+	a.Caches[name] = c
+	return c, nil
+}
+
+// AddMount makes a mount known to the admin API.
+func (a *App) AddMount(m Mount) {
+	a.mu.Lock()
+	a.mounts = append(a.mounts, m)
+	a.mu.Unlock()
+}
+
+// Mounts are the mounts of this configuration.
+func (a *App) Mounts() []Mount {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.mounts)
+}
+
+// Start opens the caches.
+func (a *App) Start() error {
+	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
+		if err := a.Caches[name].start(); err != nil {
+			// No Stop follows a Start that failed.
+			return errors.Join(fmt.Errorf("cache %s: %w", name, err), a.Stop())
+		}
+	}
+	return nil
+}
+
+// Stop gives the caches up. Those that the next configuration has too, or that
+// are being filled, stay open.
+func (a *App) Stop() error {
+	var errs []error
+	for _, c := range a.Caches {
+		errs = append(errs, c.stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Interface guards
+var (
+	_ caddy.App         = (*App)(nil)
+	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.Validator   = (*App)(nil)
+)

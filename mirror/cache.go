@@ -1,0 +1,244 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/unifiedmirrors/mirror/diskcache"
+)
+
+// Cache is a directory on a local disk that holds objects, and its limits.
+type Cache struct {
+	// Path of the directory. It is made if it is not there, with mode 0700,
+	// and no other process can use it meanwhile. Give it to nothing else.
+	//
+	// Default: `mirror/cache/NAME` in Caddy's data directory.
+	Path string `json:"path,omitempty"`
+
+	// MaxSize is the most bytes that the cache ever has on disk, in allocated
+	// blocks and with everything that belongs to it. Default: 10 GiB.
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	// MinFree is what the cache leaves free on its file system, in bytes or
+	// percent ("5%"); where others fill it, the cache shrinks. "0" turns it
+	// off. Default: "2%".
+	MinFree string `json:"min_free,omitempty"`
+
+	// MaxObject is the largest object in bytes that is cached; larger ones
+	// are passed through. -1 means no limit but MaxSize. Default: a quarter
+	// of MaxSize.
+	MaxObject int64 `json:"max_object,omitempty"`
+
+	// Memory is the most bytes of small objects (up to 1 MiB, and to a 64th
+	// of Memory) that are held in memory, so that hot ones are served without
+	// a system call. -1 turns it off. Default: 64 MiB.
+	Memory int64 `json:"memory,omitempty"`
+
+	limits diskcache.Limits
+	log    *zap.Logger
+
+	mu     sync.Mutex // guards opened and key; taken before no other lock of ours
+	opened bool
+	key    string
+	live   atomic.Pointer[live]
+}
+
+const (
+	defaultMaxSize = 10 << 30
+	defaultMinFree = "2%"
+	defaultMemory  = 64 << 20
+)
+
+// provision fills in defaults and checks what can be checked without the disk.
+func (c *Cache) provision(name string, log *zap.Logger) error {
+	repl := caddy.NewReplacer()
+	path, err := repl.ReplaceOrErr(c.Path, true, true)
+	if err != nil {
+		return fmt.Errorf("path: %w", err)
+	}
+	if path == "" {
+		path = filepath.Join(caddy.AppDataDir(), "mirror", "cache", name)
+	}
+	if c.Path, err = filepath.Abs(path); err != nil {
+		return fmt.Errorf("path: %w", err)
+	}
+	if c.MaxSize == 0 {
+		c.MaxSize = defaultMaxSize
+	}
+	if c.MinFree == "" {
+		c.MinFree = defaultMinFree
+	}
+	switch c.MaxObject {
+	case 0:
+		c.MaxObject = c.MaxSize / 4
+	case -1:
+		c.MaxObject = c.MaxSize
+	}
+	switch c.Memory {
+	case 0:
+		c.Memory = defaultMemory
+	case -1:
+		c.Memory = 0
+	}
+	minFree, err := diskcache.ParseFree(c.MinFree)
+	if err != nil {
+		return fmt.Errorf("min_free: %w", err)
+	}
+	c.limits = diskcache.Limits{MaxSize: c.MaxSize, MinFree: minFree, MaxObject: c.MaxObject, Memory: c.Memory}
+	c.log = log.With(zap.String("cache", name), zap.String("path", c.Path))
+	return c.limits.Validate()
+}
+
+// Open is the open cache, or nil: while it is not started yet, or while its
+// disk is away. What cannot be cached then is passed through.
+func (c *Cache) Open() *diskcache.Cache {
+	if l := c.live.Load(); l != nil {
+		return l.cache.Load()
+	}
+	return nil
+}
+
+// Hold keeps the cache open for a fill, whatever becomes of the configuration,
+// until release is called. It reports false if the cache is closed.
+func (c *Cache) Hold() (release func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.opened {
+		return nil, false
+	}
+	key := c.key
+	if _, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) {
+		return nil, errors.New("not open")
+	}); err != nil {
+		return nil, false
+	}
+	return func() {
+		if _, err := pool.Delete(key); err != nil {
+			c.log.Error("closing cache", zap.Error(err))
+		}
+	}, true
+}
+
+// pool holds the open caches of the process, by the real path of their
+// directory. Configurations and fills have references.
+var pool = caddy.NewUsagePool()
+
+// live is an open cache, or one that is to be opened once its disk is back.
+type live struct {
+	cache atomic.Pointer[diskcache.Cache]
+	stop  chan struct{}
+	done  sync.WaitGroup
+}
+
+func (c *Cache) start() error {
+	key, err := realPath(c.Path)
+	if err != nil {
+		return fmt.Errorf("making cache directory: %w", err)
+	}
+	v, loaded, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return c.openLive(key) })
+	if err != nil {
+		return err
+	}
+	l := v.(*live)
+	if cache := l.cache.Load(); loaded && cache != nil {
+		if err := cache.Resize(c.limits); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	c.opened, c.key = true, key
+	c.mu.Unlock()
+	c.live.Store(l)
+	return nil
+}
+
+func (c *Cache) stop() error {
+	c.mu.Lock()
+	opened, key := c.opened, c.key
+	c.opened = false
+	c.mu.Unlock()
+	if !opened {
+		return nil
+	}
+	_, err := pool.Delete(key)
+	return err
+}
+
+// openLive opens the cache. Trouble with the disk is not an error: the mirror
+// has to serve without, and the cache is opened when the disk is well again.
+func (c *Cache) openLive(path string) (caddy.Destructor, error) {
+	l := &live{stop: make(chan struct{})}
+	cache, err := diskcache.Open(path, c.limits, c.log)
+	if err == nil {
+		l.cache.Store(cache)
+		return l, nil
+	}
+	if !isDisk(err) {
+		return nil, err
+	}
+	c.log.Error("cannot open cache: serving without it until its disk is well again", zap.Error(err))
+	l.done.Go(func() { c.retry(l, path) })
+	return l, nil
+}
+
+const retryEvery = 5 * time.Second
+
+func (c *Cache) retry(l *live, path string) {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-time.After(retryEvery):
+		}
+		cache, err := diskcache.Open(path, c.limits, c.log)
+		if err == nil {
+			c.log.Info("cache is open")
+			l.cache.Store(cache)
+			return
+		}
+	}
+}
+
+// Destruct closes the cache, when nothing refers to it any more.
+func (l *live) Destruct() error {
+	close(l.stop)
+	l.done.Wait()
+	if c := l.cache.Load(); c != nil {
+		return c.Close()
+	}
+	return nil
+}
+
+// isDisk tells an ailing disk from a wrong configuration.
+func isDisk(err error) bool {
+	for _, e := range []error{unix.EIO, unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.ESTALE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// realPath resolves the symbolic links of a directory that need not be there.
+func realPath(path string) (string, error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil && !isDisk(err) {
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return path, nil // its opening will show
+	}
+	return filepath.Join(parent, filepath.Base(path)), nil
+}

@@ -1,0 +1,128 @@
+package mirror
+
+import (
+	"math"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/unifiedmirrors/mirror/diskcache"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("mirror", parseApp)
+}
+
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("mirror already specified: put everything into one block")
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "mirror", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile sets up the app from the global option:
+//
+//	mirror {
+//		cache [<name>] {
+//			path       <directory>
+//			max_size   <size>
+//			min_free   <size>|<percent>%
+//			max_object <size>|unlimited
+//			memory     <size>|off
+//		}
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for d.NextBlock(0) {
+		switch d.Val() {
+		case "cache":
+			if err := a.unmarshalCache(d); err != nil {
+				return err
+			}
+		default:
+			return d.Errf("unrecognized subdirective '%s'", d.Val())
+		}
+	}
+	return nil
+}
+
+func (a *App) unmarshalCache(d *caddyfile.Dispenser) error {
+	name := DefaultCache
+	if d.NextArg() {
+		name = d.Val()
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	if a.Caches[name] != nil {
+		return d.Errf("cache '%s' already specified", name)
+	}
+	c := new(Cache)
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] {
+			return d.Errf("%s already specified", option)
+		}
+		seen[option] = true
+		var value string
+		if !d.Args(&value) || d.CountRemainingArgs() > 0 {
+			return d.ArgErr()
+		}
+		var err error
+		switch option {
+		case "path":
+			c.Path = value
+		case "max_size":
+			c.MaxSize, err = parseSize(value)
+		case "min_free":
+			c.MinFree = value
+			_, err = diskcache.ParseFree(value)
+		case "max_object":
+			c.MaxObject, err = parseSizeOr(value, "unlimited")
+		case "memory":
+			c.Memory, err = parseSizeOr(value, "off")
+		default:
+			return d.Errf("unrecognized subdirective '%s'", option)
+		}
+		if err != nil {
+			return d.Errf("%s: %v", option, err)
+		}
+	}
+	if a.Caches == nil {
+		a.Caches = map[string]*Cache{}
+	}
+	a.Caches[name] = c
+	return nil
+}
+
+// parseSizeOr parses a size, or the word that stands for -1.
+func parseSizeOr(s, word string) (int64, error) {
+	if s == word {
+		return -1, nil
+	}
+	n, err := parseSize(s)
+	if n == 0 && err == nil {
+		return -1, nil
+	}
+	return n, err
+}
+
+func parseSize(s string) (int64, error) {
+	n, err := diskcache.ParseSize(s)
+	if n > math.MaxInt64/2 {
+		n = math.MaxInt64 / 2
+	}
+	return n, err
+}
+
+// Interface guards
+var _ caddyfile.Unmarshaler = (*App)(nil)

@@ -1,0 +1,157 @@
+package mirror
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "mirror",
+		Usage: "<command>",
+		Short: "Looks after the package mirror of a running Caddy",
+		Long: `
+Asks a running Caddy, through its admin API, for the state of its package
+mirror, or tells it what to do.`,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.AddCommand(statusCommand(), purgeCommand())
+		},
+	})
+}
+
+func statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Shows the state of caches and mounts",
+		Args:  cobra.NoArgs,
+		RunE:  caddycmd.WrapCommandFuncForCobra(runStatus),
+	}
+	cmd.Flags().Bool("json", false, "Print JSON")
+	addressFlags(cmd)
+	return cmd
+}
+
+func purgeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "purge --mount <prefix> [--path <path> | --prefix <prefix>]",
+		Short: "Removes entries of a mount from its cache",
+		Long: `
+Removes the entry of a path, or of all paths that begin with a prefix, or all
+entries of a mount. Paths are relative to the mount. Downloads under way are
+not disturbed.`,
+		Example: "  caddy mirror purge --mount /pypi --prefix /simple/",
+		Args:    cobra.NoArgs,
+		RunE:    caddycmd.WrapCommandFuncForCobra(runPurge),
+	}
+	cmd.Flags().String("mount", "", "The mount, by its prefix")
+	cmd.Flags().String("path", "", "The path to purge")
+	cmd.Flags().String("prefix", "", "What paths to purge begin with")
+	addressFlags(cmd)
+	return cmd
+}
+
+// addressFlags are those of `caddy reload`.
+func addressFlags(cmd *cobra.Command) {
+	cmd.Flags().StringP("config", "c", "", "Configuration file that tells the admin address")
+	cmd.Flags().StringP("adapter", "a", "", "Name of config adapter to apply")
+	cmd.Flags().StringP("address", "", "", "Address of the administration listener, if different from config")
+}
+
+// ask makes a request to the admin API of the running Caddy.
+func ask(fl caddycmd.Flags, method, uri string, body io.Reader, into any) error {
+	addr, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), nil, fl.String("config"), fl.String("adapter"))
+	if err != nil {
+		return fmt.Errorf("finding the admin address: %w", err)
+	}
+	resp, err := caddycmd.AdminAPIRequest(addr, method, uri, nil, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("reading the answer of %s: %w", addr, err)
+	}
+	return nil
+}
+
+func runStatus(fl caddycmd.Flags) (int, error) {
+	var s Status
+	if err := ask(fl, http.MethodGet, "/mirror/status", nil, &s); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	if fl.Bool("json") {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(s); err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
+		return caddy.ExitCodeSuccess, nil
+	}
+	return caddy.ExitCodeSuccess, s.print(os.Stdout)
+}
+
+func runPurge(fl caddycmd.Flags) (int, error) {
+	req := purgeRequest{Mount: fl.String("mount"), Path: fl.String("path"), Prefix: fl.String("prefix")}
+	if req.Mount == "" {
+		return caddy.ExitCodeFailedStartup, errors.New("which mount? use --mount")
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	var reply purgeReply
+	if err := ask(fl, http.MethodPost, "/mirror/purge", bytes.NewReader(body), &reply); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	fmt.Printf("purged %d entries\n", reply.Purged)
+	return caddy.ExitCodeSuccess, nil
+}
+
+// print writes the status for a person.
+func (s Status) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "CACHE\tSTATE\tSIZE\tOF\tENTRIES\tHITS\tMISSES\tEVICTED\tPATH")
+	for _, c := range s.Caches {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", c.Name, c.State,
+			size(c.Size), size(c.MaxSize), c.Entries, c.Hits, c.Misses, c.Evictions, c.Path)
+		if c.Why != "" {
+			fmt.Fprintf(w, "\t%s\n", c.Why)
+		}
+	}
+	fmt.Fprintln(w, "\nMOUNT\tORIGIN\tSTATE\tRELEASE\tSEEN\tCACHED\tREAD\tERRORS")
+	for _, m := range s.Mounts {
+		prefix := m.Prefix
+		for _, o := range m.Origins {
+			seen := "-"
+			if !o.Seen.IsZero() {
+				seen = humanize.RelTime(o.Seen, time.Now(), "ago", "from now")
+			}
+			release := o.Release
+			if release == "" {
+				release = "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", prefix, o.Origin, o.State,
+				release, seen, size(m.Bytes), size(int64(o.ReadBytes)), o.Errors)
+			if o.State != "up" && o.LastError != "" {
+				fmt.Fprintf(w, "\t%s\n", o.LastError)
+			}
+			prefix = ""
+		}
+	}
+	return w.Flush()
+}
+
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -1,0 +1,222 @@
+package mirrorcache
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
+
+	"github.com/unifiedmirrors/mirror/origin"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("mirror_cache", parseCaddyfile)
+	httpcaddyfile.RegisterDirectiveOrder("mirror_cache", httpcaddyfile.Before, "reverse_proxy")
+}
+
+func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile sets up the handler from the directive:
+//
+//	mirror_cache [<matcher>] {
+//		mount <prefix> <origin> [<origins...>] {
+//			format             <format>
+//			cache              <name>
+//			ttl                <duration>
+//			max_stale          <duration>
+//			timeout            <duration>
+//			revalidate_timeout <duration>
+//			index              <names...>|off
+//			browse
+//			hide               <patterns...>
+//			precompressed      [<formats...>]
+//			release_check      <duration>
+//			release_marker     <file>
+//		}
+//	}
+//
+// An origin is the absolute path of a directory.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	prefixes := map[string]bool{}
+	for d.NextBlock(0) {
+		if d.Val() != "mount" {
+			return d.Errf("unrecognized subdirective '%s'", d.Val())
+		}
+		m, err := unmarshalMount(d)
+		if err != nil {
+			return err
+		}
+		if prefixes[m.Prefix] {
+			return d.Errf("mount %s already specified", m.Prefix)
+		}
+		prefixes[m.Prefix] = true
+		h.Mounts = append(h.Mounts, m)
+	}
+	if len(h.Mounts) == 0 {
+		return d.Err("there are no mounts")
+	}
+	return nil
+}
+
+func unmarshalMount(d *caddyfile.Dispenser) (*Mount, error) {
+	if !d.NextArg() {
+		return nil, d.ArgErr()
+	}
+	m := &Mount{Prefix: d.Val()}
+	if err := m.checkPrefix(); err != nil {
+		return nil, d.Errf("mount %s: %v", m.Prefix, err)
+	}
+	paths := d.RemainingArgs()
+	if len(paths) == 0 {
+		return nil, d.Errf("mount %s: where from? give the path of a directory", m.Prefix)
+	}
+	dirs := make([]*origin.Dir, 0, len(paths))
+	for _, p := range paths {
+		if !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "{") {
+			return nil, d.Errf("mount %s: origin %s is not an absolute path", m.Prefix, p)
+		}
+		dirs = append(dirs, &origin.Dir{Root: p})
+	}
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if seen[option] {
+			return nil, d.Errf("%s already specified", option)
+		}
+		seen[option] = true
+		if err := m.unmarshalOption(d, option, dirs); err != nil {
+			return nil, err
+		}
+		if d.NextArg() {
+			return nil, d.ArgErr()
+		}
+	}
+	for _, dir := range dirs {
+		m.OriginsRaw = append(m.OriginsRaw, caddyconfig.JSONModuleObject(dir, "origin", "dir", nil))
+	}
+	return m, nil
+}
+
+func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, dirs []*origin.Dir) error {
+	switch option {
+	case "format":
+		return m.unmarshalFormat(d)
+	case "cache":
+		return word(d, &m.Cache)
+	case "ttl":
+		return duration(d, &m.TTL)
+	case "max_stale":
+		return duration(d, &m.MaxStale)
+	case "revalidate_timeout":
+		return duration(d, &m.RevalidateTimeout)
+	case "timeout":
+		return forAll(dirs, func(dir *origin.Dir) *caddy.Duration { return &dir.Timeout }, d, duration)
+	case "release_check":
+		return forAll(dirs, func(dir *origin.Dir) *caddy.Duration { return &dir.ReleaseCheck }, d, duration)
+	case "release_marker":
+		return forAll(dirs, func(dir *origin.Dir) *string { return &dir.ReleaseMarker }, d, word)
+	case "index":
+		m.IndexNames = d.RemainingArgs()
+		if len(m.IndexNames) == 0 {
+			return d.ArgErr()
+		}
+		if len(m.IndexNames) == 1 && m.IndexNames[0] == "off" {
+			m.IndexNames = []string{}
+		}
+	case "browse":
+		m.Browse = true
+	case "hide":
+		m.Hide = d.RemainingArgs()
+		if len(m.Hide) == 0 {
+			return d.ArgErr()
+		}
+	case "precompressed":
+		return m.unmarshalPrecompressed(d)
+	default:
+		return d.Errf("unrecognized subdirective '%s'", option)
+	}
+	return nil
+}
+
+func (m *Mount) unmarshalFormat(d *caddyfile.Dispenser) error {
+	var name string
+	if err := word(d, &name); err != nil {
+		return err
+	}
+	id := "mirror.formats." + name
+	if _, err := caddy.GetModule(id); err != nil {
+		return d.Errf("unknown format '%s'", name)
+	}
+	m.FormatRaw = json.RawMessage(`{"format":` + string(caddyconfig.JSON(name, nil)) + `}`)
+	return nil
+}
+
+func (m *Mount) unmarshalPrecompressed(d *caddyfile.Dispenser) error {
+	m.PrecompressedOrder = d.RemainingArgs()
+	if len(m.PrecompressedOrder) == 0 {
+		m.PrecompressedOrder = []string{"br", "zstd", "gzip"}
+	}
+	m.PrecompressedRaw = caddy.ModuleMap{}
+	for _, name := range m.PrecompressedOrder {
+		mod, err := caddy.GetModule("http.precompressed." + name)
+		if err != nil {
+			return d.Errf("unknown encoding '%s'", name)
+		}
+		p, ok := mod.New().(encode.Precompressed)
+		if !ok {
+			return d.Errf("encoding '%s' cannot be precompressed", name)
+		}
+		m.PrecompressedRaw[name] = caddyconfig.JSON(p, nil)
+	}
+	return nil
+}
+
+// forAll parses one value and gives it to all origins.
+func forAll[T any](dirs []*origin.Dir, field func(*origin.Dir) *T, d *caddyfile.Dispenser, parse func(*caddyfile.Dispenser, *T) error) error {
+	var v T
+	if err := parse(d, &v); err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		*field(dir) = v
+	}
+	return nil
+}
+
+func word(d *caddyfile.Dispenser, into *string) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	*into = d.Val()
+	return nil
+}
+
+func duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	v, err := caddy.ParseDuration(d.Val())
+	if err != nil {
+		return d.Errf("parsing duration: %v", err)
+	}
+	if v <= 0 {
+		return d.Errf("duration %s is not positive", d.Val())
+	}
+	*into = caddy.Duration(v)
+	return nil
+}
+
+// Interface guards
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

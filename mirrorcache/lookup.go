@@ -1,0 +1,246 @@
+package mirrorcache
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/diskcache"
+	"github.com/unifiedmirrors/mirror/format"
+	"github.com/unifiedmirrors/mirror/origin"
+)
+
+// object is an object found for a request: where its bytes are, and how that
+// came about. One of entry and body is set.
+type object struct {
+	entry  *diskcache.Entry
+	body   *body
+	result result
+	status []string // Cache-Status
+	age    time.Duration
+}
+
+func (o *object) close() {
+	if o.entry != nil {
+		o.entry.Close()
+	}
+	if o.body != nil {
+		o.body.close()
+	}
+}
+
+// lookup finds the object with this name.
+//
+// Its errors are those of an origin: there is no such object, or it cannot be
+// had now.
+func (m *Mount) lookup(r *http.Request, name string) (object, error) {
+	class := m.format.Class(name)
+	key := m.key(name)
+	c := m.cache.Open()
+	if c == nil {
+		return m.bypass(r.Context(), name)
+	}
+	e, ok := c.Get(key)
+	if !ok {
+		if err := m.known(r.Context(), name); err != nil {
+			return object{result: resultHit, status: statusHit}, err
+		}
+		return m.miss(r, c, key, statusMiss)
+	}
+	if age, fresh := m.fresh(r.Context(), e, class); fresh {
+		return object{entry: e, result: resultHit, status: statusHit, age: age}, nil
+	}
+	return m.stale(r, c, e)
+}
+
+// release is the state of the first origin, and what stands for it in entries.
+type release struct {
+	origin.Release
+	hash uint64
+}
+
+// state is the current release of the first origin.
+func (m *Mount) state(ctx context.Context) release {
+	rel := m.origins[0].Release(ctx)
+	if rel.Token == "" {
+		return release{Release: rel}
+	}
+	if cur := m.current.Load(); cur != nil && cur.Token == rel.Token {
+		return release{rel, cur.hash}
+	}
+	cur := release{rel, hashToken(m.origins[0].tag, rel.Token)}
+	m.current.Store(&cur)
+	return cur
+}
+
+// fresh reports whether an entry may be served without asking the origin, and
+// how long ago it was known to be current.
+func (m *Mount) fresh(ctx context.Context, e *diskcache.Entry, class format.Class) (age time.Duration, ok bool) {
+	f := e.Fresh()
+	age = max(0, time.Since(f.At))
+	if class == format.Immutable {
+		return age, true
+	}
+	rel := m.state(ctx)
+	if rel.hash == 0 || f.Release == 0 {
+		return age, age < time.Duration(m.TTL)
+	}
+	if f.Release != rel.hash {
+		return age, false
+	}
+	// While the token stays, every look at it validates all entries.
+	return min(age, max(0, time.Since(rel.Seen))), true
+}
+
+// verdict is what the origin says of a stale entry.
+type verdict int
+
+const (
+	unchanged verdict = iota
+	changed
+	gone
+	unknown // the origin is away, or too slow
+)
+
+// stale answers with an entry that is not fresh: after the origin has been
+// asked for it, but not without end.
+func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (object, error) {
+	ctx := r.Context()
+	v, err := m.revalidate(ctx, c, e.Key())
+	switch v {
+	case unchanged:
+		return object{entry: e, result: resultRevalidated, status: statusRevalidated}, nil
+	case gone:
+		e.Close()
+		return object{result: resultMiss, status: statusGone}, err
+	case changed:
+		o, err := m.miss(r, c, e.Key(), statusChanged)
+		if err == nil || !errors.Is(err, origin.ErrAway) {
+			e.Close()
+			return o, err
+		}
+	}
+	age := max(0, time.Since(e.Fresh().At))
+	if m.MaxStale > 0 && age > time.Duration(m.MaxStale) {
+		e.Close()
+		return object{result: resultError, status: statusAway}, err
+	}
+	return object{entry: e, result: resultStale, status: staleStatus(age - time.Duration(m.TTL)), age: age}, nil
+}
+
+// staleStatus says that an entry is served though it has been stale for d.
+func staleStatus(d time.Duration) []string {
+	return []string{"mirror; hit; ttl=" + strconv.Itoa(-max(1, int(d/time.Second))) + "; detail=origin-away"}
+}
+
+type checked struct {
+	verdict verdict
+	err     error
+}
+
+// revalidate asks the origin whether an entry is current, once for all that
+// want to know, and waits for RevalidateTimeout at most. What is found out
+// later is noted all the same.
+func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, key diskcache.Key) (verdict, error) {
+	ch := m.checks.DoChan(key.Name, func() (any, error) {
+		v, err := m.check(c, key)
+		return checked{v, err}, nil
+	})
+	timer := time.NewTimer(time.Duration(m.RevalidateTimeout))
+	defer timer.Stop()
+	select {
+	case res := <-ch:
+		v := res.Val.(checked)
+		return v.verdict, v.err
+	case <-timer.C:
+		return unknown, origin.ErrAway
+	case <-ctx.Done():
+		return unknown, origin.ErrAway
+	}
+}
+
+// check compares an entry with what the origin has. It belongs to no request.
+func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
+	e, ok := c.Get(key)
+	if !ok {
+		return changed, nil
+	}
+	defer e.Close()
+	info, src, rel, err := m.stat(context.Background(), key.Name)
+	switch {
+	case err == nil && info.Dir:
+		err = origin.ErrIsDir
+		fallthrough
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrInvalid):
+		e.Remove()
+		m.facts.learn(key.Name, err, rel.hash)
+		return gone, err
+	case err != nil:
+		return unknown, err
+	case src.validator(info) == "" || src.validator(info) != e.Meta().Validator:
+		return changed, nil
+	}
+	e.Refresh(diskcache.Freshness{At: time.Now(), Release: rel.hash})
+	return unchanged, nil
+}
+
+// miss answers with an object that the cache does not have, or only an old
+// version of.
+func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, status []string) (object, error) {
+	ctx := r.Context()
+	if r.Method == http.MethodHead {
+		return m.head(ctx, key.Name)
+	}
+	f, begun := c.Fill(key)
+	res := resultCollapsed
+	if begun {
+		res = resultMiss
+		go m.fill(f, key.Name)
+	} else {
+		status = statusCollapsed
+	}
+	meta, err := f.Meta(ctx)
+	if err != nil {
+		f.Leave()
+		if errors.Is(err, diskcache.ErrBypass) {
+			return m.bypass(ctx, key.Name)
+		}
+		return object{result: res, status: statusFailed(err)}, err
+	}
+	return object{
+		body:   &body{m: m, name: key.Name, meta: meta, fill: f, hurry: r.Header["Range"] != nil},
+		result: res, status: status,
+	}, nil
+}
+
+// head answers without a body: to ask for that is no reason to fetch it.
+func (m *Mount) head(ctx context.Context, name string) (object, error) {
+	info, src, rel, err := m.stat(ctx, name)
+	if err == nil && info.Dir {
+		err = origin.ErrIsDir
+	}
+	if err != nil {
+		m.facts.learn(name, err, rel.hash)
+		return object{result: resultMiss, status: statusFailed(err)}, err
+	}
+	return object{body: &body{m: m, name: name, meta: src.meta(info)}, result: resultMiss, status: statusHead}, nil
+}
+
+// bypass answers from the origin, past the cache.
+func (m *Mount) bypass(ctx context.Context, name string) (object, error) {
+	if err := m.known(ctx, name); err != nil {
+		return object{result: resultHit, status: statusHit}, err
+	}
+	remote, src, rel, err := m.open(ctx, name)
+	if err != nil {
+		m.facts.learn(name, err, rel.hash)
+		return object{result: resultBypass, status: statusBypass}, err
+	}
+	return object{
+		body:   &body{m: m, name: name, meta: src.meta(remote.Info()), remote: remote},
+		result: resultBypass, status: statusBypass,
+	}, nil
+}

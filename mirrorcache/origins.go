@@ -1,0 +1,116 @@
+package mirrorcache
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/diskcache"
+	"github.com/unifiedmirrors/mirror/origin"
+)
+
+// try asks the mount's origins in order, until one is not away. It returns
+// which that was, and the release that its answer belongs to: as it was before
+// the origin was asked, since the next may have come meanwhile. Fall-back
+// origins have none: what comes from them is fresh for the TTL only.
+func try[T any](ctx context.Context, m *Mount, op string, ask func(source) (T, error)) (T, source, release, error) {
+	var errs []error
+	for n, src := range m.origins {
+		var rel release
+		if n == 0 {
+			rel = m.state(ctx)
+		}
+		start := time.Now()
+		v, err := ask(src)
+		m.metrics.origin(op).Observe(time.Since(start).Seconds())
+		if err == nil || !errors.Is(err, origin.ErrAway) {
+			return v, src, rel, err
+		}
+		errs = append(errs, err)
+	}
+	var zero T
+	return zero, source{}, release{}, errors.Join(errs...)
+}
+
+func (m *Mount) stat(ctx context.Context, name string) (origin.Info, source, release, error) {
+	return try(ctx, m, "stat", func(src source) (origin.Info, error) { return src.Stat(ctx, name) })
+}
+
+func (m *Mount) open(ctx context.Context, name string) (origin.Body, source, release, error) {
+	return try(ctx, m, "open", func(src source) (origin.Body, error) { return src.Open(ctx, name, 0) })
+}
+
+func (m *Mount) readDir(ctx context.Context, name string) ([]origin.Info, source, release, error) {
+	return try(ctx, m, "list", func(src source) ([]origin.Info, error) { return src.ReadDir(ctx, name) })
+}
+
+// errVersion says that an origin has another version by now, or that there is
+// no telling.
+var errVersion = errors.New("origin no longer has this version")
+
+// reopen opens the very version that meta describes, from offset on.
+func (m *Mount) reopen(ctx context.Context, name string, meta *diskcache.Meta, offset int64) (origin.Body, error) {
+	if meta.Validator == "" {
+		return nil, errVersion
+	}
+	err := errVersion
+	for _, src := range m.origins {
+		if len(meta.Validator) < len(src.tag) || meta.Validator[:len(src.tag)] != src.tag {
+			continue
+		}
+		var b origin.Body
+		if b, err = src.Open(ctx, name, offset); err != nil {
+			continue
+		}
+		if src.validator(b.Info()) == meta.Validator {
+			return b, nil
+		}
+		b.Close()
+		err = errVersion
+	}
+	return nil, err
+}
+
+// validator is what tells the version of an object from others, whatever
+// origin they are of.
+func (s source) validator(info origin.Info) string {
+	if info.Validator == "" {
+		return ""
+	}
+	return s.tag + info.Validator
+}
+
+// meta is what the cache keeps of an object besides its bytes.
+func (s source) meta(info origin.Info) diskcache.Meta {
+	meta := diskcache.Meta{Size: info.Size, ModTime: info.ModTime, Validator: s.validator(info)}
+	if etag := entityTag(info); etag != "" {
+		meta.Header = map[string]string{"Etag": etag}
+	}
+	return meta
+}
+
+// entityTag is a strong tag (RFC 9110 section 8.8.3) if the origin vouches
+// for the version, else a weak one.
+func entityTag(info origin.Info) string {
+	if useless(info.ModTime) {
+		return ""
+	}
+	tag := `"` + strconv.FormatInt(info.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(info.Size, 36) + `"`
+	if info.Validator == "" {
+		return "W/" + tag
+	}
+	return tag
+}
+
+// useless tells times that stand for none: the epoch, which build systems give
+// to all files, and the second after it.
+func useless(t time.Time) bool { return t.IsZero() || t.Unix() == 0 || t.Unix() == 1 }
+
+func hashToken(tag, token string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(tag))
+	h.Write([]byte(token))
+	return max(1, h.Sum64())
+}

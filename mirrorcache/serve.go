@@ -1,0 +1,192 @@
+package mirrorcache
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/origin"
+)
+
+// serve answers a request for what the mount calls rest: "" for the mount's
+// prefix without a slash, else a path that begins with one.
+func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method))
+	}
+	if rest == "" {
+		return m.redirect(w, r, true)
+	}
+	name, isDir := strings.CutSuffix(rest[1:], "/")
+	if rest == "/" {
+		isDir = true
+	}
+	if len(m.Hide) > 0 && m.hidden(name) {
+		return m.fail(w, r, object{result: resultHit, status: statusHit}, fs.ErrNotExist)
+	}
+	if isDir {
+		return m.serveDir(w, r, name)
+	}
+	return m.serveFile(w, r, name)
+}
+
+func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) error {
+	if m.precompressors != nil && m.servePrecompressed(w, r, name) {
+		return nil
+	}
+	o, err := m.lookup(r, name)
+	if errors.Is(err, origin.ErrIsDir) || errors.Is(err, origin.ErrAway) && m.wasDir(name) {
+		return m.redirect(w, r, true)
+	}
+	if err != nil {
+		return m.fail(w, r, o, err)
+	}
+	m.respond(w, r, &o, name, "")
+	return nil
+}
+
+// serveDir answers a request for a directory: with an index file, or with a
+// listing.
+func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) error {
+	for _, index := range m.IndexNames {
+		file := path.Join(name, index)
+		if len(m.Hide) > 0 && m.hidden(file) {
+			continue
+		}
+		if m.precompressors != nil && m.servePrecompressed(w, r, file) {
+			return nil
+		}
+		o, err := m.lookup(r, file)
+		switch {
+		case err == nil:
+			m.respond(w, r, &o, file, "")
+			return nil
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
+			continue
+		}
+		return m.fail(w, r, o, err)
+	}
+	if m.Browse {
+		return m.serveListing(w, r, name)
+	}
+	return m.serveNoIndex(w, r, name)
+}
+
+// serveNoIndex answers for what ends in a slash and has no index file: a
+// directory is then as good as not there, and a file is elsewhere.
+func (m *Mount) serveNoIndex(w http.ResponseWriter, r *http.Request, name string) error {
+	if name == "" {
+		return m.fail(w, r, object{result: resultMiss, status: statusNotFound}, fs.ErrNotExist)
+	}
+	o, err := m.lookup(r, name)
+	o.close()
+	if err == nil {
+		return m.redirect(w, r, false)
+	}
+	if errors.Is(err, origin.ErrIsDir) {
+		err = fs.ErrNotExist
+	}
+	return m.fail(w, r, o, err)
+}
+
+// servePrecompressed answers with the file that lies beside name in an
+// encoding that the client accepts, and reports whether there was one.
+func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) bool {
+	w.Header().Set("Vary", "Accept-Encoding")
+	for _, encoding := range encode.AcceptedEncodings(r, m.PrecompressedOrder) {
+		p, ok := m.precompressors[encoding]
+		if !ok {
+			continue
+		}
+		o, err := m.lookup(r, name+p.Suffix())
+		if err == nil {
+			m.respond(w, r, &o, name, encoding)
+			return true
+		}
+	}
+	return false
+}
+
+// redirect sends the client to the canonical form of its URL, which ends in a
+// slash for directories only.
+func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, slash bool) error {
+	// The client knows the URL that it has sent, and not what it was rewritten
+	// to. Where the last element was rewritten, it was on purpose.
+	p := r.URL.Path
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		if path.Base(orig.URL.Path) != path.Base(p) && p != "" {
+			return m.fail(w, r, object{result: resultMiss, status: statusNotFound}, fs.ErrNotExist)
+		}
+		p = orig.URL.Path
+	}
+	to := *r.URL
+	to.Scheme, to.Host, to.User, to.Opaque, to.RawPath = "", "", nil, "", ""
+	// Two slashes in front would name another host.
+	to.Path = "/" + strings.Trim(p, "/")
+	if slash && to.Path != "/" {
+		to.Path += "/"
+	}
+	m.count(r, resultRedirect)
+	w.Header()["Cache-Status"] = statusHit
+	http.Redirect(w, r, to.String(), http.StatusPermanentRedirect)
+	return nil
+}
+
+// fail answers with the error of an origin.
+func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error) error {
+	h := w.Header()
+	if o.status != nil {
+		h["Cache-Status"] = o.status
+	}
+	status := http.StatusServiceUnavailable
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
+		status = http.StatusNotFound
+	case errors.Is(err, fs.ErrPermission):
+		status = http.StatusForbidden
+	case errors.Is(err, fs.ErrInvalid):
+		status = http.StatusBadRequest
+	}
+	if status == http.StatusServiceUnavailable {
+		m.count(r, resultError)
+		h["Cache-Control"] = ccError
+		// Not all clients at once.
+		h.Set("Retry-After", strconv.Itoa(2+rand.IntN(4))) //nolint:gosec // no secret
+		if c := m.log.Check(zap.DebugLevel, "origin is away, and nothing is cached"); c != nil {
+			c.Write(zap.String("path", r.URL.Path), zap.Error(err))
+		}
+	} else {
+		m.count(r, resultNotFound)
+		h["Cache-Control"] = ccNegative
+	}
+	return caddyhttp.Error(status, err)
+}
+
+// count notes what became of a request: in metrics, for access logs, and for
+// other handlers.
+func (m *Mount) count(r *http.Request, res result) {
+	m.metrics.requests[res].Inc()
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.mirror_cache.mount", m.Prefix)
+		repl.Set("http.mirror_cache.result", res.String())
+	}
+	// Fields cost something: only where there is a log to have them.
+	if srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); !ok || srv.Logs == nil {
+		return
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Add(zap.String("mirror_mount", m.Prefix))
+		extra.Add(zap.String("mirror_cache", res.String()))
+	}
+}

@@ -1,0 +1,259 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// dirStates holds what is behind each root, by its path, for as long as a
+// config names it.
+var dirStates = caddy.NewUsagePool()
+
+// dirCosts holds, by path, what must outlive every config: calls that are
+// stuck in the kernel, which no reload ends, and counters. It forgets nothing;
+// there are only so many roots.
+var dirCosts sync.Map // of *dirCost
+
+// A dirCost is what a root has cost the process so far.
+type dirCost struct {
+	pool  pool
+	probe chan struct{} // the slot of the one probe under way
+	count dirCounters
+}
+
+type dirCounters struct {
+	reads, readBytes, stats, lists, errors, timeouts atomic.Uint64
+
+	lastError atomic.Pointer[string]
+}
+
+// dirConf is what a Dir wants of its state.
+type dirConf struct {
+	serial  uint64 // configs are numbered in the order of their making
+	timeout time.Duration
+	check   time.Duration
+	marker  string
+	pool    int
+	log     *zap.Logger
+}
+
+var dirSerial atomic.Uint64
+
+// A dirState is what all Dirs of one root share, in one config and in those
+// before and after it. Nothing is opened and no goroutine started before the
+// first call.
+type dirState struct {
+	*dirCost
+	root    string
+	breaker breaker
+	stop    chan struct{}
+
+	mu   sync.Mutex
+	conf atomic.Pointer[dirConf] // stored with mu held
+
+	// tree is nil until it is opened. It is only ever replaced by one that was
+	// opened after it was loaded, so it never goes back to an older release.
+	tree atomic.Pointer[tree]
+
+	release releaseWatch
+
+	inject func(op, name string) error // for tests: fails or hangs a call
+}
+
+// newDirState returns the state of the tree at root.
+func newDirState(root string, c *dirConf) *dirState {
+	kept, _ := dirCosts.LoadOrStore(root, &dirCost{probe: make(chan struct{}, 1)})
+	s := &dirState{dirCost: kept.(*dirCost), root: root, stop: make(chan struct{})}
+	s.breaker = breaker{probe: s.probeRoot, stop: s.stop, moved: s.moved}
+	s.release = newReleaseWatch()
+	s.conf.Store(c)
+	s.pool.resize(c.pool)
+	return s
+}
+
+// Destruct ends the goroutines of the state. Requests that outlive their
+// config may still use it.
+func (s *dirState) Destruct() error {
+	close(s.stop)
+	if t := s.tree.Swap(nil); t != nil {
+		s.pool.close(t.root)
+	}
+	return nil
+}
+
+// adopt makes c the settings of the state if they are newer than those it has.
+// They are adopted when they are first used, not when they are provisioned:
+// the config may fail yet, and must then have changed nothing.
+func (s *dirState) adopt(c *dirConf) {
+	if s.conf.Load().serial >= c.serial {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conf.Load().serial >= c.serial {
+		return
+	}
+	s.conf.Store(c)
+	s.pool.resize(c.pool)
+	s.release.wake()
+}
+
+// moved logs that the breaker opened or closed.
+func (s *dirState) moved(open bool, reason error) {
+	if log := s.conf.Load().log; open {
+		log.Error("origin is away", zap.String("root", s.root), zap.Error(reason))
+	} else {
+		log.Info("origin is back", zap.String("root", s.root))
+	}
+}
+
+func (s *dirState) fault(op, name string) error {
+	if s.inject == nil {
+		return nil
+	}
+	return s.inject(op, name)
+}
+
+// failed counts and describes the error that a call ended in.
+func (s *dirState) failed(op, name string, err error) error {
+	err = fmt.Errorf("%s %q: %w", op, name, err)
+	if errors.Is(err, ErrAway) && !errors.Is(err, context.Canceled) {
+		s.count.errors.Add(1)
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.count.timeouts.Add(1)
+		}
+		text := err.Error()
+		s.count.lastError.Store(&text)
+	}
+	return err
+}
+
+// open returns the tree, and opens it if need be.
+func (s *dirState) open() (*tree, error) {
+	if t := s.tree.Load(); t != nil {
+		return t, nil
+	}
+	return s.renew()
+}
+
+// renew returns the tree that is at the root's path now, and opens it if it is
+// not the one that is open.
+func (s *dirState) renew() (*tree, error) {
+	for range 3 {
+		old := s.tree.Load()
+		if old != nil {
+			if ok, err := old.isAt(s.root); ok || err != nil {
+				return old, err
+			}
+		}
+		if t, err := s.replace(old); t != nil || err != nil {
+			return t, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %s changes again and again", ErrAway, s.root)
+}
+
+// replace puts the tree that is at the root's path in the place of old. It
+// returns nil if somebody else has done so meanwhile.
+//
+// Calls that are using old are not disturbed: os.Root closes its descriptor
+// when the last of them is done.
+func (s *dirState) replace(old *tree) (*tree, error) {
+	t, err := openTree(s.root)
+	if err != nil {
+		return nil, err
+	}
+	if !s.tree.CompareAndSwap(old, t) {
+		s.pool.close(t.root)
+		return nil, nil
+	}
+	if old != nil {
+		s.pool.close(old.root)
+	}
+	return t, nil
+}
+
+// probeRoot asks whether the file system is back, for the breaker.
+func (s *dirState) probeRoot() error {
+	select {
+	case s.probe <- struct{}{}:
+		defer func() { <-s.probe }()
+	case <-s.stop:
+		return errors.New("stopped")
+	}
+	if err := s.fault("probe", "."); err != nil {
+		return away(err)
+	}
+	// The path is asked, not the open tree: that may have been unmounted.
+	t, err := s.replace(s.tree.Load())
+	if t == nil && err == nil {
+		t, err = s.open()
+	}
+	if err == nil {
+		err = t.checkMounted()
+	}
+	if err == nil && !s.pool.usable() {
+		err = fmt.Errorf("%w: all %d calls that may be made at a time hang", ErrAway, s.conf.Load().pool)
+	}
+	return err
+}
+
+// lookup calls f on the tree, in the pool. If f finds nothing, it makes sure
+// that this speaks of the name and not of the tree.
+func lookup[T any](ctx context.Context, s *dirState, op, name string, f func(*tree) (T, error), late func(T)) (T, error) {
+	return do(ctx, &s.pool, &s.breaker, s.conf.Load().timeout, func() (v T, err error) {
+		if err := s.fault(op, name); err != nil {
+			return v, classify(err)
+		}
+		t, err := s.open()
+		for range 3 {
+			if err != nil {
+				return v, err
+			}
+			v, err = f(t)
+			if errors.Is(err, fs.ErrNotExist) {
+				if now, rerr := s.renew(); rerr != nil {
+					return v, rerr
+				} else if now != t {
+					t, err = now, nil
+					continue
+				}
+				if merr := t.checkMounted(); merr != nil {
+					err = merr
+				}
+			}
+			if !errors.Is(err, os.ErrClosed) {
+				return v, err
+			}
+			t, err = s.open() // it was replaced before f got to it
+		}
+		return v, fmt.Errorf("%w: %s changes again and again", ErrAway, s.root)
+	}, late)
+}
+
+// ask is lookup on behalf of a caller: it checks the name and counts.
+func ask[T any](ctx context.Context, s *dirState, op, name string, n *atomic.Uint64, f func(*tree) (T, error), late func(T)) (T, error) {
+	if !validName(name) {
+		var none T
+		return none, fmt.Errorf("%s %q: %w", op, name, fs.ErrInvalid)
+	}
+	var once sync.Once
+	v, err := lookup(ctx, s, op, name, func(t *tree) (T, error) {
+		once.Do(func() { n.Add(1) })
+		return f(t)
+	}, late)
+	if err != nil {
+		var none T
+		return none, s.failed(op, name, err)
+	}
+	return v, nil
+}

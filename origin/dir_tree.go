@@ -1,0 +1,322 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks is how many symbolic links are followed before they count as a loop.
+const maxLinks = 40
+
+// A tree is an open directory tree, out of which neither ".." nor a symbolic
+// link leads. All its methods may hang.
+type tree struct {
+	root   *os.Root
+	dir    os.FileInfo // of the root
+	links  string      // what links found when the root was opened
+	escape error       // what root says of a name that leads out of it
+}
+
+// openTree opens the tree at path. All errors are ErrAway.
+func openTree(path string) (*tree, error) {
+	for range 3 {
+		t, err := tryOpenTree(path)
+		if t != nil || err != nil {
+			return t, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %s changes while it is opened", ErrAway, path)
+}
+
+// tryOpenTree returns nil if a release was switched during the opening, so
+// that links might not be those which led to the root.
+func tryOpenTree(path string) (_ *tree, err error) {
+	t := new(tree)
+	if t.links, err = links(path); err != nil {
+		return nil, away(err)
+	}
+	// OpenRoot would wait at a FIFO.
+	if fi, err := os.Stat(path); err != nil {
+		return nil, away(err)
+	} else if !fi.IsDir() {
+		return nil, fmt.Errorf("%w: %s is not a directory", ErrAway, path)
+	}
+	if t.root, err = os.OpenRoot(path); err != nil {
+		return nil, away(err)
+	}
+	t.dir, err = t.root.Stat(".")
+	if err == nil {
+		var now string
+		if now, err = links(path); err == nil && now == t.links {
+			_, escape := t.root.Lstat("..") // asks nothing of the file system
+			t.escape = errors.Unwrap(escape)
+			return t, nil
+		}
+	}
+	t.root.Close()
+	if err != nil {
+		return nil, away(err)
+	}
+	return nil, nil
+}
+
+// isAt reports whether path still leads to the tree, by the same links.
+func (t *tree) isAt(path string) (bool, error) {
+	l, err := links(path)
+	if err != nil {
+		return false, away(err)
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return false, away(err)
+	}
+	return l == t.links && os.SameFile(fi, t.dir), nil
+}
+
+// links describes the symbolic links that path is and leads to, one after the
+// other: the text of each with its mtime, which is when it was made, for a
+// link cannot be changed in place. So a link that is switched from A to B and
+// back to A is a new one, as it must be where A was rebuilt in between. The
+// result is empty if path is no link.
+func links(path string) (string, error) {
+	var all []string
+	for range maxLinks {
+		path = strings.TrimRight(path, "/")
+		if path == "" {
+			path = "/"
+		}
+		fi, err := os.Lstat(path)
+		if err != nil {
+			return "", err
+		}
+		if fi.Mode().Type() != fs.ModeSymlink {
+			return strings.Join(all, " "), nil
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, target+"@"+strconv.FormatInt(fi.ModTime().UnixNano(), 36))
+		if !filepath.IsAbs(target) {
+			// Not Join: it would take "link/.." for nothing.
+			target = filepath.Dir(path) + "/" + target
+		}
+		path = target
+	}
+	return "", fmt.Errorf("lstat %s: %w", path, syscall.ELOOP)
+}
+
+// classify is classify, and knows of names that lead out of the tree.
+func (t *tree) classify(err error) error {
+	if errors.Is(err, t.escape) {
+		return fmt.Errorf("%w: %v", fs.ErrNotExist, t.escape)
+	}
+	return classify(err)
+}
+
+// stat describes the file or directory at name.
+func (t *tree) stat(name string) (Info, error) {
+	seen := time.Now()
+	fi, err := t.root.Stat(name)
+	if err != nil {
+		return Info{}, t.classify(err)
+	}
+	if !fi.IsDir() && !fi.Mode().IsRegular() {
+		return Info{}, errSpecial(fi.Mode())
+	}
+	return info(name, fi, seen), nil
+}
+
+func errSpecial(m fs.FileMode) error {
+	return fmt.Errorf("%w: neither a file nor a directory (%v)", fs.ErrNotExist, m.Type())
+}
+
+// openDir opens the directory at name, and nothing else.
+func (t *tree) openDir(name string) (*os.File, error) {
+	return t.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+// open opens the regular file at name.
+//
+// os.Root finds the directory, but does not open the file: the runtime asks
+// epoll about every file that package os opens, and FUSE passes that question
+// on to its server. If the server hangs, that thread never comes back to the
+// scheduler, and with the next garbage collection the whole process hangs.
+func (t *tree) open(name string) (*os.File, Info, error) {
+	orig := name
+	for range maxLinks {
+		dir, base := ".", name
+		if i := strings.LastIndexByte(name, '/'); i >= 0 {
+			dir, base = name[:i], name[i+1:]
+		}
+		if base == "" || base == "." || base == ".." { // the end of a link
+			if _, err := t.root.Stat(name); err != nil {
+				return nil, Info{}, t.classify(err)
+			}
+			return nil, Info{}, ErrIsDir
+		}
+		d, err := t.openDir(dir)
+		if err != nil {
+			return nil, Info{}, t.classify(err)
+		}
+		f, target, err := openAt(d, base)
+		if err == nil && f == nil { // a link
+			if strings.HasPrefix(target, "/") {
+				err = t.escape
+			}
+			name = dir + "/" + target // cleaned, "link/.." would mean another place
+		}
+		d.Close()
+		if err == unix.ELOOP { // it has become a link
+			continue
+		}
+		if err != nil {
+			return nil, Info{}, t.classify(err)
+		}
+		if f == nil {
+			continue
+		}
+
+		seen := time.Now()
+		fi, err := f.Stat()
+		if err == nil && !fi.Mode().IsRegular() { // replaced since openAt looked
+			err = errSpecial(fi.Mode())
+		}
+		if err != nil {
+			f.Close()
+			return nil, Info{}, t.classify(err)
+		}
+		return f, info(orig, fi, seen), nil
+	}
+	return nil, Info{}, classify(syscall.ELOOP)
+}
+
+// openAt opens the regular file base in d, or returns the target of the
+// symbolic link that it is. Nothing else is opened: to open a device can have
+// effects, and to open a FIFO can hang, hence O_NONBLOCK, should one take the
+// file's place just now.
+func openAt(d *os.File, base string) (_ *os.File, target string, err error) {
+	dir := int(d.Fd())
+	var st unix.Stat_t
+	if err := again(func() error { return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return nil, "", err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return nil, "", ErrIsDir
+	case unix.S_IFLNK:
+		buf := make([]byte, unix.PathMax)
+		var n int
+		err := again(func() (err error) { n, err = unix.Readlinkat(dir, base, buf); return err })
+		return nil, string(buf[:max(n, 0)]), err
+	default:
+		return nil, "", fmt.Errorf("%w: neither a file nor a directory", fs.ErrNotExist)
+	}
+
+	var fd int
+	err = again(func() (err error) {
+		fd, err = unix.Openat(dir, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	// NewFile would ask epoll about a file that does not block.
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return nil, "", err
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(d.Name(), base)), "", nil
+}
+
+// again calls f until it is not interrupted.
+func again(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// readDir lists the directory at name. It stops when ctx ends.
+func (t *tree) readDir(ctx context.Context, name string) ([]Info, error) {
+	d, err := t.openDir(name)
+	if err != nil {
+		return nil, t.classify(err)
+	}
+	defer d.Close()
+	var list []Info
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		seen := time.Now()
+		fis, err := d.Readdir(256)
+		for _, fi := range fis {
+			i, ok, err := t.entry(name, fi, seen)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				list = append(list, i)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, t.classify(err)
+		}
+	}
+	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// entry describes an entry of the directory at name, of which fi was found,
+// and reports whether it is part of the listing: a file or a directory, or a
+// link to one of them inside the tree.
+func (t *tree) entry(name string, fi os.FileInfo, seen time.Time) (Info, bool, error) {
+	if fi.IsDir() || fi.Mode().IsRegular() {
+		return info(fi.Name(), fi, seen), true, nil
+	}
+	if fi.Mode().Type() != fs.ModeSymlink {
+		return Info{}, false, nil
+	}
+	i, err := t.stat(name + "/" + fi.Name())
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return Info{}, false, nil
+	}
+	i.Symlink = true
+	return i, err == nil, err
+}
+
+// checkMounted returns ErrAway if the tree is empty: then it is the place
+// where a file system should be mounted.
+func (t *tree) checkMounted() error {
+	d, err := t.openDir(".")
+	if err != nil {
+		return away(err)
+	}
+	defer d.Close()
+	_, err = d.Readdirnames(1)
+	if err == io.EOF {
+		return fmt.Errorf("%w: %s is empty: is it mounted?", ErrAway, t.root.Name())
+	}
+	if err != nil {
+		return away(err)
+	}
+	return nil
+}
