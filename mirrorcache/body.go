@@ -100,14 +100,14 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 	return n, err
 }
 
-var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+var buffers = sync.Pool{New: func() any { return new([writeChunk]byte) }}
 
 // errClient says that the client is gone.
 var errClient = errors.New("client is gone")
 
 // copyTo writes the whole body.
 func (b *body) copyTo(ctx context.Context, w http.ResponseWriter) (int64, error) {
-	buf := buffers.Get().(*[256 << 10]byte)
+	buf := buffers.Get().(*[writeChunk]byte)
 	defer buffers.Put(buf)
 	var off int64
 	for {

@@ -37,6 +37,9 @@ func newFacts() *facts {
 // learn notes an error of the origin, if it tells of the object and not of the
 // origin.
 func (f *facts) learn(name string, err error, release uint64) {
+	if err == nil {
+		return
+	}
 	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, origin.ErrIsDir} {
 		if errors.Is(err, is) {
 			// Not err itself: it may hold on to much.

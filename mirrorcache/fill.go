@@ -35,12 +35,9 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 	}
 }
 
-// The first reads are short, so that the first byte is soon there; later ones
-// are long.
-const (
-	minRead = 64 << 10
-	maxRead = 1 << 20
-)
+// minRead is the length of the first read, so that the first byte is soon
+// there; later ones are longer.
+const minRead = 64 << 10
 
 func (m *Mount) copy(f *diskcache.Fill, name string) error {
 	ctx := context.Background()
@@ -54,7 +51,7 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 	meta := src.meta(remote.Info())
 	err = f.Start(meta, diskcache.Freshness{At: time.Now(), Release: rel.hash})
 	if err == nil {
-		err = pump(f, remote, meta.Size)
+		err = pump(f, remote)
 	}
 	if err == nil {
 		// A file may have changed under the copy.
@@ -68,12 +65,11 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 	return f.Commit()
 }
 
-func pump(f *diskcache.Fill, remote origin.Body, size int64) error {
-	if size < 0 || size > maxRead {
-		size = maxRead
-	}
-	buf := make([]byte, max(size, 1))
-	for n := min(minRead, len(buf)); ; n = min(2*n, len(buf)) {
+// pump copies until the end of remote.
+func pump(f *diskcache.Fill, remote origin.Body) error {
+	buf := buffers.Get().(*[writeChunk]byte)
+	defer buffers.Put(buf)
+	for n := minRead; ; n = min(2*n, len(buf)) {
 		got, err := remote.Read(buf[:n])
 		if got > 0 {
 			if _, err := f.Write(buf[:got]); err != nil {

@@ -149,6 +149,10 @@ func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, key diskcach
 		v, err := m.check(c, key)
 		return checked{v, err}, nil
 	})
+	if m.slow.Load() {
+		// Somebody has waited in vain just now.
+		return unknown, origin.ErrAway
+	}
 	timer := time.NewTimer(time.Duration(m.RevalidateTimeout))
 	defer timer.Stop()
 	select {
@@ -156,6 +160,7 @@ func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, key diskcach
 		v := res.Val.(checked)
 		return v.verdict, v.err
 	case <-timer.C:
+		m.slow.Store(true)
 		return unknown, origin.ErrAway
 	case <-ctx.Done():
 		return unknown, origin.ErrAway
@@ -169,7 +174,11 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 		return changed, nil
 	}
 	defer e.Close()
+	start := time.Now()
 	info, src, rel, err := m.stat(context.Background(), key.Name)
+	if time.Since(start) < time.Duration(m.RevalidateTimeout) {
+		m.slow.Store(false)
+	}
 	switch {
 	case err == nil && info.Dir:
 		err = origin.ErrIsDir

@@ -83,6 +83,7 @@ type Mount struct {
 	checks         singleflight.Group
 	metrics        metrics
 	current        atomic.Pointer[release]
+	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
 }
 
 // source is an origin of a mount.

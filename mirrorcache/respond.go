@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"context"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
@@ -64,14 +66,22 @@ func contentType(name string) string {
 // respond answers with an object, in full or as the request's conditions and
 // ranges have it, and closes it. name is what it is served as; encoding is of
 // its bytes, if they are not as name says.
-func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name, encoding string) {
+//
+// Its error is one that no byte was sent before.
+func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name, encoding string) error {
 	defer o.close()
-	m.count(r, o.result)
 	meta := o.meta()
+	if err := o.await(r); err != nil {
+		return m.fail(w, r, object{status: statusFailed(err)}, err)
+	}
+	m.count(r, o.result)
 	h := w.Header()
 	m.setFields(h, o, meta, name, encoding)
 	h["Cache-Status"] = o.status
 	h["Age"] = ageValue(o.age)
+	if meta.Size > caddyhttp.DefaultMaxWriteChunk {
+		widen(r)
+	}
 
 	switch {
 	case meta.Size >= 0 && conditional(r.Header):
@@ -86,6 +96,33 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 		n, err := b.copyTo(r.Context(), w)
 		m.metrics.bytes(b).Add(float64(n))
 		m.finish(r.Context(), name, err)
+	}
+	return nil
+}
+
+// await waits for the first byte of a fill: while none has come, there is
+// still time for another answer.
+func (o *object) await(r *http.Request) error {
+	if o.body == nil || o.body.fill == nil || r.Method != http.MethodGet || conditional(r.Header) {
+		return nil
+	}
+	var p [1]byte
+	_, err := o.body.readAt(r.Context(), p[:], 0)
+	if err == io.EOF || r.Context().Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// writeChunk is how much is given to the connection in one call. At 64 KiB,
+// Caddy's default, a large response costs about twice the time; at this size a
+// client must take 4 KiB/s for Caddy's write timeout, a minute, to be content.
+const writeChunk = 256 << 10
+
+// widen lets writes be larger, unless the server is configured otherwise.
+func widen(r *http.Request) {
+	if _, w := caddyhttp.IdleTimeoutsFromContext(r.Context()); w != nil && w.MaxChunk == 0 {
+		w.MaxChunk = writeChunk
 	}
 }
 

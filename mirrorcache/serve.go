@@ -1,6 +1,7 @@
 package mirrorcache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,7 +27,7 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 		return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method))
 	}
 	if rest == "" {
-		return m.redirect(w, r, true)
+		return m.redirect(w, r, statusHit, true)
 	}
 	name, isDir := strings.CutSuffix(rest[1:], "/")
 	if rest == "/" {
@@ -42,18 +43,19 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 }
 
 func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) error {
-	if m.precompressors != nil && m.servePrecompressed(w, r, name) {
-		return nil
+	if m.precompressors != nil {
+		if done, err := m.servePrecompressed(w, r, name); done {
+			return err
+		}
 	}
 	o, err := m.lookup(r, name)
 	if errors.Is(err, origin.ErrIsDir) || errors.Is(err, origin.ErrAway) && m.wasDir(name) {
-		return m.redirect(w, r, true)
+		return m.redirect(w, r, o.status, true)
 	}
 	if err != nil {
 		return m.fail(w, r, o, err)
 	}
-	m.respond(w, r, &o, name, "")
-	return nil
+	return m.respond(w, r, &o, name, "")
 }
 
 // serveDir answers a request for a directory: with an index file, or with a
@@ -64,14 +66,15 @@ func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) er
 		if len(m.Hide) > 0 && m.hidden(file) {
 			continue
 		}
-		if m.precompressors != nil && m.servePrecompressed(w, r, file) {
-			return nil
+		if m.precompressors != nil {
+			if done, err := m.servePrecompressed(w, r, file); done {
+				return err
+			}
 		}
 		o, err := m.lookup(r, file)
 		switch {
 		case err == nil:
-			m.respond(w, r, &o, file, "")
-			return nil
+			return m.respond(w, r, &o, file, "")
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
 			continue
 		}
@@ -86,23 +89,35 @@ func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) er
 // serveNoIndex answers for what ends in a slash and has no index file: a
 // directory is then as good as not there, and a file is elsewhere.
 func (m *Mount) serveNoIndex(w http.ResponseWriter, r *http.Request, name string) error {
-	if name == "" {
-		return m.fail(w, r, object{result: resultMiss, status: statusNotFound}, fs.ErrNotExist)
-	}
-	o, err := m.lookup(r, name)
-	o.close()
+	ctx := r.Context()
+	o := object{result: resultHit, status: statusHit}
+	err := m.known(ctx, name)
 	if err == nil {
-		return m.redirect(w, r, false)
+		o = object{result: resultMiss, status: statusNotFound}
+		err = m.learnKind(ctx, name)
 	}
-	if errors.Is(err, origin.ErrIsDir) {
-		err = fs.ErrNotExist
+	if err == nil {
+		return m.redirect(w, r, statusHead, false)
 	}
 	return m.fail(w, r, o, err)
 }
 
+// learnKind asks the origin what a name is: nil stands for a file.
+func (m *Mount) learnKind(ctx context.Context, name string) error {
+	if name == "" {
+		name = "."
+	}
+	info, _, rel, err := m.stat(ctx, name)
+	if err == nil && info.Dir {
+		err = origin.ErrIsDir
+	}
+	m.facts.learn(name, err, rel.hash)
+	return err
+}
+
 // servePrecompressed answers with the file that lies beside name in an
 // encoding that the client accepts, and reports whether there was one.
-func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) bool {
+func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) (done bool, err error) {
 	w.Header().Set("Vary", "Accept-Encoding")
 	for _, encoding := range encode.AcceptedEncodings(r, m.PrecompressedOrder) {
 		p, ok := m.precompressors[encoding]
@@ -111,16 +126,15 @@ func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name 
 		}
 		o, err := m.lookup(r, name+p.Suffix())
 		if err == nil {
-			m.respond(w, r, &o, name, encoding)
-			return true
+			return true, m.respond(w, r, &o, name, encoding)
 		}
 	}
-	return false
+	return false, nil
 }
 
 // redirect sends the client to the canonical form of its URL, which ends in a
 // slash for directories only.
-func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, slash bool) error {
+func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, status []string, slash bool) error {
 	// The client knows the URL that it has sent, and not what it was rewritten
 	// to. Where the last element was rewritten, it was on purpose.
 	p := r.URL.Path
@@ -138,7 +152,7 @@ func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, slash bool) err
 		to.Path += "/"
 	}
 	m.count(r, resultRedirect)
-	w.Header()["Cache-Status"] = statusHit
+	w.Header()["Cache-Status"] = status
 	http.Redirect(w, r, to.String(), http.StatusPermanentRedirect)
 	return nil
 }
