@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,6 +138,35 @@ type live struct {
 	cache atomic.Pointer[diskcache.Cache]
 	stop  chan struct{}
 	done  sync.WaitGroup
+
+	mu    sync.Mutex
+	users []*Cache // of configurations that have it, in the order they came
+}
+
+// join gives the cache the limits of a configuration that has come.
+func (l *live) join(c *Cache) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.users = append(l.users, c)
+	return l.resize()
+}
+
+// leave takes them back. Where the configuration that goes is the one that
+// came last, it has failed, and the limits are again what they were.
+func (l *live) leave(c *Cache) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.users = slices.DeleteFunc(l.users, func(u *Cache) bool { return u == c })
+	return l.resize()
+}
+
+// resize applies the limits that came last. Needs mu.
+func (l *live) resize() error {
+	cache := l.cache.Load()
+	if cache == nil || len(l.users) == 0 {
+		return nil
+	}
+	return cache.Resize(l.users[len(l.users)-1].limits)
 }
 
 func (c *Cache) start() error {
@@ -144,21 +174,16 @@ func (c *Cache) start() error {
 	if err != nil {
 		return fmt.Errorf("making cache directory: %w", err)
 	}
-	v, loaded, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return c.openLive(key) })
+	v, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return c.openLive(key) })
 	if err != nil {
 		return err
 	}
 	l := v.(*live)
-	if cache := l.cache.Load(); loaded && cache != nil {
-		if err := cache.Resize(c.limits); err != nil {
-			return err
-		}
-	}
 	c.mu.Lock()
 	c.opened, c.key = true, key
 	c.mu.Unlock()
 	c.live.Store(l)
-	return nil
+	return l.join(c)
 }
 
 func (c *Cache) stop() error {
@@ -169,8 +194,9 @@ func (c *Cache) stop() error {
 	if !opened {
 		return nil
 	}
-	_, err := pool.Delete(key)
-	return err
+	err := c.live.Load().leave(c)
+	_, derr := pool.Delete(key)
+	return errors.Join(err, derr)
 }
 
 // openLive opens the cache. Trouble with the disk is not an error: the mirror
@@ -202,7 +228,13 @@ func (c *Cache) retry(l *live, path string) {
 		cache, err := diskcache.Open(path, c.limits, c.log)
 		if err == nil {
 			c.log.Info("cache is open")
+			l.mu.Lock()
 			l.cache.Store(cache)
+			err = l.resize()
+			l.mu.Unlock()
+			if err != nil {
+				c.log.Error("resizing cache", zap.Error(err))
+			}
 			return
 		}
 	}
