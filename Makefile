@@ -1,0 +1,66 @@
+# Needs Go. The tests need more: see "deps".
+GO ?= go
+CADDYFILE ?= Caddyfile.example
+LINT := v2.15.0
+RACE ?= -race
+
+# All builds have the same flags, testcaddy's and xcaddy.json's too: they
+# share what is compiled, and compiling all of Caddy takes minutes.
+BUILDFLAGS := -trimpath -ldflags=-s -tags=nobadger,nomysql,nopgx
+GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx)
+export GOFLAGS
+
+# Packages without Caddy's standard modules: quick to build with -race.
+LEAVES := ./diskcache/... ./format/... ./origin/... ./sample/...
+MODULES := ./caddymirror/... ./mirror/... ./mirrorcache/...
+
+# Debian's names of what the tests run: a C compiler for the race detector,
+# and the clients and repository tools of test/clients.
+PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip
+
+.PHONY: help run build sample test deps bench lint fmt clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build sample ## serve Caddyfile.example on port 8080
+	bin/caddy run --config $(CADDYFILE)
+
+build: ## build bin/caddy
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/caddy ./cmd/caddy
+
+sample: ## make the repositories that Caddyfile.example serves
+	CGO_ENABLED=0 $(GO) run ./sample -o bin/sample
+
+test: deps build ## install what the tests need, and run them all
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test $(RACE) $(LEAVES)
+	CGO_ENABLED=1 $(GO) test $(RACE) $(MODULES)
+	CGO_ENABLED=0 $(GO) test -p 1 -timeout 15m ./test/...
+
+deps: ## install what the tests need (Debian, as root), or say what is missing
+	@missing=$$(for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $$missing; \
+	else \
+		echo "not installed, so some tests will be skipped:" $$missing; \
+	fi
+
+bench: ## compare with nginx, Apache, Varnish and file_server
+	$(GO) run ./test/bench
+
+lint: bin/golangci-lint-$(LINT) ## run the linters
+	$< run ./...
+	$< fmt --diff
+
+fmt: bin/golangci-lint-$(LINT) ## format the sources
+	$< fmt
+
+bin/golangci-lint-$(LINT):
+	GOBIN=$(CURDIR)/bin CGO_ENABLED=0 $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)
+	mv bin/golangci-lint $@
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,83 @@
+// Command sample makes the small repositories that Caddyfile.example serves,
+// so that a fresh machine has something to mirror.
+//
+// They are made and not checked in: the wheel can be read as source, and the
+// tests make others with the same code.
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/unifiedmirrors/mirror/sample/wheel"
+)
+
+func main() {
+	out := flag.String("o", "bin/sample", "`directory` to write the repositories to")
+	flag.Parse()
+	if err := write(*out); err != nil {
+		fmt.Fprintln(os.Stderr, "sample:", err)
+		os.Exit(1)
+	}
+}
+
+const hello = "Hello from the mirror.\n"
+
+const module = `"""A package to try a mirror with."""
+
+
+def hello():
+    return "Hello from the mirror."
+
+
+if __name__ == "__main__":
+    print(hello())
+`
+
+func write(dir string) error {
+	err := wheel.WriteIndex(filepath.Join(dir, "wheels"), wheel.Wheel{
+		Name:    "mirror-sample",
+		Version: "1.0",
+		Summary: "A package to try a mirror with",
+		Files:   map[string]string{"mirror_sample.py": module},
+	})
+	if err != nil {
+		return err
+	}
+
+	files := filepath.Join(dir, "files")
+	if err := wheel.WriteFile(filepath.Join(files, "hello.txt"), []byte(hello)); err != nil {
+		return err
+	}
+	tarball, err := archive("mirror-sample-1.0/hello.txt", hello)
+	if err != nil {
+		return err
+	}
+	return wheel.WriteFile(filepath.Join(files, "releases", "mirror-sample-1.0.tar.gz"), tarball)
+}
+
+// archive is a compressed tar archive of one file.
+func archive(name, data string) ([]byte, error) {
+	var buf bytes.Buffer
+	gz := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(gz)
+	err := tw.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: wheel.Time})
+	if err == nil {
+		_, err = tw.Write([]byte(data))
+	}
+	if err == nil {
+		err = tw.Close()
+	}
+	if err == nil {
+		err = gz.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("archiving %s: %w", name, err)
+	}
+	return buf.Bytes(), nil
+}
