@@ -19,8 +19,8 @@ type Limits struct {
 	// the rest.
 	MinFree Free
 
-	// MaxObject is the largest body that is cached. 0 means no limit of its
-	// own.
+	// MaxObject is the largest body that is cached. 0 means no limit but
+	// MaxSize.
 	MaxObject int64
 
 	// Memory is the most bytes of bodies that are held in memory. Objects of
@@ -30,7 +30,8 @@ type Limits struct {
 
 const minMaxSize = 1 << 20
 
-func (l Limits) validate() error {
+// Validate reports what is wrong with the limits.
+func (l Limits) Validate() error {
 	switch {
 	case l.MaxSize < minMaxSize:
 		return fmt.Errorf("maximum size of %d bytes is less than %s", l.MaxSize, humanize.IBytes(minMaxSize))
@@ -42,6 +43,13 @@ func (l Limits) validate() error {
 	return l.MinFree.validate()
 }
 
+func (l Limits) maxObject() int64 {
+	if l.MaxObject == 0 {
+		return l.MaxSize
+	}
+	return min(l.MaxObject, l.MaxSize)
+}
+
 // Free is an amount of disk space: bytes, or percent of the file system.
 type Free struct {
 	Bytes   int64
@@ -49,7 +57,7 @@ type Free struct {
 }
 
 func (f Free) validate() error {
-	if f.Bytes < 0 || f.Percent < 0 || f.Percent >= 100 {
+	if f.Bytes < 0 || !(f.Percent >= 0 && f.Percent < 100) {
 		return fmt.Errorf("free space of %s: want bytes, or from 0%% to less than 100%%", f)
 	}
 	return nil

@@ -61,6 +61,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if a.Caches[name] == nil {
 			a.Caches[name] = new(Cache)
 		}
+		if !validName(name) {
+			return fmt.Errorf("cache name %q is not made of letters, digits, '-', '_' and '.'", name)
+		}
 		if err := a.Caches[name].provision(name, a.log); err != nil {
 			return fmt.Errorf("cache %s: %w", name, err)
 		}

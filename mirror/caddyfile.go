@@ -1,7 +1,8 @@
 package mirror
 
 import (
-	"math"
+	"errors"
+	"regexp"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -16,6 +17,7 @@ func init() {
 
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
+		d.Next()
 		return nil, d.Err("mirror already specified: put everything into one block")
 	}
 	app := new(App)
@@ -62,6 +64,9 @@ func (a *App) unmarshalCache(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
+	if !validName(name) {
+		return d.Errf("cache name '%s' is not made of letters, digits, '-', '_' and '.'", name)
+	}
 	if a.Caches[name] != nil {
 		return d.Errf("cache '%s' already specified", name)
 	}
@@ -82,7 +87,10 @@ func (a *App) unmarshalCache(d *caddyfile.Dispenser) error {
 		case "path":
 			c.Path = value
 		case "max_size":
-			c.MaxSize, err = parseSize(value)
+			c.MaxSize, err = diskcache.ParseSize(value)
+			if err == nil && c.MaxSize == 0 {
+				err = errors.New("a cache of no size")
+			}
 		case "min_free":
 			c.MinFree = value
 			_, err = diskcache.ParseFree(value)
@@ -109,19 +117,17 @@ func parseSizeOr(s, word string) (int64, error) {
 	if s == word {
 		return -1, nil
 	}
-	n, err := parseSize(s)
+	n, err := diskcache.ParseSize(s)
 	if n == 0 && err == nil {
 		return -1, nil
 	}
 	return n, err
 }
 
-func parseSize(s string) (int64, error) {
-	n, err := diskcache.ParseSize(s)
-	if n > math.MaxInt64/2 {
-		n = math.MaxInt64 / 2
-	}
-	return n, err
+// validName reports whether a cache can have this name, which is part of its
+// default path.
+func validName(name string) bool {
+	return regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`).MatchString(name)
 }
 
 // Interface guards

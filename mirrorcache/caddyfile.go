@@ -2,6 +2,9 @@ package mirrorcache
 
 import (
 	"encoding/json"
+	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -11,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 
+	"github.com/unifiedmirrors/mirror/mirror"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
@@ -21,7 +25,19 @@ func init() {
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	return handler, handler.unmarshal(h.Dispenser, configuredCaches(h.Option("mirror")))
+}
+
+// configuredCaches are the names of the caches that the global option has.
+func configuredCaches(option any) []string {
+	names := []string{mirror.DefaultCache}
+	if app, ok := option.(httpcaddyfile.App); ok {
+		var configured mirror.App
+		if json.Unmarshal(app.Value, &configured) == nil {
+			names = slices.AppendSeq(names, maps.Keys(configured.Caches))
+		}
+	}
+	return names
 }
 
 // UnmarshalCaddyfile sets up the handler from the directive:
@@ -45,6 +61,12 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //
 // An origin is the absolute path of a directory.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return h.unmarshal(d, nil)
+}
+
+// unmarshal takes the names that mounts may use for a cache, or nil if those
+// are not known.
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, caches []string) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
 		return d.ArgErr()
@@ -54,7 +76,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if d.Val() != "mount" {
 			return d.Errf("unrecognized subdirective '%s'", d.Val())
 		}
-		m, err := unmarshalMount(d)
+		m, err := unmarshalMount(d, caches)
 		if err != nil {
 			return err
 		}
@@ -70,7 +92,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func unmarshalMount(d *caddyfile.Dispenser) (*Mount, error) {
+func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 	if !d.NextArg() {
 		return nil, d.ArgErr()
 	}
@@ -99,6 +121,9 @@ func unmarshalMount(d *caddyfile.Dispenser) (*Mount, error) {
 		if err := m.unmarshalOption(d, option, dirs); err != nil {
 			return nil, err
 		}
+		if m.Cache != "" && caches != nil && !slices.Contains(caches, m.Cache) {
+			return nil, d.Errf("there is no cache '%s'", m.Cache)
+		}
 		if d.NextArg() {
 			return nil, d.ArgErr()
 		}
@@ -126,7 +151,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, dirs []*o
 	case "release_check":
 		return forAll(dirs, func(dir *origin.Dir) *caddy.Duration { return &dir.ReleaseCheck }, d, duration)
 	case "release_marker":
-		return forAll(dirs, func(dir *origin.Dir) *string { return &dir.ReleaseMarker }, d, word)
+		return forAll(dirs, func(dir *origin.Dir) *string { return &dir.ReleaseMarker }, d, marker)
 	case "index":
 		m.IndexNames = d.RemainingArgs()
 		if len(m.IndexNames) == 0 {
@@ -135,12 +160,18 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, dirs []*o
 		if len(m.IndexNames) == 1 && m.IndexNames[0] == "off" {
 			m.IndexNames = []string{}
 		}
+		if err := checkIndexNames(m.IndexNames); err != nil {
+			return d.WrapErr(err)
+		}
 	case "browse":
 		m.Browse = true
 	case "hide":
 		m.Hide = d.RemainingArgs()
 		if len(m.Hide) == 0 {
 			return d.ArgErr()
+		}
+		if err := checkHide(m.Hide); err != nil {
+			return d.WrapErr(err)
 		}
 	case "precompressed":
 		return m.unmarshalPrecompressed(d)
@@ -200,6 +231,16 @@ func word(d *caddyfile.Dispenser, into *string) error {
 		return d.ArgErr()
 	}
 	*into = d.Val()
+	return nil
+}
+
+func marker(d *caddyfile.Dispenser, into *string) error {
+	if err := word(d, into); err != nil {
+		return err
+	}
+	if *into == "." || !fs.ValidPath(*into) {
+		return d.Errf("release_marker: %q is not a path relative to the root", *into)
+	}
 	return nil
 }
 

@@ -27,6 +27,8 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 		m.metrics.fillStored.Inc()
 	case errors.Is(err, diskcache.ErrBypass):
 		m.metrics.fillBypassed.Inc()
+	case origin.Class(err) != "away":
+		m.metrics.fillNotFound.Inc() // there was nothing to copy
 	default:
 		m.metrics.fillFailed.Inc()
 		if c := m.log.Check(zap.DebugLevel, "fill failed"); c != nil {

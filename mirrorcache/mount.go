@@ -54,7 +54,7 @@ type Mount struct {
 
 	// IndexNames are the files that are served for their directory. Default:
 	// `index.html`.
-	IndexNames []string `json:"index_names,omitempty"`
+	IndexNames []string `json:"index_names,omitzero"`
 
 	// Browse turns directory listings on, as file_server makes them.
 	Browse bool `json:"browse,omitempty"`
@@ -116,15 +116,8 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	if m.IndexNames == nil {
 		m.IndexNames = []string{"index.html"}
 	}
-	for _, name := range m.IndexNames {
-		if name == "" || strings.Contains(name, "/") {
-			return fmt.Errorf("index name %q is not a file name", name)
-		}
-	}
-	for _, pattern := range m.Hide {
-		if _, err := path.Match(pattern, "x"); err != nil {
-			return fmt.Errorf("hide pattern %q: %w", pattern, err)
-		}
+	if err := errors.Join(checkIndexNames(m.IndexNames), checkHide(m.Hide)); err != nil {
+		return err
 	}
 	if err := m.loadModules(ctx); err != nil {
 		return err
@@ -140,6 +133,24 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	m.metrics = newMetrics(m.Prefix)
 	if m.Browse {
 		return m.provisionBrowse(ctx)
+	}
+	return nil
+}
+
+func checkIndexNames(names []string) error {
+	for _, name := range names {
+		if name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("index name %q is not a file name", name)
+		}
+	}
+	return nil
+}
+
+func checkHide(patterns []string) error {
+	for _, pattern := range patterns {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("hide pattern %q: %w", pattern, err)
+		}
 	}
 	return nil
 }

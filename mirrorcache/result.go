@@ -60,7 +60,8 @@ type metrics struct {
 	requests                              [results]prometheus.Counter
 	fromMemory, fromDisk, fromFill        prometheus.Counter
 	fromOrigin                            prometheus.Counter
-	fillStored, fillBypassed, fillFailed  prometheus.Counter
+	fillStored, fillBypassed              prometheus.Counter
+	fillNotFound, fillFailed              prometheus.Counter
 	statSeconds, openSeconds, listSeconds prometheus.Observer
 }
 
@@ -72,6 +73,7 @@ func newMetrics(mount string) metrics {
 		fromOrigin:   mirror.Bytes.WithLabelValues(mount, "origin"),
 		fillStored:   mirror.Fills.WithLabelValues(mount, "stored"),
 		fillBypassed: mirror.Fills.WithLabelValues(mount, "bypassed"),
+		fillNotFound: mirror.Fills.WithLabelValues(mount, "not_found"),
 		fillFailed:   mirror.Fills.WithLabelValues(mount, "failed"),
 		statSeconds:  mirror.OriginSeconds.WithLabelValues(mount, "stat"),
 		openSeconds:  mirror.OriginSeconds.WithLabelValues(mount, "open"),
