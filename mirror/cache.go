@@ -143,7 +143,8 @@ type live struct {
 	users []*Cache // of configurations that have it, in the order they came
 }
 
-// join gives the cache the limits of a configuration that has come.
+// join notes a configuration that has come. Its limits apply once those before
+// it have gone: it may fail yet, and must then have changed nothing.
 func (l *live) join(c *Cache) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,8 +152,7 @@ func (l *live) join(c *Cache) error {
 	return l.resize()
 }
 
-// leave takes them back. Where the configuration that goes is the one that
-// came last, it has failed, and the limits are again what they were.
+// leave notes that a configuration has gone.
 func (l *live) leave(c *Cache) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,13 +160,13 @@ func (l *live) leave(c *Cache) error {
 	return l.resize()
 }
 
-// resize applies the limits that came last. Needs mu.
+// resize applies the limits of the configuration that came first. Needs mu.
 func (l *live) resize() error {
 	cache := l.cache.Load()
 	if cache == nil || len(l.users) == 0 {
 		return nil
 	}
-	return cache.Resize(l.users[len(l.users)-1].limits)
+	return cache.Resize(l.users[0].limits)
 }
 
 func (c *Cache) start() error {

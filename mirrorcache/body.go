@@ -127,15 +127,33 @@ func (b *body) copyTo(ctx context.Context, w http.ResponseWriter) (int64, error)
 	}
 }
 
-// seeker is a body as http.ServeContent wants it.
+// seeker is a body as http.ServeContent wants it. That reads several ranges in
+// a goroutine of its own and, when the client leaves, does not wait for it: end
+// does.
 type seeker struct {
 	ctx context.Context //nolint:containedctx // it lives for one call
-	b   *body
+
+	mu  sync.Mutex // guards what follows; held while reading
+	b   *body      // nil after end
 	off int64
 	err error // why a read failed
 }
 
+// end waits for a read under way, and lets no other begin. It returns why one
+// failed.
+func (s *seeker) end() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b = nil
+	return s.err
+}
+
 func (s *seeker) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.b == nil {
+		return 0, errClient
+	}
 	n, err := s.b.readAt(s.ctx, p, s.off)
 	s.off += int64(n)
 	if err != nil && err != io.EOF {
@@ -145,6 +163,11 @@ func (s *seeker) Read(p []byte) (int, error) {
 }
 
 func (s *seeker) Seek(off int64, whence int) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.b == nil {
+		return 0, errClient
+	}
 	switch whence {
 	case io.SeekCurrent:
 		off += s.off

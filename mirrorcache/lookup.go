@@ -206,6 +206,11 @@ func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, sta
 	f, begun := c.Fill(key)
 	res := resultCollapsed
 	if begun {
+		if o, ok := m.overtaken(ctx, c, key); ok {
+			f.Fail(errOvertaken)
+			f.Leave()
+			return o, nil
+		}
 		res = resultMiss
 		go m.fill(f, key.Name)
 	} else {
@@ -214,7 +219,10 @@ func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, sta
 	meta, err := f.Meta(ctx)
 	if err != nil {
 		f.Leave()
-		if errors.Is(err, diskcache.ErrBypass) {
+		switch {
+		case errors.Is(err, errOvertaken):
+			return m.lookup(r, key.Name)
+		case errors.Is(err, diskcache.ErrBypass):
 			return m.bypass(ctx, key.Name)
 		}
 		return object{result: res, status: statusFailed(err)}, err
@@ -223,6 +231,25 @@ func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, sta
 		body:   &body{m: m, name: key.Name, meta: meta, fill: f, hurry: r.Header["Range"] != nil},
 		result: res, status: status,
 	}, nil
+}
+
+// errOvertaken ends a fill whose object has come into the cache just before it
+// began.
+var errOvertaken = errors.New("object is in the cache")
+
+// overtaken looks once more for a fresh entry, now that no fill but the
+// caller's can bring one: another may have ended since the caller looked.
+func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, key diskcache.Key) (object, bool) {
+	e, ok := c.Get(key)
+	if !ok {
+		return object{}, false
+	}
+	age, fresh := m.fresh(ctx, e, m.format.Class(key.Name))
+	if !fresh {
+		e.Close()
+		return object{}, false
+	}
+	return object{entry: e, result: resultHit, status: statusHit, age: age}, true
 }
 
 // head answers without a body: to ask for that is no reason to fetch it.

@@ -198,8 +198,9 @@ func (m *Mount) respondTo(w http.ResponseWriter, r *http.Request, o *object, met
 	s := &seeker{ctx: r.Context(), b: b}
 	cw := &countingWriter{ResponseWriter: w}
 	http.ServeContent(cw, r, "", mod, s)
+	err := s.end()
 	m.metrics.bytes(b).Add(float64(cw.n))
-	m.finish(r.Context(), b.name, s.err)
+	m.finish(r.Context(), b.name, err)
 }
 
 // countingWriter counts the bytes of a body.
