@@ -1,0 +1,415 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+)
+
+//go:embed conf
+var confFiles embed.FS
+
+var confs = template.Must(template.New("conf").Option("missingkey=error").ParseFS(confFiles, "conf/*"))
+
+const ourName = "mirror"
+
+// kind is one of the servers compared.
+type kind struct {
+	name  string // as in -servers
+	title string
+	cache bool // asks the origin
+	caddy bool // is the caddy binary
+	extra bool // only where named
+	start func(b *bench, ctx context.Context, s site) (*server, error)
+}
+
+// kinds are in the order of the table.
+var kinds = []kind{
+	{name: ourName, title: "mirror_cache", caddy: true, start: (*bench).startMirror},
+	{name: "file_server", title: "file_server", caddy: true, start: (*bench).startFileServer},
+	{name: "respond", title: "respond", caddy: true, start: (*bench).startRespond},
+	{name: "nginx", title: "nginx static", start: (*bench).startNginx},
+	{name: "proxy_cache", title: "nginx proxy_cache", cache: true, start: (*bench).startProxyCache},
+	{name: "apache", title: "Apache mod_cache_disk", cache: true, start: (*bench).startApache},
+	{name: "varnish", title: "Varnish", cache: true, start: (*bench).startVarnish},
+	{name: "varnish_mute", title: "Varnish, log masked", cache: true, extra: true, start: (*bench).startMuteVarnish},
+}
+
+// serverNames are the names of the servers compared: of those that are unless
+// others are named, or of all.
+func serverNames(all bool) []string {
+	var names []string
+	for _, k := range kinds {
+		if all || !k.extra {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
+func kindOf(name string) kind {
+	return kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })]
+}
+
+func isCache(name string) bool   { return kindOf(name).cache }
+func usesCaddy(name string) bool { return kindOf(name).caddy }
+
+// site is what a server is to serve.
+type site struct {
+	tree    string // directory of the files
+	origin  string // address of the origin, for caches
+	maxSize int64  // bound of the cache, in bytes, where it has one
+}
+
+// server is a running server.
+type server struct {
+	*process
+	kind
+	addr   string
+	admin  string                  // address of Caddy's admin API, ours only
+	answer []byte                  // its only answer; nil: it serves the files
+	hit    func(http.Header) error // why an answer is not from the cache; nil: not a cache
+}
+
+// startServer starts a server of a kind.
+func (b *bench) startServer(ctx context.Context, k kind, s site) (*server, error) {
+	srv, err := k.start(b, ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	srv.kind = k
+	return srv, nil
+}
+
+// setup makes the directory and address of a server.
+func (b *bench) setup(name string) (dir, addr string, err error) {
+	if dir, err = os.MkdirTemp(b.dir, name+"-"); err != nil {
+		return "", "", err
+	}
+	addr, err = freeAddr()
+	return dir, addr, err
+}
+
+// configure writes a server's configuration into its directory.
+func configure(dir, conf string, data any) (path string, err error) {
+	path = filepath.Join(dir, conf)
+	f, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	err = confs.ExecuteTemplate(f, conf, data)
+	return path, errors.Join(err, f.Close())
+}
+
+func (b *bench) startCaddy(ctx context.Context, name, conf, dir, addr string, data any) (*server, error) {
+	path, err := configure(dir, conf, data)
+	if err != nil {
+		return nil, err
+	}
+	p, err := b.start(ctx, name, dir, addr, b.caddy, "run", "--adapter", "caddyfile", "--config", path)
+	if err != nil {
+		return nil, err
+	}
+	return &server{process: p, addr: addr}, nil
+}
+
+func (b *bench) startMirror(ctx context.Context, s site) (*server, error) {
+	dir, addr, err := b.setup("mirror")
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	srv, err := b.startCaddy(ctx, ourName, "caddy-mirror.conf", dir, addr, map[string]any{
+		"Dir": dir, "Addr": addr, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize,
+	})
+	if err != nil {
+		return nil, err
+	}
+	srv.admin = admin
+	srv.hit = func(h http.Header) error {
+		v := h.Get("Cache-Status")
+		// RFC 9211: a list member per cache, "mirror; hit", then parameters.
+		name, params, _ := strings.Cut(v, ";")
+		first, _, _ := strings.Cut(params, ";")
+		if strings.TrimSpace(name) != "mirror" || strings.TrimSpace(first) != "hit" {
+			return fmt.Errorf("Cache-Status is %q", v)
+		}
+		return nil
+	}
+	return srv, nil
+}
+
+func (b *bench) startFileServer(ctx context.Context, s site) (*server, error) {
+	dir, addr, err := b.setup("file-server")
+	if err != nil {
+		return nil, err
+	}
+	return b.startCaddy(ctx, "file_server", "caddy-file-server.conf", dir, addr, map[string]any{
+		"Addr": addr, "Tree": s.tree,
+	})
+}
+
+func (b *bench) startRespond(ctx context.Context, _ site) (*server, error) {
+	dir, addr, err := b.setup("respond")
+	if err != nil {
+		return nil, err
+	}
+	body := strings.Repeat("0123456789abcdef", 4*kib/16)
+	srv, err := b.startCaddy(ctx, "respond", "caddy-respond.conf", dir, addr, map[string]any{
+		"Addr": addr, "Body": body,
+	})
+	if err != nil {
+		return nil, err
+	}
+	srv.answer = []byte(body)
+	return srv, nil
+}
+
+func (b *bench) startNginx(ctx context.Context, s site) (*server, error) {
+	return b.runNginx(ctx, "nginx", "nginx.conf", map[string]any{"Tree": s.tree, "IsOrigin": false})
+}
+
+func (b *bench) startProxyCache(ctx context.Context, s site) (*server, error) {
+	srv, err := b.runNginx(ctx, "proxy_cache", "nginx-proxy-cache.conf", map[string]any{"Origin": s.origin})
+	if err != nil {
+		return nil, err
+	}
+	srv.hit = func(h http.Header) error {
+		if v := h.Get("X-Cache-Status"); v != "HIT" {
+			return fmt.Errorf("X-Cache-Status is %q", v)
+		}
+		return nil
+	}
+	return srv, nil
+}
+
+func (b *bench) runNginx(ctx context.Context, name, conf string, data map[string]any) (*server, error) {
+	dir, addr, err := b.setup(name)
+	if err != nil {
+		return nil, err
+	}
+	data["Dir"], data["Addr"] = dir, addr
+	path, err := configure(dir, conf, data)
+	if err != nil {
+		return nil, err
+	}
+	p, err := b.start(ctx, name, dir, addr, "nginx", "-p", dir, "-c", path, "-e", filepath.Join(dir, "error.log"))
+	if err != nil {
+		return nil, err
+	}
+	return &server{process: p, addr: addr}, nil
+}
+
+// apacheModules is where Debian's apache2-bin keeps its modules.
+const apacheModules = "/usr/lib/apache2/modules"
+
+func (b *bench) startApache(ctx context.Context, s site) (*server, error) {
+	dir, addr, err := b.setup("apache")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "cache"), 0o755); err != nil {
+		return nil, err
+	}
+	path, err := configure(dir, "apache.conf", map[string]any{
+		"Dir": dir, "Addr": addr, "Origin": s.origin, "Modules": apacheModules,
+		"Threads": max(64, 2*b.connections),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := b.start(ctx, "apache", dir, addr, "apache2", "-f", path, "-DFOREGROUND")
+	if err != nil {
+		return nil, err
+	}
+	return &server{process: p, addr: addr, hit: func(h http.Header) error {
+		if h.Get("Age") == "" { // which mod_cache sends with what it has kept
+			return errors.New("no Age")
+		}
+		return nil
+	}}, nil
+}
+
+func (b *bench) startVarnish(ctx context.Context, s site) (*server, error) {
+	return b.runVarnish(ctx, s)
+}
+
+// startMuteVarnish starts Varnish without the records that it writes of each
+// request to shared memory, whether anyone reads them or not. Nobody runs it so,
+// since nothing is known of it then, but it is the fastest it gets.
+func (b *bench) startMuteVarnish(ctx context.Context, s site) (*server, error) {
+	return b.runVarnish(ctx, s, "-p", "vsl_mask="+
+		"-Begin,-End,-Link,-Timestamp,-SessOpen,-SessClose,-Hit,-VCL_call,-VCL_return,-VCL_use,"+
+		"-ReqStart,-ReqMethod,-ReqURL,-ReqProtocol,-ReqHeader,-ReqUnset,-ReqAcct,"+
+		"-RespProtocol,-RespStatus,-RespReason,-RespHeader,-RespUnset")
+}
+
+func (b *bench) runVarnish(ctx context.Context, s site, args ...string) (*server, error) {
+	dir, addr, err := b.setup("varnish")
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(s.origin)
+	if err != nil {
+		return nil, err
+	}
+	path, err := configure(dir, "varnish.vcl", map[string]any{"OriginHost": host, "OriginPort": port})
+	if err != nil {
+		return nil, err
+	}
+	args = append([]string{
+		"varnishd", "-F",
+		"-j", "none",
+		"-n", filepath.Join(dir, "work"),
+		"-f", path,
+		"-a", addr,
+		"-T", "none",
+		"-s", "malloc," + strconv.FormatInt(s.maxSize, 10),
+		"-p", "thread_pools=1",
+		"-p", "thread_pool_min=" + strconv.Itoa(max(100, 2*b.connections)),
+	}, args...)
+	p, err := b.start(ctx, "varnish", dir, addr, args...)
+	if err != nil {
+		return nil, err
+	}
+	return &server{process: p, addr: addr, hit: func(h http.Header) error {
+		// A hit names two requests: its own and the one that filled the cache.
+		if v := h.Get("X-Varnish"); len(strings.Fields(v)) != 2 {
+			return fmt.Errorf("X-Varnish is %q", v)
+		}
+		return nil
+	}}, nil
+}
+
+// origin is the static nginx behind the caches.
+type origin struct{ *server }
+
+func (b *bench) startOrigin(ctx context.Context, tree string) (origin, error) {
+	srv, err := b.runNginx(ctx, "origin", "nginx.conf", map[string]any{"Tree": tree, "IsOrigin": true})
+	return origin{srv}, err
+}
+
+// requests returns how many requests the origin has answered, this one not
+// counted.
+func (o origin) requests(ctx context.Context) (int64, error) {
+	_, body, err := get(ctx, "http://"+o.addr+"/requests")
+	if err != nil {
+		return 0, fmt.Errorf("asking the origin for its count: %w", err)
+	}
+	// "server accepts handled requests\n 3 3 7 \n"
+	_, rest, _ := strings.Cut(string(body), "requests")
+	f := strings.Fields(rest)
+	if len(f) < 3 {
+		return 0, fmt.Errorf("the origin's count is not one: %q", body)
+	}
+	n, err := strconv.ParseInt(f[2], 10, 64)
+	return n - 1, err
+}
+
+// touches is what our server has asked of its origin.
+type touches struct {
+	Reads     int64 `json:"reads"`
+	ReadBytes int64 `json:"read_bytes"`
+	Stats     int64 `json:"stats"`
+	Lists     int64 `json:"lists"`
+}
+
+func (t touches) calls() int64 { return t.Reads + t.Stats + t.Lists }
+
+// originTouches asks our server's admin API what it asked of its only mount's
+// origin.
+func (s *server) originTouches(ctx context.Context) (touches, error) {
+	_, body, err := get(ctx, "http://"+s.admin+"/mirror/status")
+	if err != nil {
+		return touches{}, fmt.Errorf("asking for the mirror's status: %w", err)
+	}
+	var status struct {
+		Mounts []struct {
+			Origins []touches `json:"origins"`
+		} `json:"mounts"`
+	}
+	if err := json.Unmarshal(body, &status); err != nil {
+		return touches{}, fmt.Errorf("reading the mirror's status: %w", err)
+	}
+	if len(status.Mounts) != 1 || len(status.Mounts[0].Origins) != 1 {
+		return touches{}, fmt.Errorf("the mirror's status has not one mount with one origin: %s", body)
+	}
+	return status.Mounts[0].Origins[0], nil
+}
+
+// url is where a server has a file.
+func (s *server) url(f file) string { return "http://" + s.addr + "/files/" + f.name }
+
+// check fails unless the server answers with the right body and, being a cache,
+// from the cache. A cache is asked until it has what it first had to fetch.
+func (s *server) check(ctx context.Context, f file) error {
+	want := f.sum
+	if s.answer != nil {
+		want = sha256.Sum256(s.answer)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		header, body, err := get(ctx, s.url(f))
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", s.title, f.title, err)
+		}
+		if got := sha256.Sum256(body); got != want {
+			return fmt.Errorf("%s, %s: wrong body: %d bytes, SHA-256 %x instead of %x", s.title, f.title, len(body), got, want)
+		}
+		if s.hit == nil {
+			return nil
+		}
+		if err = s.hit(header); err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s, %s: not a hit: %w", s.title, f.title, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+var client = &http.Client{
+	Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true},
+	Timeout:   30 * time.Second,
+}
+
+func get(ctx context.Context, url string) (http.Header, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header.Set("X-Bench", "status") // see nginx-proxy-cache.conf
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading %s: %w", url, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return resp.Header, body, nil
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+	gib = 1 << 30
+)
+
+// file is one of the files that every server serves, below /files/.
+type file struct {
+	title string
+	name  string
+	size  int64
+	rare  bool // takes part in every other round only, to save time
+	sum   [sha256.Size]byte
+}
+
+// writeTree makes the files of the hits in dir/files.
+func writeTree(dir string) ([]file, error) {
+	files := []file{
+		{title: "4 KiB", name: "4k.bin", size: 4 * kib},
+		{title: "64 KiB", name: "64k.bin", size: 64 * kib},
+		{title: "1 MiB", name: "1m.bin", size: mib},
+		{title: "64 MiB", name: "64m.bin", size: 64 * mib, rare: true},
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o755); err != nil {
+		return nil, err
+	}
+	for i := range files {
+		f := &files[i]
+		h := sha256.New()
+		if err := writeRandom(filepath.Join(dir, "files", f.name), f.size, byte(i), h); err != nil {
+			return nil, fmt.Errorf("making %s: %w", f.name, err)
+		}
+		h.Sum(f.sum[:0])
+	}
+	return files, nil
+}
+
+// writeRandom makes a file of size random bytes, the same for the same seed,
+// and writes them to also as well. The file is on disk when it returns, so that
+// no write-back of it runs into what is measured.
+func writeRandom(path string, size int64, seed byte, also io.Writer) (err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	src := rand.NewChaCha8([32]byte{seed})
+	buf := make([]byte, 256*kib)
+	for left := size; left > 0; {
+		p := buf[:min(left, int64(len(buf)))]
+		if _, err := src.Read(p); err != nil {
+			return err
+		}
+		if _, err := io.MultiWriter(f, also).Write(p); err != nil {
+			return err
+		}
+		left -= int64(len(p))
+	}
+	return f.Sync()
+}
