@@ -100,14 +100,18 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 	return n, err
 }
 
-var buffers = sync.Pool{New: func() any { return new([writeChunk]byte) }}
+// bufferSize is what a body that is not in memory costs while it is sent:
+// hundreds of clients may follow one fill.
+const bufferSize = 128 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // errClient says that the client is gone.
 var errClient = errors.New("client is gone")
 
 // copyTo writes the whole body.
 func (b *body) copyTo(ctx context.Context, w http.ResponseWriter) (int64, error) {
-	buf := buffers.Get().(*[writeChunk]byte)
+	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	var off int64
 	for {

@@ -69,7 +69,7 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 
 // pump copies until the end of remote.
 func pump(f *diskcache.Fill, remote origin.Body) error {
-	buf := buffers.Get().(*[writeChunk]byte)
+	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for n := minRead; ; n = min(2*n, len(buf)) {
 		got, err := remote.Read(buf[:n])
