@@ -336,7 +336,7 @@ func TestOriginAway(t *testing.T) {
 	if err := os.Rename(tree, tree+".away"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(200 * time.Millisecond)
 	for range 5 {
 		s.ask(t, "GET", "/t/f").want(t, 200, []byte("f"), "hit; ttl=-")
 		s.ask(t, "GET", "/t/d").wantStatus(t, 308)
@@ -371,7 +371,7 @@ func TestFallback(t *testing.T) {
 	if err := os.Rename(first, first+".away"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Millisecond)
+	time.Sleep(200 * time.Millisecond) // that it is away is seen at the next look
 	s.ask(t, "GET", "/t/f").want(t, 200, []byte("second, as it happens"), "fwd=uri-miss")
 	time.Sleep(5 * time.Millisecond)
 	s.ask(t, "GET", "/t/f").want(t, 200, []byte("second, as it happens"), "fwd=stale; fwd-status=304")

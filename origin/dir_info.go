@@ -89,10 +89,9 @@ func classify(err error) error {
 }
 
 // away wraps in ErrAway what does not speak of an object. It hides the cause
-// from errors.Is: a missing root is not a missing object. os.ErrClosed it
-// leaves alone: that is for lookup.
+// from errors.Is: a missing root is not a missing object.
 func away(err error) error {
-	if errors.Is(err, ErrAway) || errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, ErrAway) {
 		return err
 	}
 	return fmt.Errorf("%w: %v", ErrAway, err)

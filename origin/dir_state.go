@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,7 +84,7 @@ func newDirState(root string, c *dirConf) *dirState {
 func (s *dirState) Destruct() error {
 	close(s.stop)
 	if t := s.tree.Swap(nil); t != nil {
-		s.pool.close(t.root)
+		s.drop(t)
 	}
 	return nil
 }
@@ -137,22 +136,47 @@ func (s *dirState) failed(op, name string, err error) error {
 	return err
 }
 
-// open returns the tree, and opens it if need be.
+// open returns the tree, and opens it if need be. The caller drops it.
 func (s *dirState) open() (*tree, error) {
-	if t := s.tree.Load(); t != nil {
-		return t, nil
+	for {
+		t := s.tree.Load()
+		if t == nil {
+			return s.renew()
+		}
+		if t.hold() {
+			return t, nil
+		}
 	}
-	return s.renew()
+}
+
+// drop lets go of t, which is closed when it has been replaced and nobody uses
+// it any more.
+func (s *dirState) drop(t *tree) {
+	if t.users.Add(-1) == 0 {
+		s.pool.close(t.root)
+	}
 }
 
 // renew returns the tree that is at the root's path now, and opens it if it is
-// not the one that is open.
+// not the one that is open. The caller drops it.
 func (s *dirState) renew() (*tree, error) {
 	for range 3 {
 		old := s.tree.Load()
 		if old != nil {
-			if ok, err := old.isAt(s.root); ok || err != nil {
-				return old, err
+			if !old.hold() {
+				continue
+			}
+			ok, err := old.isAt(s.root)
+			if ok {
+				return old, nil
+			}
+			s.drop(old)
+			if err != nil {
+				// Nobody is to take for the mirror's what is no longer there.
+				if s.tree.CompareAndSwap(old, nil) {
+					s.drop(old)
+				}
+				return nil, err
 			}
 		}
 		if t, err := s.replace(old); t != nil || err != nil {
@@ -162,22 +186,21 @@ func (s *dirState) renew() (*tree, error) {
 	return nil, fmt.Errorf("%w: %s changes again and again", ErrAway, s.root)
 }
 
-// replace puts the tree that is at the root's path in the place of old. It
-// returns nil if somebody else has done so meanwhile.
-//
-// Calls that are using old are not disturbed: os.Root closes its descriptor
-// when the last of them is done.
+// replace puts the tree that is at the root's path in the place of old, which
+// calls under way keep. It returns nil if somebody else has replaced old
+// meanwhile. The caller drops the result.
 func (s *dirState) replace(old *tree) (*tree, error) {
 	t, err := openTree(s.root)
 	if err != nil {
 		return nil, err
 	}
+	t.users.Store(2) // s and the caller
 	if !s.tree.CompareAndSwap(old, t) {
 		s.pool.close(t.root)
 		return nil, nil
 	}
 	if old != nil {
-		s.pool.close(old.root)
+		s.drop(old)
 	}
 	return t, nil
 }
@@ -198,13 +221,17 @@ func (s *dirState) probeRoot() error {
 	if t == nil && err == nil {
 		t, err = s.open()
 	}
-	if err == nil {
-		err = t.checkMounted()
+	if err != nil {
+		return err
 	}
-	if err == nil && !s.pool.usable() {
-		err = fmt.Errorf("%w: all %d calls that may be made at a time hang", ErrAway, s.conf.Load().pool)
+	defer s.drop(t)
+	if err := t.checkMounted(); err != nil {
+		return err
 	}
-	return err
+	if !s.pool.usable() {
+		return fmt.Errorf("%w: all %d calls that may be made at a time hang", ErrAway, s.conf.Load().pool)
+	}
+	return nil
 }
 
 // lookup calls f on the tree, in the pool. If f finds nothing, it makes sure
@@ -215,26 +242,28 @@ func lookup[T any](ctx context.Context, s *dirState, op, name string, f func(*tr
 			return v, classify(err)
 		}
 		t, err := s.open()
+		if err != nil {
+			return v, err
+		}
+		defer func() { s.drop(t) }()
 		for range 3 {
-			if err != nil {
+			v, err = f(t)
+			if !errors.Is(err, fs.ErrNotExist) {
 				return v, err
 			}
-			v, err = f(t)
-			if errors.Is(err, fs.ErrNotExist) {
-				if now, rerr := s.renew(); rerr != nil {
-					return v, rerr
-				} else if now != t {
-					t, err = now, nil
-					continue
-				}
+			now, rerr := s.renew()
+			if rerr != nil {
+				return v, rerr
+			}
+			same := now.same(t)
+			s.drop(t)
+			t = now
+			if same {
 				if merr := t.checkMounted(); merr != nil {
 					err = merr
 				}
-			}
-			if !errors.Is(err, os.ErrClosed) {
 				return v, err
 			}
-			t, err = s.open() // it was replaced before f got to it
 		}
 		return v, fmt.Errorf("%w: %s changes again and again", ErrAway, s.root)
 	}, late)

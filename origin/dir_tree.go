@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,49 +28,51 @@ type tree struct {
 	dir    os.FileInfo // of the root
 	links  string      // what links found when the root was opened
 	escape error       // what root says of a name that leads out of it
+	users  atomic.Int32
+}
+
+// hold keeps the tree open, unless it is closed already.
+func (t *tree) hold() bool {
+	for {
+		n := t.users.Load()
+		if n == 0 || t.users.CompareAndSwap(n, n+1) {
+			return n > 0
+		}
+	}
+}
+
+// same reports whether u was opened at the same directory by the same links.
+func (t *tree) same(u *tree) bool {
+	return t.links == u.links && os.SameFile(t.dir, u.dir)
 }
 
 // openTree opens the tree at path. All errors are ErrAway.
+//
+// The links are read first: should a release be switched meanwhile, the tree
+// is newer than they say, never older, and isAt will tell.
 func openTree(path string) (*tree, error) {
-	for range 3 {
-		t, err := tryOpenTree(path)
-		if t != nil || err != nil {
-			return t, err
-		}
-	}
-	return nil, fmt.Errorf("%w: %s changes while it is opened", ErrAway, path)
-}
-
-// tryOpenTree returns nil if a release was switched during the opening, so
-// that links might not be those which led to the root.
-func tryOpenTree(path string) (_ *tree, err error) {
-	t := new(tree)
-	if t.links, err = links(path); err != nil {
-		return nil, away(err)
-	}
-	// OpenRoot would wait at a FIFO.
-	if fi, err := os.Stat(path); err != nil {
-		return nil, away(err)
-	} else if !fi.IsDir() {
-		return nil, fmt.Errorf("%w: %s is not a directory", ErrAway, path)
-	}
-	if t.root, err = os.OpenRoot(path); err != nil {
-		return nil, away(err)
-	}
-	t.dir, err = t.root.Stat(".")
-	if err == nil {
-		var now string
-		if now, err = links(path); err == nil && now == t.links {
-			_, escape := t.root.Lstat("..") // asks nothing of the file system
-			t.escape = errors.Unwrap(escape)
-			return t, nil
-		}
-	}
-	t.root.Close()
+	l, err := links(path)
 	if err != nil {
 		return nil, away(err)
 	}
-	return nil, nil
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, away(err)
+	}
+	if !fi.IsDir() { // OpenRoot would wait at a FIFO
+		return nil, fmt.Errorf("%w: %s is not a directory", ErrAway, path)
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, away(err)
+	}
+	dir, err := root.Stat(".")
+	if err != nil {
+		root.Close()
+		return nil, away(err)
+	}
+	_, escape := root.Lstat("..") // asks nothing of the file system
+	return &tree{root: root, dir: dir, links: l, escape: errors.Unwrap(escape)}, nil
 }
 
 // isAt reports whether path still leads to the tree, by the same links.
@@ -203,10 +206,13 @@ func (t *tree) open(name string) (*os.File, Info, error) {
 	return nil, Info{}, classify(syscall.ELOOP)
 }
 
+// openFlags do not wait for the writer of a FIFO, should one have taken the
+// place of a file just now.
+const openFlags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+
 // openAt opens the regular file base in d, or returns the target of the
 // symbolic link that it is. Nothing else is opened: to open a device can have
-// effects, and to open a FIFO can hang, hence O_NONBLOCK, should one take the
-// file's place just now.
+// effects.
 func openAt(d *os.File, base string) (_ *os.File, target string, err error) {
 	dir := int(d.Fd())
 	var st unix.Stat_t
@@ -228,7 +234,7 @@ func openAt(d *os.File, base string) (_ *os.File, target string, err error) {
 
 	var fd int
 	err = again(func() (err error) {
-		fd, err = unix.Openat(dir, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		fd, err = unix.Openat(dir, base, openFlags, 0)
 		return err
 	})
 	if err != nil {

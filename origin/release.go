@@ -78,6 +78,7 @@ func (s *dirState) look(*tree) (Release, error) {
 	if err != nil {
 		return Release{}, err
 	}
+	defer s.drop(t)
 	r.Token = t.links
 	if marker := s.conf.Load().marker; r.Token == "" && marker != "" {
 		if r.Token, err = t.markerToken(marker); errors.Is(err, fs.ErrNotExist) {

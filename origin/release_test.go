@@ -1,0 +1,356 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func checkEvery(every time.Duration) func(*Dir) {
+	return func(d *Dir) { d.ReleaseCheck = caddy.Duration(every) }
+}
+
+func marker(name string) func(*Dir) {
+	return func(d *Dir) { d.ReleaseMarker = name }
+}
+
+// release makes link a link to target, as releases are switched.
+func release(t testing.TB, target, link string) {
+	t.Helper()
+	tmp := link + ".new"
+	symlink(t, target, tmp)
+	if err := os.Rename(tmp, link); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// next waits for a token other than old.
+func next(t testing.TB, d *Dir, old string) string {
+	t.Helper()
+	waitFor(t, "there is another token than "+old, func() bool { return d.Release(t.Context()).Token != old })
+	return d.Release(t.Context()).Token
+}
+
+// stays makes sure that the token stays what it is over some looks.
+func stays(t testing.TB, d *Dir, token string) {
+	t.Helper()
+	start := time.Now()
+	waitFor(t, "two looks", func() bool { return d.Release(t.Context()).Seen.After(start) })
+	start = time.Now()
+	waitFor(t, "two looks", func() bool { return d.Release(t.Context()).Seen.After(start) })
+	if got := d.Release(t.Context()).Token; got != token {
+		t.Fatalf("token %q has become %q", token, got)
+	}
+}
+
+func TestNoRelease(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	write(t, root, "f", "bytes")
+	d := newDir(t, root, checkEvery(time.Millisecond))
+	before := time.Now()
+	if r := d.Release(t.Context()); r.Token != "" || r.Seen.Before(before) {
+		t.Errorf("%+v", r)
+	}
+	stays(t, d, "")
+	if s := d.Status(); s.Reads+s.Stats+s.Lists+s.Errors != 0 || s.Seen.IsZero() {
+		t.Errorf("looks at the release are counted: %+v", s)
+	}
+
+	// A look that fails leaves the release as it was.
+	if err := os.Rename(root, root+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "it is missed", func() bool { return d.Status().State == "away" })
+	seen := d.Release(t.Context()).Seen
+	time.Sleep(20 * time.Millisecond)
+	if r := d.Release(t.Context()); !r.Seen.Equal(seen) {
+		t.Errorf("seen %v, then %v", seen, r.Seen)
+	}
+	// Another directory in its place is noticed, also by who asks for nothing
+	// that is missing.
+	write(t, root, "f", "other bytes")
+	waitFor(t, "it is back", func() bool { return d.Status().State == "up" })
+	if got, err := read(d, "f", 0); got != "other bytes" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	write(t, root+"-2", "f", "yet other bytes")
+	if err := os.Rename(root, root+"-old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(root+"-2", root); err != nil {
+		t.Fatal(err)
+	}
+	stays(t, d, "")
+	if got, err := read(d, "f", 0); got != "yet other bytes" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	waitFor(t, "the old directories are closed", func() bool { return openFiles(t, root) == 1 })
+}
+
+func TestFirstRelease(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	d := newDir(t, root, timeout(100*time.Millisecond))
+	if r := d.Release(t.Context()); r != (Release{}) {
+		t.Errorf("missing root: %+v", r)
+	}
+
+	write(t, root+"2", "f", "")
+	d = newDir(t, root+"2", timeout(300*time.Millisecond))
+	h := newHang(t, d)
+	h.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if r := d.Release(ctx); r != (Release{}) || ctx.Err() == nil {
+		t.Errorf("%+v, %v", r, ctx.Err())
+	}
+	start := time.Now()
+	if r := d.Release(context.Background()); r != (Release{}) || time.Since(start) > 2*time.Second {
+		t.Errorf("%+v after %v", r, time.Since(start))
+	}
+	start = time.Now()
+	d.Release(context.Background())
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("another call took %v", took)
+	}
+}
+
+func TestReleaseLink(t *testing.T) {
+	top := t.TempDir()
+	root := filepath.Join(top, "current")
+	write(t, top, "A/f", "A", "B/f", "B", "A/only-a", "A")
+	symlink(t, "A", root)
+	d := newDir(t, root, checkEvery(time.Millisecond), marker("f")) // the link wins
+	a := d.Release(t.Context()).Token
+	if !strings.HasPrefix(a, "A@") {
+		t.Fatalf("token %q", a)
+	}
+	stays(t, d, a)
+	open, err := d.Open(t.Context(), "f", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+
+	release(t, "B", root)
+	b := next(t, d, a)
+	if got, err := read(d, "f", 0); got != "B" || err != nil || !strings.HasPrefix(b, "B@") {
+		t.Errorf("%q: %q, %v", b, got, err)
+	}
+	if got, err := io.ReadAll(open); string(got) != "A" || err != nil {
+		t.Errorf("what was open before: %q, %v", got, err)
+	}
+	if err := open.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	// Back to A, which may have been rebuilt: a release of its own.
+	release(t, "A", root)
+	a2 := next(t, d, b)
+	if a2 == a {
+		t.Errorf("token %q again", a)
+	}
+	stays(t, d, a2)
+	release(t, "A", root)
+	a2 = next(t, d, a2)
+	// Another process finds the same token.
+	if l, err := links(root); err != nil || l != a2 {
+		t.Errorf("%q, %v", l, err)
+	}
+	if s := d.Status(); s.Release != a2 || s.Seen.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	waitFor(t, "the old tree is closed", func() bool { return openFiles(t, filepath.Join(top, "B")) == 0 })
+}
+
+// TestReleaseLinkLeads: what counts is where the links lead in the end.
+func TestReleaseLinkLeads(t *testing.T) {
+	top := t.TempDir()
+	root := filepath.Join(top, "www", "root")
+	write(t, top, "releases/1/f", "1", "releases/2/f", "2", "www/", "")
+	symlink(t, filepath.Join(top, "stable/"), root)
+	symlink(t, "releases/1/", filepath.Join(top, "stable"))
+	d := newDir(t, root, checkEvery(time.Millisecond))
+	one := d.Release(t.Context()).Token
+	if !strings.Contains(one, "releases/1") {
+		t.Fatalf("token %q", one)
+	}
+	if got, err := read(d, "f", 0); got != "1" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	release(t, "releases/2", filepath.Join(top, "stable"))
+	next(t, d, one)
+	if got, err := read(d, "f", 0); got != "2" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestReleaseOrder: who has seen a token never reads what was before it.
+// Releases come in bursts, so that many are switched during one look, with
+// pauses in which a wrong one would be read.
+func TestReleaseOrder(t *testing.T) {
+	const bursts, burst = 10, 80
+	top := t.TempDir()
+	for i := range bursts*burst + 1 {
+		write(t, top, strconv.Itoa(i)+"/f", strconv.Itoa(i))
+	}
+	number := func(s string) int {
+		s, _, _ = strings.Cut(s, "@")
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	for _, name := range []string{"watched", "renewed by others too"} {
+		t.Run(name, func(t *testing.T) {
+			root := filepath.Join(top, "current")
+			os.Remove(root)
+			symlink(t, "0", root)
+			d := newDir(t, root, checkEvery(2*time.Millisecond))
+			var stop atomic.Bool
+			var wg sync.WaitGroup
+			var reads atomic.Int32
+			seen := make(map[int]bool)
+			for i := range 2 {
+				wg.Go(func() {
+					for !stop.Load() {
+						r := number(d.Release(t.Context()).Token)
+						if i == 0 {
+							seen[r] = true
+						}
+						got, err := read(d, "f", 0)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if number(got) < r {
+							t.Errorf("release %d was seen, but %s read", r, got)
+						}
+						reads.Add(1)
+						if name == "watched" {
+							continue
+						}
+						// Something missing has the tree renewed.
+						if _, err := d.Stat(t.Context(), "nope"); !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrAway) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			for i := range bursts {
+				for j := range burst {
+					release(t, strconv.Itoa(i*burst+j+1), root)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+			waitFor(t, "the last release is seen", func() bool { return number(d.Release(t.Context()).Token) == bursts*burst })
+			stop.Store(true)
+			wg.Wait()
+			t.Logf("%d reads, %d releases seen", reads.Load(), len(seen))
+			if reads.Load() < 20 || len(seen) < 3 {
+				t.Error("too few")
+			}
+			waitFor(t, "the old trees are closed", func() bool { return openFiles(t, top) <= 1 })
+			d.Cleanup()
+		})
+	}
+}
+
+func TestReleaseMarker(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, "f", "bytes")
+	d := newDir(t, root, checkEvery(time.Millisecond), marker("meta/timestamp.txt"))
+	stays(t, d, "")
+	path := filepath.Join(root, "meta/timestamp.txt")
+	old := time.Now().Add(-time.Hour)
+	mark := func(content string, mtime time.Time) {
+		t.Helper()
+		write(t, root, "mark.new", content, "meta/", "")
+		if err := os.Chtimes(filepath.Join(root, "mark.new"), mtime, mtime); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(root, "mark.new"), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark("one", old)
+	one := next(t, d, "")
+	stays(t, d, one)
+	mark("two", old)
+	two := next(t, d, one)
+	mark("two", old.Add(time.Second))
+	three := next(t, d, two)
+	mark("two.", old.Add(time.Second))
+	four := next(t, d, three)
+	mark("one", old)
+	if again := next(t, d, four); again != one {
+		t.Errorf("%q, want %q: nothing differs", again, one)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	next(t, d, one)
+	stays(t, d, "")
+
+	// A marker that leads out of the tree is none.
+	symlink(t, "/etc/passwd", path)
+	stays(t, d, "")
+	if s := d.Status(); s.Reads+s.Stats+s.Lists+s.Errors != 0 {
+		t.Errorf("%+v", s)
+	}
+
+	// That everything is gone is no release.
+	mark("one", old)
+	next(t, d, "")
+	if err := os.RemoveAll(filepath.Join(root, "meta")); err != nil {
+		t.Fatal(err)
+	}
+	next(t, d, one)
+	mark("one", old)
+	next(t, d, "")
+	empty := t.TempDir()
+	if err := os.Rename(root, root+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(empty, root); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "it is missed", func() bool { return d.Status().State == "away" })
+	if r := d.Release(t.Context()); r.Token != one {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestMovedAway: a root that is no longer at its path is away, though its tree
+// is still open, and back when it is.
+func TestMovedAway(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "tree")
+	write(t, root, "f", "f")
+	d := newDir(t, root, func(d *Dir) { d.ReleaseCheck = caddy.Duration(10 * time.Millisecond) })
+	d.Release(t.Context())
+	answers := func(want error) func() bool {
+		return func() bool {
+			_, err := d.Stat(t.Context(), "f")
+			return errors.Is(err, want)
+		}
+	}
+	waitFor(t, "the tree to be there", answers(nil))
+	if err := os.Rename(root, root+".away"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the tree to be away", answers(ErrAway))
+	if err := os.Rename(root+".away", root); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the tree to be back", answers(nil))
+}
