@@ -134,7 +134,7 @@ func (a *App) Start() error {
 // Stop gives the caches up. Those that the next configuration has too, or that
 // are being filled, stay open.
 func (a *App) Stop() error {
-	var errs []error
+	errs := make([]error, 0, len(a.Caches))
 	for _, c := range a.Caches {
 		errs = append(errs, c.stop())
 	}

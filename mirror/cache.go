@@ -262,15 +262,14 @@ func isDisk(err error) bool {
 
 // realPath resolves the symbolic links of a directory that need not be there.
 func realPath(path string) (string, error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real, nil
+	if p, err := filepath.EvalSymlinks(path); err == nil {
+		return p, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil && !isDisk(err) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil && !isDisk(err) { //nolint:gosec // as mkdir(1): only the cache is private
 		return "", err
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
-	if err != nil {
-		return path, nil // its opening will show
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		return filepath.Join(parent, filepath.Base(path)), nil
 	}
-	return filepath.Join(parent, filepath.Base(path)), nil
+	return path, nil // its opening will show
 }

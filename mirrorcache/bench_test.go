@@ -24,7 +24,7 @@ func benchmarkHit(b *testing.B, size int) {
 	s.ask(b, "GET", "/t/f").wantStatus(b, 200)
 	s.settle(b)
 	h := s.h
-	r := httptest.NewRequest("GET", "/t/f", nil)
+	r := httptest.NewRequest(http.MethodGet, "/t/f", nil)
 	w := &discard{http.Header{}}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
 	b.SetBytes(int64(size))

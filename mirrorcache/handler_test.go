@@ -79,8 +79,7 @@ func serveAs(h *Handler, w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTeapot)
 		return nil
 	}))
-	var he caddyhttp.HandlerError
-	if errors.As(err, &he) {
+	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		w.WriteHeader(he.StatusCode)
 	} else if err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
@@ -666,7 +665,7 @@ func TestClientLeavesAmongRanges(t *testing.T) {
 	m := &Mount{Prefix: "/t", log: zap.NewNop(), format: new(format.Plain), metrics: newMetrics("/t")}
 	remote := &slowBody{begun: make(chan struct{})}
 	o := &object{body: &body{m: m, name: "f", meta: diskcache.Meta{Size: 1 << 30}, remote: remote}, status: statusBypass}
-	r := httptest.NewRequest("GET", "/t/f", nil)
+	r := httptest.NewRequest(http.MethodGet, "/t/f", nil)
 	r.Header.Set("Range", "bytes=0-99999,200000-299999")
 	w := &brokenWriter{discard{http.Header{}}, remote}
 	if err := m.respond(w, r, o, "f", ""); err != nil {

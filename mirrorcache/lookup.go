@@ -122,6 +122,7 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 			e.Close()
 			return o, err
 		}
+	case unknown:
 	}
 	age := max(0, time.Since(e.Fresh().At))
 	if m.MaxStale > 0 && age > time.Duration(m.MaxStale) {

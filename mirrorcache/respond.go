@@ -92,7 +92,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 		n, _ := w.Write(o.entry.Bytes())
 		m.metrics.fromMemory.Add(float64(n))
 	default:
-		b := o.reader(m, name)
+		b := o.reader(m)
 		n, err := b.copyTo(r.Context(), w)
 		m.metrics.bytes(b).Add(float64(n))
 		m.finish(r.Context(), name, err)
@@ -108,10 +108,10 @@ func (o *object) await(r *http.Request) error {
 	}
 	var p [1]byte
 	_, err := o.body.readAt(r.Context(), p[:], 0)
-	if err == io.EOF || r.Context().Err() != nil {
-		return nil
+	if err != io.EOF && r.Context().Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // writeChunk is how much is given to the connection in one call. At 64 KiB,
@@ -134,7 +134,7 @@ func (o *object) meta() *diskcache.Meta {
 }
 
 // reader reads the object's bytes, whatever holds them.
-func (o *object) reader(m *Mount, name string) *body {
+func (o *object) reader(m *Mount) *body {
 	if o.body == nil {
 		o.body = &body{m: m, name: o.entry.Key().Name, meta: *o.entry.Meta(), entry: o.entry}
 	}
@@ -194,7 +194,7 @@ func (m *Mount) respondTo(w http.ResponseWriter, r *http.Request, o *object, met
 	if useless(mod) {
 		mod = time.Time{}
 	}
-	b := o.reader(m, "")
+	b := o.reader(m)
 	s := &seeker{ctx: r.Context(), b: b}
 	cw := &countingWriter{ResponseWriter: w}
 	http.ServeContent(cw, r, "", mod, s)
