@@ -42,27 +42,28 @@ type Cache struct {
 	first chan struct{} // closed after the first scan
 	done  sync.WaitGroup
 
-	born     uint64        // where temps began
 	temps    atomic.Uint64 // names of temporary files
 	counters counters
 	quiet    quiet
 
-	// mu guards what follows. It is a leaf: nothing is locked, and nothing
-	// slower than statfs(2) or the close of a linked file is waited for,
-	// while it is held.
+	// mu guards what follows. While it is held nothing else is locked but
+	// Fill.mu and quiet.mu, and nothing slower is waited for than statfs(2)
+	// or the close of a linked file.
 	//
 	// Invariants:
 	//   - onDisk() <= limits.MaxSize, but after a resize or a scan until
 	//     enough is evicted; nothing is reserved meanwhile.
 	//   - hot and open hold the same entries; each has a record, and slot is
 	//     the record's.
-	//   - Whoever renames to or unlinks the file of an id has it in busy.
+	//   - Whoever renames to or unlinks the file of an id has it in busy; dir
+	//     does not change meanwhile.
 	mu       sync.Mutex
-	idle     sync.Cond // signalled when busy shrinks
+	idle     sync.Cond // signalled when busy shrinks, evicting ends, or Scanning does
 	dir      *dir
 	limits   Limits
 	state    State
 	why      error // of Bypass
+	told     bool  // the log has it
 	scanned  bool  // index knows all files
 	index    *index
 	open     map[id]*Entry
@@ -73,7 +74,18 @@ type Cache struct {
 	unsaved  map[id]unsaved
 	fills    map[Key]*Fill
 	busy     map[id]struct{}
+	peeks    map[id]peek
+	gone     map[id]struct{} // removed while the scan goes on
+	recent   []id            // new since the last remeasure
+	settling []id            // new since the one before
+	evicting bool
 	space    space
+}
+
+// peek is of those who have the file of an id open beside its entry.
+type peek struct {
+	n     int
+	bytes int64 // pinned until they are through
 }
 
 // counters are what Stats counts.
@@ -86,14 +98,14 @@ type counters struct {
 
 // unsaved is a validation that the entry's file does not tell of yet.
 type unsaved struct {
-	group uint32
+	group, gen uint32
 	Freshness
 }
 
 // Open takes the directory at path, makes it if it is not there, and begins
 // to read it. It fails with an *InUseError if another process has it.
 func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
-	if err := limits.validate(); err != nil {
+	if err := limits.Validate(); err != nil {
 		return nil, err
 	}
 	if !filepath.IsAbs(path) {
@@ -114,10 +126,12 @@ func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
 		state:  Scanning,
 		fills:  map[Key]*Fill{},
 		busy:   map[id]struct{}{},
+		peeks:  map[id]peek{},
 	}
 	c.idle.L = &c.mu
-	c.born = uint64(time.Now().UnixNano())
-	c.temps.Store(c.born)
+	// Not the names of a cache that was here before: its fills may still end.
+	c.temps.Store(uint64(time.Now().UnixNano()))
+	c.index = newIndex()
 	c.forget()
 	c.done.Go(c.maintain)
 
@@ -131,19 +145,21 @@ func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
 
 const scanPatience = 250 * time.Millisecond
 
-// forget empties the index, as if the directory were empty. Readers keep what
-// they have open. Needs mu.
+// forget empties the index. Readers keep what they have open. Needs mu.
 func (c *Cache) forget() {
 	for _, e := range c.open {
 		c.detach(e)
 	}
+	gens := c.index.gens
 	c.index = newIndex()
+	c.index.gens = gens
 	c.open = map[id]*Entry{}
 	c.hot = map[Key]*Entry{}
 	c.unsaved = map[id]unsaved{}
+	c.gone = map[id]struct{}{}
+	c.recent, c.settling = nil, nil
 	c.scanned = false
-	c.space.overhead = 0
-	c.space.shards = [shards]int64{}
+	c.space.overhead, c.space.fixed, c.space.shards = 0, 0, [shards]int64{}
 }
 
 // Close ends the cache's work and gives up the directory. Entries in use stay
@@ -155,6 +171,7 @@ func (c *Cache) Close() error {
 		return nil
 	}
 	c.state = Closed
+	c.idle.Broadcast()
 	fills := make([]*Fill, 0, len(c.fills))
 	for _, f := range c.fills {
 		fills = append(fills, f)
@@ -169,13 +186,16 @@ func (c *Cache) Close() error {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.quiesce()
+	c.forget()
+	return c.dir.close()
+}
+
+// quiesce waits until no file is being renamed or unlinked. Needs mu.
+func (c *Cache) quiesce() {
 	for len(c.busy) > 0 {
 		c.idle.Wait()
 	}
-	for _, e := range c.open {
-		c.detach(e)
-	}
-	return c.dir.close()
 }
 
 // Get finds the entry of key. The caller must Close it.
@@ -198,7 +218,7 @@ func (c *Cache) Get(key Key) (*Entry, bool) {
 // use takes a reference for a reader. Needs mu.
 func (c *Cache) use(e *Entry) {
 	e.refs++
-	c.index.touch(e.slot, time.Now().UnixNano())
+	c.index.touch(e.slot)
 	e.list.toFront(e)
 }
 
@@ -209,8 +229,8 @@ func (c *Cache) getCold(key Key) (*Entry, bool) {
 		c.counters.hits.Add(1)
 		return e, true
 	}
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errCorrupt) {
-		c.trouble("reading an entry", err)
+	if !isGone(err) && !errors.Is(err, errCorrupt) {
+		c.failed("reading an entry", err)
 	}
 	c.counters.misses.Add(1)
 	return nil, false
@@ -220,65 +240,103 @@ func (c *Cache) openEntry(key Key) (*Entry, error) {
 	i, group := key.id(), groupID(key.Group)
 	c.mu.Lock()
 	slot, known := c.index.find(i)
-	var gen uint32
-	var verified bool
-	if known {
-		r := c.index.at(slot)
-		gen, verified = r.gen, r.verified
-	}
-	_, busy := c.busy[i]
-	if !known && (c.scanned || busy) || c.state == Closed {
+	if c.state == Closed || c.isBusy(i) || !known && c.scanned {
 		c.mu.Unlock()
 		return nil, fs.ErrNotExist
 	}
+	var r record
+	if known {
+		r = *c.index.at(slot)
+	}
 	d := c.dir
+	c.peek(i)
 	c.mu.Unlock()
 
 	f, contents, fi, err := openFile(d.object(i, group), &key, i)
 	if err == nil {
 		var e *Entry
-		if e, err = newEntry(c, f, contents, verified); err == nil {
-			return c.admit(e, gen, known, charge(fi))
+		if e, err = newEntry(c, f, contents); err == nil {
+			return c.admit(e, d, r.gen, charge(fi))
 		}
 		f.Close()
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errCorrupt) {
-		c.drop(i, group, gen, err)
+	c.unpeek(i)
+	if isGone(err) || errors.Is(err, errCorrupt) {
+		c.drop(i, group, r.gen, err)
 	}
 	return nil, err
 }
 
 // admit makes an entry that was just opened known, unless someone else was
-// first or its file has been replaced or removed meanwhile.
-func (c *Cache) admit(e *Entry, gen uint32, known bool, charge int64) (*Entry, error) {
+// first or its file has been replaced or removed meanwhile. gen is its
+// record's, 0 if it had none yet.
+func (c *Cache) admit(e *Entry, d *dir, gen uint32, charge int64) (*Entry, error) {
+	defer c.unpeek(e.id)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if other := c.hot[e.key]; other != nil {
-		c.reject(e)
 		c.use(other)
+		c.reject(e)
 		return other, nil
 	}
 	slot, ok := c.index.find(e.id)
-	_, busy := c.busy[e.id]
+	_, gone := c.gone[e.id]
 	switch {
-	case busy, c.state == Closed,
-		ok && known && c.index.at(slot).gen != gen,
-		!ok && (known || c.scanned):
+	case c.state == Closed, d != c.dir, c.isBusy(e.id), gone,
+		ok && gen != 0 && c.index.at(slot).gen != gen,
+		!ok && (gen != 0 || c.scanned):
 		c.reject(e)
 		return nil, fs.ErrNotExist
 	case !ok: // found before the scan did
-		slot = c.index.insert(record{id: e.id, group: groupID(e.key.Group), used: time.Now().UnixNano(), charge: charge}, true)
+		slot = c.index.insert(record{id: e.id, group: groupID(e.key.Group), charge: charge})
+	default:
+		c.index.setCharge(slot, charge)
 	}
 	c.makeHot(e, slot)
 	c.use(e)
 	c.trimFiles()
+	c.mu.Unlock()
 	return e, nil
 }
 
-// reject gives up an entry that was opened in vain. Needs mu.
+// reject gives up an entry that was opened in vain. Needs mu, and gives it up.
 func (c *Cache) reject(e *Entry) {
 	c.memory -= e.memoryCost()
+	c.mu.Unlock()
 	e.discard()
+}
+
+// peek tells that the file of an id is about to be opened. If it is unlinked
+// meanwhile, its bytes stay counted until unpeek. Needs mu.
+func (c *Cache) peek(i id) {
+	p := c.peeks[i]
+	p.n++
+	c.peeks[i] = p
+}
+
+// unpeek tells that the file is closed again, or that an entry has it.
+func (c *Cache) unpeek(i id) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.peeks[i]
+	p.n--
+	if p.n > 0 {
+		c.peeks[i] = p
+		return
+	}
+	delete(c.peeks, i)
+	c.space.pinned -= p.bytes
+}
+
+// unpin no longer counts n bytes of a file that is unlinked, unless someone
+// peeks. Needs mu.
+func (c *Cache) unpin(i id, n int64) {
+	p, ok := c.peeks[i]
+	if !ok {
+		c.space.pinned -= n
+		return
+	}
+	p.bytes += n
+	c.peeks[i] = p
 }
 
 // makeHot puts an entry among the open ones. Needs mu.
@@ -339,9 +397,6 @@ func (c *Cache) trimFiles() {
 
 // cool closes an entry that nobody uses; its record stays. Needs mu.
 func (c *Cache) cool(e *Entry) {
-	if e.unverified.Load() == 0 {
-		c.index.at(e.slot).verified = true
-	}
 	c.unlist(e)
 	c.memory -= e.memoryCost()
 	e.discard()
@@ -360,16 +415,19 @@ func (c *Cache) unlist(e *Entry) {
 // reader is gone. Needs mu.
 func (c *Cache) detach(e *Entry) {
 	c.unlist(e)
+	if e.file == nil {
+		e.charge = 0
+	}
 	c.space.pinned += e.charge
 	if e.refs == 0 {
-		c.freed(e)
 		e.discard()
+		c.freed(e)
 	}
 }
 
 // freed no longer counts a detached entry. Needs mu.
 func (c *Cache) freed(e *Entry) {
-	c.space.pinned -= e.charge
+	c.unpin(e.id, e.charge)
 	c.memory -= e.memoryCost()
 }
 
@@ -394,50 +452,53 @@ func (c *Cache) unuse(e *Entry) {
 
 // removal is an entry that has left the index and whose file is to follow.
 type removal struct {
-	id     id
-	group  uint32
-	gen    uint32
-	charge int64
+	record
 	entry  *Entry // if it was open; holds a reference
+	pinned int64  // what is counted until the file is unlinked
 }
 
 // takeOut begins the removal of an entry. Its bytes stay counted until
 // c.remove has unlinked the file and its last reader is gone. Needs mu.
 func (c *Cache) takeOut(slot int32) removal {
-	r := c.index.at(slot)
-	rm := removal{id: r.id, group: r.group, gen: r.gen, charge: r.charge, entry: c.open[r.id]}
-	if rm.entry != nil {
-		rm.entry.refs++
-		c.detach(rm.entry)
-	} else {
-		c.space.pinned += rm.charge
+	r := *c.index.at(slot)
+	rm := removal{record: r, entry: c.open[r.id], pinned: r.charge}
+	if e := rm.entry; e != nil {
+		e.refs++
+		c.detach(e)
+		rm.pinned -= e.charge
 	}
+	c.space.pinned += rm.pinned
 	c.index.remove(slot)
-	delete(c.unsaved, rm.id)
-	c.busy[rm.id] = struct{}{}
+	delete(c.unsaved, r.id)
+	c.begin(r.id)
 	return rm
+}
+
+// begin makes an id busy, for a removal. Needs mu.
+func (c *Cache) begin(i id) {
+	c.busy[i] = struct{}{}
+	if !c.scanned {
+		c.gone[i] = struct{}{}
+	}
 }
 
 // remove ends a removal.
 func (c *Cache) remove(rm removal) error {
-	c.mu.Lock()
-	d := c.dir
-	c.mu.Unlock()
-	err := d.remove(rm.id, rm.group)
+	err := c.dir.remove(rm.id, rm.group) // busy holds dir
 
 	c.mu.Lock()
 	delete(c.busy, rm.id)
 	c.idle.Broadcast()
-	if rm.entry == nil {
-		c.space.pinned -= rm.charge
-	}
-	if err != nil && d == c.dir && rm.charge > 0 {
+	if err != nil && rm.live {
 		// It is still there, and counts.
-		if rm.entry != nil {
-			c.space.pinned -= rm.charge
-			rm.entry.charge = 0
+		c.space.pinned -= rm.pinned
+		if e := rm.entry; e != nil {
+			c.space.pinned -= e.charge
+			e.charge = 0
 		}
-		c.index.insert(record{id: rm.id, group: rm.group, gen: rm.gen + 1, charge: rm.charge}, false)
+		c.index.insert(rm.record)
+	} else {
+		c.unpin(rm.id, rm.pinned)
 	}
 	c.mu.Unlock()
 	if rm.entry != nil {
@@ -447,34 +508,29 @@ func (c *Cache) remove(rm removal) error {
 }
 
 // drop removes an entry that is missing or corrupt, unless it has been
-// replaced since (gen).
+// replaced since. gen is its record's, 0 if it had none yet.
 func (c *Cache) drop(i id, group, gen uint32, why error) {
 	corrupt := errors.Is(why, errCorrupt)
 	c.mu.Lock()
-	if _, busy := c.busy[i]; busy || c.state == Closed {
-		c.mu.Unlock()
-		return
-	}
-	rm := removal{id: i, group: group, gen: gen}
 	slot, ok := c.index.find(i)
+	rm := removal{record: record{id: i, group: group}}
 	switch {
-	case ok && c.index.at(slot).gen != gen:
+	case c.state == Closed, c.isBusy(i),
+		ok && c.index.at(slot).gen != gen,
+		!ok && (gen != 0 || c.scanned || !corrupt):
 		c.mu.Unlock()
 		return
 	case ok:
 		rm = c.takeOut(slot)
-	case !corrupt:
-		c.mu.Unlock()
-		return
 	default:
-		c.busy[i] = struct{}{}
+		c.begin(i)
 	}
 	path := c.dir.object(i, group)
 	c.mu.Unlock()
 
 	if corrupt {
 		c.counters.corrupt.Add(1)
-		c.log.Warn("removing a corrupt entry", zap.String("file", path), zap.Error(why))
+		c.grumble("removing a corrupt entry", why, zap.String("file", path))
 	}
 	if err := c.remove(rm); err != nil {
 		c.trouble("removing an entry", err)

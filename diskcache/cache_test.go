@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"go.uber.org/zap/zaptest"
 )
@@ -21,6 +20,7 @@ func open(t testing.TB, path string, l Limits) *Cache {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	await(t, c, Ready)
 	return c
 }
 
@@ -78,6 +78,7 @@ func key(n int) Key { return Key{"/pypi", "file" + strconv.Itoa(n)} }
 var small = Limits{MaxSize: 64 << 20, Memory: 4 << 20}
 
 func TestPutGetReopen(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "cache")
 	c := open(t, dir, small)
 	sizes := []int{0, 1, 100, 4096, 70_000, 1 << 20, 1<<20 + 1, 5<<20 + 3}
@@ -114,6 +115,7 @@ func TestPutGetReopen(t *testing.T) {
 }
 
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	c := open(t, t.TempDir(), small)
 	for n, size := range []int{10, 300_000, 3 << 20} {
 		body := random(size, 9)
@@ -161,6 +163,7 @@ func TestFollow(t *testing.T) {
 }
 
 func TestEvictionIsLRU(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := open(t, dir, Limits{MaxSize: 10 << 20})
 	for n := range 5 {
@@ -188,6 +191,7 @@ func TestEvictionIsLRU(t *testing.T) {
 }
 
 func TestFailedFill(t *testing.T) {
+	t.Parallel()
 	c := open(t, t.TempDir(), small)
 	f, _ := c.Fill(key(1))
 	r, _ := c.Fill(key(1))
@@ -217,19 +221,8 @@ func TestFailedFill(t *testing.T) {
 	}
 }
 
-func TestSecondProcess(t *testing.T) {
-	dir := t.TempDir()
-	open(t, dir, small)
-	start := time.Now()
-	_, err := Open(dir, small, zaptest.NewLogger(t))
-	var inUse *InUseError
-	if !errors.As(err, &inUse) || inUse.Path != dir {
-		t.Fatalf("got %v after %v", err, time.Since(start))
-	}
-	t.Log(err)
-}
-
 func TestPurge(t *testing.T) {
+	t.Parallel()
 	c := open(t, t.TempDir(), small)
 	for n := range 20 {
 		put(t, c, key(n), random(100, 1))

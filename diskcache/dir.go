@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,7 +48,8 @@ func openDir(path string) (*dir, error) {
 	if err := os.Chmod(path, 0o700); err != nil {
 		return nil, fmt.Errorf("protecting cache directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	// Not open for writing: the file system could not be remounted read-only.
+	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking cache directory: %w", err)
 	}
@@ -65,14 +67,8 @@ func openDir(path string) (*dir, error) {
 		}
 	}
 	d := &dir{path: path, lock: f}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	// A full disk has no room for our name; the lock holds all the same.
-	if err != nil && !isFull(err) {
-		f.Close()
-		return nil, fmt.Errorf("locking cache directory %s: %w", path, err)
-	}
+	// A disk may be full, or read-only; the lock holds all the same.
+	_ = os.WriteFile(f.Name(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 	return d, nil
 }
 
@@ -91,17 +87,49 @@ func holder(f io.ReaderAt) string {
 	return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(comm)))
 }
 
-// there reports whether the path still names the directory that is locked.
+// there reports whether the path still names the directory that is locked, and
+// that has its parts.
 func (d *dir) there() bool {
+	for _, p := range []string{"objects", "tmp"} {
+		if _, err := os.Stat(filepath.Join(d.path, p)); isGone(err) {
+			return false
+		}
+	}
 	held, err := d.lock.Stat()
-	if err != nil {
+	if err != nil { // closed by a reopen that failed
 		return false
 	}
 	named, err := os.Stat(filepath.Join(d.path, "lock"))
-	return err == nil && os.SameFile(held, named)
+	if err != nil {
+		return !isGone(err)
+	}
+	return os.SameFile(held, named)
 }
 
-func (d *dir) close() error { return d.lock.Close() }
+// probe makes, renames and removes a file, as a fill does.
+func (d *dir) probe() error {
+	temp, name := filepath.Join(d.path, "tmp", probeName), filepath.Join(d.path, "objects", probeName)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil {
+		err = os.Rename(temp, name)
+	}
+	if err == nil {
+		err = os.Remove(name)
+	}
+	return err
+}
+
+const probeName = "probe"
+
+func (d *dir) close() error {
+	if err := d.lock.Close(); !errors.Is(err, fs.ErrClosed) {
+		return err
+	}
+	return nil // a reopen has failed
+}
 
 func (d *dir) object(i id, group uint32) string {
 	return filepath.Join(d.path, "objects", fileName(i, group))
@@ -115,12 +143,14 @@ func (d *dir) temp(n uint64) string {
 	return filepath.Join(d.path, "tmp", strconv.FormatUint(n, 10))
 }
 
-// remove unlinks an entry's file. That it is not there is fine.
+// remove unlinks an entry's file. That it is not there is fine, and so is that
+// a directory with something in it has its name.
 func (d *dir) remove(i id, group uint32) error {
-	if err := os.Remove(d.object(i, group)); !errors.Is(err, os.ErrNotExist) {
-		return err
+	err := os.Remove(d.object(i, group))
+	if isGone(err) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // rename gives a temporary file its name as an entry.
@@ -139,8 +169,8 @@ func (d *dir) rename(temp string, i id, group uint32) error {
 // overhead is what the directory has on disk besides its objects and their
 // directories.
 func (d *dir) overhead() (n int64) {
-	for _, p := range []string{"", "objects", "tmp", "lock"} {
-		n += onDisk(filepath.Join(d.path, p))
+	for _, p := range []string{"", "/objects", "/tmp", "/lock"} {
+		n += onDisk(d.path + p)
 	}
 	return n
 }
@@ -161,6 +191,11 @@ func (d *dir) space() (total, avail int64, err error) {
 		return 0, 0, err
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+}
+
+// isGone tells the errors of a path that names nothing.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 }
 
 // isFull tells the errors that room on the disk would cure.

@@ -9,8 +9,8 @@
 //   - An entry is either whole or not there. A file gets its name under
 //     objects/ only when all of its bytes are written and its source has
 //     confirmed them.
-//   - No byte is handed out before the checksum of its block was verified once
-//     in the life of this process. Any doubt is a miss.
+//   - No byte is handed out before the checksum of its block was verified,
+//     once after its file was opened. Any doubt is a miss.
 //   - Whatever goes wrong with the disk, the caller can go on: Get misses, and
 //     a Fill fails with [ErrBypass], upon which its readers go to the origin.
 //

@@ -22,8 +22,10 @@ type Entry struct {
 	body    []byte   // the whole body, if it is in memory
 	file    *os.File // else
 	bodyOff int64
+	bodyEnd bool // the body ends where the file does
+	spare   spare
 
-	// Of a body in a file: its blocks that nobody has verified yet.
+	// Of a body in a file: what its blocks must be, and have been found to be.
 	sums       []uint32
 	verified   []atomic.Bool // by block
 	unverified atomic.Int64
@@ -38,7 +40,7 @@ type Entry struct {
 
 // newEntry is the entry of an opened file. A small body is taken into memory,
 // if that has room.
-func newEntry(c *Cache, f *os.File, contents *contents, verified bool) (*Entry, error) {
+func newEntry(c *Cache, f *os.File, contents *contents) (*Entry, error) {
 	e := &Entry{
 		c:       c,
 		key:     contents.meta.Key,
@@ -46,14 +48,13 @@ func newEntry(c *Cache, f *os.File, contents *contents, verified bool) (*Entry, 
 		meta:    contents.meta.Meta,
 		file:    f,
 		bodyOff: contents.bodyOff,
+		bodyEnd: contents.bodyEnd,
 		slot:    none,
 	}
 	e.fresh.Store(&contents.fresh)
-	if !verified && len(contents.sums) > 0 {
-		e.sums = contents.sums
-		e.verified = make([]atomic.Bool, len(e.sums))
-		e.unverified.Store(int64(len(e.sums)))
-	}
+	e.sums = contents.sums
+	e.verified = make([]atomic.Bool, len(e.sums))
+	e.unverified.Store(int64(len(e.sums)))
 	c.mu.Lock()
 	fits := c.takeMemory(e.meta.Size + entryCost)
 	c.mu.Unlock()
@@ -90,13 +91,6 @@ func blockOf(body []byte, n int) []byte {
 	return body[n*blockSize : min((n+1)*blockSize, len(body))]
 }
 
-func readError(err error) error {
-	if err == io.EOF {
-		return fmt.Errorf("%w: short", errCorrupt)
-	}
-	return err
-}
-
 // Key of the entry.
 func (e *Entry) Key() Key { return e.key }
 
@@ -106,12 +100,14 @@ func (e *Entry) Meta() *Meta { return &e.meta }
 // Fresh is when the object was last known to be current.
 func (e *Entry) Fresh() Freshness { return *e.fresh.Load() }
 
-// Refresh notes that the object was found to be current.
+// Refresh notes that the object was found to be current. It counts as a use.
 func (e *Entry) Refresh(f Freshness) {
 	e.fresh.Store(&f)
 	e.c.mu.Lock()
 	if e.slot != none {
-		e.c.unsaved[e.id] = unsaved{e.c.index.at(e.slot).group, f}
+		r := e.c.index.at(e.slot)
+		e.c.unsaved[e.id] = unsaved{r.group, r.gen, f}
+		e.c.index.touch(e.slot)
 	}
 	e.c.mu.Unlock()
 }
@@ -150,8 +146,9 @@ func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n, err := e.file.ReadAt(p, e.bodyOff+off)
 	if err != nil {
-		e.bad(readError(err))
-		return n, readError(err)
+		err = readError(err)
+		e.bad(err)
+		return n, err
 	}
 	return n, eof
 }
@@ -255,6 +252,7 @@ const entryCost = 1024
 // discard closes the file.
 func (e *Entry) discard() {
 	if e.file != nil {
+		e.spare.close()
 		e.file.Close()
 	}
 }

@@ -7,32 +7,40 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // An entry's file is
 //
 //	header   64 bytes, see below
 //	meta     JSON, so that a person can read it with head
+//	sums     CRC-32C of each block of the body, 4 bytes each, and of sums
 //	body     the object's bytes
-//	sums     CRC-32C of each block of the body, 4 bytes each
-//	sum      CRC-32C of sums
 //
-// and the header, all integers big-endian,
+// so that the body ends where the file does, and the kernel can send it. Only
+// if the size was not known from the start do the sums follow the body.
+//
+// The header, all integers big-endian, is
 //
 //	 0  8  magic
 //	 8  4  length of meta
 //	12  4  CRC-32C of meta
 //	16  8  length of body
-//	24  4  reserved, 0
+//	24  4  offset of body
 //	28  4  CRC-32C of bytes 0 to 27
 //	32  8  when the object was last validated, Unix milliseconds
 //	40  8  release token (hashed) that it was valid in
 //	48  4  CRC-32C of bytes 32 to 47
 //	52 12  reserved, 0
 //
-// The header is written last: a file without one is not an entry. Bytes 32 to
+// It is written last: a file without one is not an entry. Bytes 32 to
 // 51 are written again when the object was validated; torn, they mean that it
 // never was.
 const (
@@ -52,6 +60,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errCorrupt says that a file is not the entry that it was written as.
 var errCorrupt = errors.New("corrupt cache file")
+
+var errNotFile = fmt.Errorf("%w: not a file", errCorrupt)
 
 // Meta is what is stored with an object's bytes.
 type Meta struct {
@@ -73,6 +83,36 @@ type fileMeta struct {
 	Meta
 }
 
+// eachText replaces all strings that may be other than UTF-8.
+func (m *fileMeta) eachText(f func(string) string) {
+	for _, s := range []*string{&m.Key.Group, &m.Key.Name, &m.Validator} {
+		*s = f(*s)
+	}
+	for name, value := range m.Header {
+		m.Header[name] = f(value)
+	}
+}
+
+// JSON has no strings but UTF-8. Others are stored as Go writes them in
+// programs, behind a mark.
+const quoteMark = "\uFFFD"
+
+func toUTF8(s string) string {
+	if utf8.ValidString(s) && !strings.HasPrefix(s, quoteMark) {
+		return s
+	}
+	return quoteMark + strconv.Quote(s)
+}
+
+func fromUTF8(s string) string {
+	quoted, ok := strings.CutPrefix(s, quoteMark)
+	if !ok {
+		return s
+	}
+	s, _ = strconv.Unquote(quoted) // toUTF8 has written it
+	return s
+}
+
 // Freshness is when, and in which release of its origin, an object was last
 // known to be current.
 type Freshness struct {
@@ -82,15 +122,35 @@ type Freshness struct {
 
 func blocks(size int64) int64 { return (size + blockSize - 1) / blockSize }
 
-func trailerLen(size int64) int64 { return 4*blocks(size) + 4 }
+func sumsLen(size int64) int64 { return 4*blocks(size) + 4 }
 
 // fileLen is the length of the file of a body of size bytes.
 func fileLen(metaLen, size int64) int64 {
-	return headerLen + metaLen + size + trailerLen(size)
+	return headerLen + metaLen + size + sumsLen(size)
+}
+
+// bodyOffset is where the body of size bytes is in its file; size is -1 if it
+// is not known before the body is written.
+func bodyOffset(metaLen, size int64) int64 {
+	if size < 0 {
+		return headerLen + metaLen
+	}
+	return headerLen + metaLen + sumsLen(size)
+}
+
+// sumsOffset is where the sums are in a file whose body is at bodyOff.
+func sumsOffset(metaLen, size, bodyOff int64) int64 {
+	if bodyOff == bodyOffset(metaLen, size) {
+		return headerLen + metaLen
+	}
+	return bodyOff + size
 }
 
 func encodeMeta(key Key, m Meta) ([]byte, error) {
-	b, err := json.Marshal(fileMeta{key, m})
+	fm := fileMeta{key, m}
+	fm.Header = maps.Clone(m.Header)
+	fm.eachText(toUTF8)
+	b, err := json.Marshal(fm)
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +160,13 @@ func encodeMeta(key Key, m Meta) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-func encodeHeader(meta []byte, size int64, fresh Freshness) []byte {
+func encodeHeader(meta []byte, size, bodyOff int64, fresh Freshness) []byte {
 	h := make([]byte, headerLen)
 	copy(h, magic)
 	binary.BigEndian.PutUint32(h[8:], uint32(len(meta)))
 	binary.BigEndian.PutUint32(h[12:], crc32.Checksum(meta, castagnoli))
 	binary.BigEndian.PutUint64(h[16:], uint64(size))
+	binary.BigEndian.PutUint32(h[24:], uint32(bodyOff))
 	binary.BigEndian.PutUint32(h[28:], crc32.Checksum(h[:28], castagnoli))
 	copy(h[freshOff:], encodeFreshness(fresh))
 	return h
@@ -142,6 +203,7 @@ type contents struct {
 	meta    fileMeta
 	fresh   Freshness
 	bodyOff int64
+	bodyEnd bool // the body ends where the file does
 	sums    []uint32
 }
 
@@ -150,7 +212,7 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	// The first read gets header and meta of nearly every entry.
 	buf := make([]byte, min(size, 1024))
 	if _, err := f.ReadAt(buf, 0); err != nil && err != io.EOF {
-		return nil, err
+		return nil, readError(err)
 	}
 	if len(buf) < headerLen || string(buf[:8]) != magic {
 		return nil, fmt.Errorf("%w: no header", errCorrupt)
@@ -163,7 +225,11 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	if metaLen > maxMeta || body < 0 || body > size || fileLen(metaLen, body) != size {
 		return nil, fmt.Errorf("%w: file of %d bytes for metadata of %d and body of %d", errCorrupt, size, metaLen, body)
 	}
-	c := &contents{fresh: decodeFreshness(buf[freshOff:]), bodyOff: headerLen + metaLen}
+	c := &contents{fresh: decodeFreshness(buf[freshOff:]), bodyOff: int64(binary.BigEndian.Uint32(buf[24:]))}
+	c.bodyEnd = c.bodyOff == bodyOffset(metaLen, body)
+	if !c.bodyEnd && c.bodyOff != bodyOffset(metaLen, -1) {
+		return nil, fmt.Errorf("%w: body at %d", errCorrupt, c.bodyOff)
+	}
 	meta, err := section(f, buf, headerLen, metaLen)
 	if err != nil {
 		return nil, err
@@ -174,18 +240,19 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	if err := json.Unmarshal(meta, &c.meta); err != nil {
 		return nil, fmt.Errorf("%w: metadata: %w", errCorrupt, err)
 	}
+	c.meta.eachText(fromUTF8)
 	c.meta.Size = body
-	trailer, err := section(f, buf, c.bodyOff+body, trailerLen(body))
+	sums, err := section(f, buf, sumsOffset(metaLen, body, c.bodyOff), sumsLen(body))
 	if err != nil {
 		return nil, err
 	}
-	n := len(trailer) - 4
-	if crc32.Checksum(trailer[:n], castagnoli) != binary.BigEndian.Uint32(trailer[n:]) {
+	n := len(sums) - 4
+	if crc32.Checksum(sums[:n], castagnoli) != binary.BigEndian.Uint32(sums[n:]) {
 		return nil, fmt.Errorf("%w: checksums", errCorrupt)
 	}
 	c.sums = make([]uint32, n/4)
 	for i := range c.sums {
-		c.sums[i] = binary.BigEndian.Uint32(trailer[4*i:])
+		c.sums[i] = binary.BigEndian.Uint32(sums[4*i:])
 	}
 	return c, nil
 }
@@ -197,24 +264,39 @@ func section(f io.ReaderAt, buf []byte, off, n int64) ([]byte, error) {
 	}
 	b := make([]byte, n)
 	if _, err := f.ReadAt(b, off); err != nil {
-		if err == io.EOF {
-			err = fmt.Errorf("%w: short", errCorrupt)
-		}
-		return nil, err
+		return nil, readError(err)
 	}
 	return b, nil
 }
 
+// readError judges an error of reading an entry's file: one that can be a
+// matter of this file alone makes it corrupt.
+func readError(err error) error {
+	for _, e := range []error{io.EOF, unix.EIO, unix.EUCLEAN, unix.EBADMSG} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", errCorrupt, err)
+		}
+	}
+	return err
+}
+
 // openFile opens and reads the file of an entry, and checks whose it is.
 func openFile(path string, key *Key, wantID id) (*os.File, *contents, os.FileInfo, error) {
-	f, err := os.Open(path)
+	// Not to hang in a FIFO, nor to leave the directory by a symlink.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, nil, nil, errNotFile
+	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, readError(err)
 	}
 	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = errNotFile
+	}
 	if err != nil {
 		f.Close()
-		return nil, nil, nil, err
+		return nil, nil, nil, readError(err)
 	}
 	c, err := readContents(f, fi.Size())
 	if err == nil && (key != nil && c.meta.Key != *key || c.meta.Key.id() != wantID) {

@@ -1,6 +1,7 @@
 package diskcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,11 +153,18 @@ func (f *Fill) rouse() {
 // The object is an entry afterwards, unless the disk or a purge is against
 // it; the fill's readers are served in either case.
 func (f *Fill) Commit() error {
+	f.mu.Lock()
+	err := f.err
+	f.mu.Unlock()
+	if err != nil { // by Close
+		f.Fail(err)
+		return err
+	}
 	if f.meta.Size >= 0 && f.written != f.meta.Size {
 		f.Fail(errShort)
 		return errShort
 	}
-	err := f.store.commit(f, f.written)
+	err = f.store.commit(f, f.written)
 	if err == nil {
 		f.c.counters.stored.Add(1)
 	} else {
@@ -188,7 +196,7 @@ func (f *Fill) fail(err error) {
 	if f.done {
 		return
 	}
-	f.done, f.err = true, err
+	f.done, f.err = true, cmp.Or(err, ErrBypass)
 	if f.src == nil {
 		close(f.started)
 	}
@@ -269,15 +277,15 @@ func (f *Fill) Leave() {
 
 func (c *Cache) newStore(key Key, meta Meta, fresh Freshness) (store, error) {
 	c.mu.Lock()
-	maxObject, state, why := c.limits.MaxObject, c.state, c.why
+	maxObject, state, why := c.limits.maxObject(), c.state, c.why
 	c.mu.Unlock()
 	switch {
 	case state == Bypass:
 		return nil, fmt.Errorf("%w: %w", ErrBypass, why)
 	case state != Ready:
 		return nil, fmt.Errorf("%w: cache is %s", ErrBypass, state)
-	case maxObject > 0 && meta.Size > maxObject:
-		return nil, fmt.Errorf("%w: object of %d bytes is over the limit", ErrBypass, meta.Size)
+	case meta.Size > maxObject:
+		return nil, fmt.Errorf("%w: object of %d bytes is over the limit of %d", ErrBypass, meta.Size, maxObject)
 	}
 	if fresh.At.IsZero() {
 		fresh.At = time.Now()
@@ -289,5 +297,5 @@ func (c *Cache) newStore(key Key, meta Meta, fresh Freshness) (store, error) {
 	if meta.Size >= 0 && meta.Size <= bufferedMax {
 		return newBuffered(c, key, meta, fresh, head), nil
 	}
-	return newStreamed(c, key, meta, fresh, head)
+	return newStreamed(c, key, meta, fresh, head, maxObject)
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,33 +14,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whenFull runs op, and, when the disk is full, once more after it has evicted
+// whenFull runs op, and, while the disk is full, again after it has evicted
 // something. n is how many bytes op needs.
 func (c *Cache) whenFull(n int64, op func() error) error {
 	err := op()
-	if err == nil || !isFull(err) {
-		return err
-	}
-	c.mu.Lock()
-	evicted := c.evict(2*n + blockSize)
-	c.mu.Unlock()
-	if !evicted {
-		return err
-	}
-	return op()
-}
-
-// failed judges an error of a write, and wraps it for the fill.
-func (c *Cache) failed(doing string, err error) error {
-	err = fmt.Errorf("%w: %s: %w", ErrBypass, doing, err)
-	switch {
-	case isFull(err), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		// The disk is fine; there is just no room now.
-		c.grumble("cannot cache", err)
-	default:
-		c.trouble(doing, err)
+	for try := 0; try < 3 && err != nil && isFull(err); try++ {
+		c.mu.Lock()
+		evicted := c.evict(n)
+		c.mu.Unlock()
+		if !evicted {
+			break
+		}
+		err = op()
 	}
 	return err
+}
+
+// failed judges an error of the disk, and wraps it for the fill.
+func (c *Cache) failed(doing string, err error) error {
+	if isPassing(err) {
+		c.grumble(doing, err)
+	} else {
+		c.trouble(doing, err)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrBypass, doing, err)
+}
+
+// isPassing tells the errors that do not speak against the disk: there is no
+// room just now, or something that is none of ours is in the way.
+func isPassing(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EEXIST, unix.ENOTDIR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return isFull(err)
 }
 
 // trouble takes the cache out of filling until the disk is well again. One
@@ -46,16 +56,20 @@ func (c *Cache) failed(doing string, err error) error {
 func (c *Cache) trouble(doing string, err error) {
 	c.counters.troubles.Add(1)
 	c.mu.Lock()
-	news, d := c.state == Ready || c.state == Scanning, c.dir
+	d := c.dir
+	news := c.state == Ready || c.state == Scanning
 	if news {
 		c.state, c.why = Bypass, err
+		c.idle.Broadcast()
 	}
+	// Where the probe finds the disk well each time, once a minute is enough.
+	tell := news && c.quiet.due(doing)
+	c.told = c.told || tell
 	c.mu.Unlock()
-	if news {
+	if tell {
 		c.log.Error("cache disk is in trouble: filling nothing until it is well again",
 			zap.String("cache", d.path), zap.String("doing", doing), zap.Error(err))
 	}
-	c.wake()
 }
 
 // quiet holds log lines back that say the same again.
@@ -66,17 +80,22 @@ type quiet struct {
 
 const quietFor = time.Minute
 
-// grumble logs what a request ran into, once a minute.
-func (c *Cache) grumble(msg string, err error) {
-	c.quiet.mu.Lock()
+// due reports whether msg may be logged, and notes that it is.
+func (q *quiet) due(msg string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	now := time.Now()
-	silent := now.Sub(c.quiet.last[msg]) < quietFor
-	if !silent {
-		c.quiet.last[msg] = now
+	if now.Sub(q.last[msg]) < quietFor {
+		return false
 	}
-	c.quiet.mu.Unlock()
-	if !silent {
-		c.log.Warn(msg, zap.Error(err))
+	q.last[msg] = now
+	return true
+}
+
+// grumble logs what a request ran into, once a minute.
+func (c *Cache) grumble(msg string, err error, fields ...zap.Field) {
+	if c.quiet.due(msg) {
+		c.log.Warn(msg, append(fields, zap.Error(err))...)
 	}
 }
 
@@ -85,27 +104,25 @@ func (c *Cache) heal() {
 	c.mu.Lock()
 	d := c.dir
 	c.mu.Unlock()
-	if !d.there() {
-		c.reopen()
+	err := d.probe()
+	c.mu.Lock()
+	if c.state != Bypass {
+		c.mu.Unlock()
 		return
 	}
-	if err := d.probe(); err != nil {
-		c.mu.Lock()
+	if err != nil && !isPassing(err) {
 		c.why = err
 		c.mu.Unlock()
 		return
 	}
-	c.mu.Lock()
+	c.state, c.why = Scanning, nil
 	rescan := !c.scanned
-	if c.state == Bypass && !rescan {
-		c.state, c.why = Ready, nil
-	}
 	c.mu.Unlock()
 	if rescan {
 		c.scan()
-		return
+	} else {
+		c.becomeReady()
 	}
-	c.log.Info("cache disk is well again")
 }
 
 // reopen takes the directory anew after it was removed, or another one was put
@@ -117,35 +134,27 @@ func (c *Cache) reopen() {
 		return
 	}
 	gone := c.dir
-	if c.state != Bypass {
+	if c.state == Ready {
 		c.state, c.why = Bypass, fmt.Errorf("cache directory %s is gone", gone.path)
+		c.told = true
 		c.log.Error("cache directory is gone: making it anew", zap.String("cache", gone.path))
 	}
+	c.quiesce()
+	c.forget()
 	c.mu.Unlock()
+	// It may be the lock of this very directory, if only a part is gone.
+	gone.close()
 	d, err := openDir(gone.path)
+	c.mu.Lock()
 	if err != nil {
-		c.mu.Lock()
 		c.why = err
 		c.mu.Unlock()
 		return
 	}
-	c.mu.Lock()
+	c.quiesce()
 	c.dir = d
-	c.forget()
 	c.mu.Unlock()
-	gone.close()
 	c.scan()
-}
-
-// probe writes a file, as a fill does.
-func (d *dir) probe() error {
-	f, err := os.CreateTemp(d.path+"/tmp", "probe")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(make([]byte, block))
-	return errors.Join(err, f.Close())
 }
 
 // maintain runs for the life of the cache.
@@ -165,25 +174,29 @@ func (c *Cache) maintain() {
 		case <-save.C:
 			// What a kill may lose of recency and validations.
 			c.save()
-			c.measure()
-			continue
+			c.remeasure()
 		case <-c.kick:
 		case <-look.C:
-		}
-		c.mu.Lock()
-		state, d := c.state, c.dir
-		c.mu.Unlock()
-		switch {
-		case state == Bypass:
-			c.heal()
-		case !d.there():
-			c.reopen()
+			c.look()
 		}
 		c.shrink()
 	}
 }
 
-// wake has the maintainer look now.
+// look finds out whether the disk is what it was, for better or worse.
+func (c *Cache) look() {
+	c.mu.Lock()
+	state, d := c.state, c.dir
+	c.mu.Unlock()
+	switch {
+	case !d.there():
+		c.reopen()
+	case state == Bypass:
+		c.heal()
+	}
+}
+
+// wake has the maintainer shrink the cache now.
 func (c *Cache) wake() {
 	select {
 	case c.kick <- struct{}{}:
@@ -191,71 +204,64 @@ func (c *Cache) wake() {
 	}
 }
 
-// measure counts anew what directories have on disk.
-func (c *Cache) measure() {
-	c.mu.Lock()
-	d := c.dir
-	c.mu.Unlock()
-	n := d.overhead()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if d != c.dir {
-		return
-	}
-	for _, s := range c.space.shards {
-		n += s
-	}
-	c.space.overhead = n
-}
-
 // save writes recency and validations since the last time to the files.
 func (c *Cache) save() {
-	type use struct {
-		id    id
-		group uint32
-		used  int64
-	}
 	c.mu.Lock()
-	d := c.dir
-	fresh := c.unsaved
-	c.unsaved = map[id]unsaved{}
-	var uses []use
-	last := c.index.saved
-	for s := c.index.head; s != none; {
-		r := c.index.at(s)
-		if r.used <= last {
-			break
-		}
-		uses = append(uses, use{r.id, r.group, r.used})
-		s = r.next
-	}
-	if len(uses) > 0 {
-		c.index.saved = uses[0].used
+	d, x := c.dir, c.index
+	fresh := maps.Clone(c.unsaved)
+	var uses []record
+	for s := x.head; s != none && x.at(s).used > x.saved; s = x.at(s).next {
+		uses = append(uses, *x.at(s))
 	}
 	c.mu.Unlock()
 
 	for i, u := range fresh {
-		if err := d.saveFreshness(i, u); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			c.trouble("saving a validation", err)
+		if err := c.saveFreshness(d, i, u); err != nil {
+			c.failed("saving a validation", err)
 			return
 		}
 	}
-	// From the oldest, so that a kill in between keeps the order.
-	for n := len(uses) - 1; n >= 0; n-- {
-		u := uses[n]
-		t := time.Unix(0, u.used)
-		if err := os.Chtimes(d.object(u.id, u.group), time.Time{}, t); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			c.trouble("saving recency", err)
+	// From the oldest, so that a kill in between keeps the order. And after
+	// the validations, which were writes to the files.
+	for _, r := range slices.Backward(uses) {
+		err := os.Chtimes(d.object(r.id, r.group), time.Time{}, time.Unix(0, r.used))
+		if err != nil && !isGone(err) {
+			c.failed("saving recency", err)
 			return
 		}
+		c.mu.Lock()
+		x.saved = max(x.saved, r.used)
+		c.mu.Unlock()
 	}
 }
 
-func (d *dir) saveFreshness(i id, u unsaved) error {
-	f, err := os.OpenFile(d.object(i, u.group), os.O_WRONLY, 0)
-	if err != nil {
+// saveFreshness writes a validation to the file of its entry, unless that has
+// been replaced.
+func (c *Cache) saveFreshness(d *dir, i id, u unsaved) error {
+	c.mu.Lock()
+	c.peek(i)
+	c.mu.Unlock()
+	defer c.unpeek(i)
+	f, err := os.OpenFile(d.object(i, u.group), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil && !isGone(err) {
 		return err
 	}
-	_, err = f.WriteAt(encodeFreshness(u.Freshness), freshOff)
-	return errors.Join(err, f.Close())
+	c.mu.Lock()
+	if c.unsaved[i] != u || c.isBusy(i) {
+		err = fs.ErrNotExist // the file may be another by now
+	}
+	c.mu.Unlock()
+	if err == nil {
+		_, err = f.WriteAt(encodeFreshness(u.Freshness), freshOff)
+	}
+	f.Close() // nil is fine
+	if err != nil && !isGone(err) {
+		return err
+	}
+	c.mu.Lock()
+	if c.unsaved[i] == u {
+		delete(c.unsaved, i)
+	}
+	c.mu.Unlock()
+	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"encoding/hex"
-	"strings"
+	"time"
 )
 
 // Key names an object. Group is what is counted and purged together, such as
@@ -39,30 +39,34 @@ func groupID(group string) uint32 {
 // thousand files in each.
 const shards = 32 * 32
 
-var nameEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+const letters = "0123456789abcdefghijklmnopqrstuv"
+
+var nameEncoding = base32.NewEncoding(letters).WithPadding(base32.NoPadding)
 
 const idLen, nameLen = 26, 26 + 1 + 8
 
 // fileName is the entry's file, relative to objects/.
 func fileName(i id, group uint32) string {
-	name := strings.ToLower(nameEncoding.EncodeToString(i[:]))
+	name := nameEncoding.EncodeToString(i[:])
 	g := binary.BigEndian.AppendUint32(nil, group)
 	return name[:2] + "/" + name + "." + hex.EncodeToString(g)
 }
 
-// parseName is the reverse of fileName, without the shard.
+// parseName is the reverse of fileName, without the shard. It takes no other
+// spelling of a name than fileName's.
 func parseName(name string) (i id, group uint32, ok bool) {
 	if len(name) != nameLen || name[idLen] != '.' {
 		return i, 0, false
 	}
-	if _, err := nameEncoding.Decode(i[:], []byte(strings.ToUpper(name[:idLen]))); err != nil {
+	if _, err := nameEncoding.Decode(i[:], []byte(name[:idLen])); err != nil {
 		return i, 0, false
 	}
 	var g [4]byte
 	if _, err := hex.Decode(g[:], []byte(name[idLen+1:])); err != nil {
 		return i, 0, false
 	}
-	return i, binary.BigEndian.Uint32(g[:]), true
+	group = binary.BigEndian.Uint32(g[:])
+	return i, group, fileName(i, group)[len("XX/"):] == name
 }
 
 // shardOf numbers the directory of an id: its first ten bits, as the two
@@ -72,7 +76,6 @@ func shardOf(i id) int {
 }
 
 func shardName(n int) string {
-	const letters = "0123456789abcdefghijklmnopqrstuv"
 	return string([]byte{letters[n>>5], letters[n&31]})
 }
 
@@ -82,15 +85,14 @@ func shardName(n int) string {
 type record struct {
 	id         id
 	group      uint32
-	gen        uint32 // counts replacements of the file
+	gen        uint32 // tells the files apart that the id has had; never 0
 	prev, next int32  // LRU list; next links free records too
-	used       int64  // last use, Unix nanoseconds
+	used       int64  // last use, Unix nanoseconds; later uses have greater ones
 	charge     int64  // bytes on disk
 	live       bool
-	verified   bool // all blocks were verified by this process
 }
 
-// index finds records by id and keeps them in order of use. The order of the
+// index finds records by id and keeps them in order of use: the order of the
 // list is the order of record.used, the newest at the front.
 //
 // It is not safe for concurrent use: Cache.mu guards it.
@@ -102,8 +104,10 @@ type index struct {
 	head  int32
 	tail  int32
 	group map[uint32]*usage
-	bytes int64 // sum of record.charge
-	saved int64 // uses up to this time are in the files
+	bytes int64  // sum of record.charge
+	gens  uint32 // record.gen ever given
+	clock int64  // no record.used is greater
+	saved int64  // uses up to this time are in the files
 }
 
 // usage is what a group has in the cache.
@@ -129,9 +133,8 @@ func (x *index) find(i id) (int32, bool) {
 	return s, ok
 }
 
-// insert adds a record at the front, or at the back for a scan that goes from
-// the newest to the oldest.
-func (x *index) insert(r record, front bool) int32 {
+// insert adds a record in order of its last use; that is now if it has none.
+func (x *index) insert(r record) int32 {
 	s := x.free
 	if s != none {
 		x.free = x.at(s).next
@@ -142,16 +145,27 @@ func (x *index) insert(r record, front bool) int32 {
 		}
 		x.size++
 	}
-	r.live = true
+	x.gens++
+	r.gen, r.live = max(x.gens, 1), true
+	after := x.tail
+	if r.used == 0 {
+		r.used, after = x.now(), none
+	}
+	x.clock = max(x.clock, r.used)
+	for after != none && x.at(after).used < r.used {
+		after = x.at(after).prev
+	}
 	*x.at(s) = r
 	x.slots[r.id] = s
-	if front {
-		x.pushFront(s)
-	} else {
-		x.pushBack(s)
-	}
+	x.link(s, after)
 	x.count(r.group, 1, r.charge)
 	return s
+}
+
+// now is the time, but never the same twice, nor earlier than it was.
+func (x *index) now() int64 {
+	x.clock = max(x.clock+1, time.Now().UnixNano())
+	return x.clock
 }
 
 func (x *index) remove(s int32) {
@@ -184,35 +198,30 @@ func (x *index) count(group uint32, entries int, bytes int64) {
 }
 
 // touch makes the record the most recently used one.
-func (x *index) touch(s int32, now int64) {
-	x.at(s).used = now
+func (x *index) touch(s int32) {
+	x.at(s).used = x.now()
 	if x.head == s {
 		return
 	}
 	x.unlink(s)
-	x.pushFront(s)
+	x.link(s, none)
 }
 
-func (x *index) pushFront(s int32) {
+// link puts a record into the list behind another, or at the front.
+func (x *index) link(s, after int32) {
 	r := x.at(s)
-	r.prev, r.next = none, x.head
-	if x.head != none {
-		x.at(x.head).prev = s
-	} else {
-		x.tail = s
-	}
-	x.head = s
-}
-
-func (x *index) pushBack(s int32) {
-	r := x.at(s)
-	r.prev, r.next = x.tail, none
-	if x.tail != none {
-		x.at(x.tail).next = s
+	r.prev, r.next = after, x.head
+	if after != none {
+		r.next = x.at(after).next
+		x.at(after).next = s
 	} else {
 		x.head = s
 	}
-	x.tail = s
+	if r.next != none {
+		x.at(r.next).prev = s
+	} else {
+		x.tail = s
+	}
 }
 
 func (x *index) unlink(s int32) {

@@ -1,6 +1,8 @@
 package diskcache
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +36,7 @@ func (c *Cache) scan() {
 	}
 	c.mu.Unlock()
 
-	d.clearTemp(c.born)
+	d.clearTemp()
 
 	var (
 		next    atomic.Int64
@@ -59,7 +61,9 @@ func (c *Cache) scan() {
 					failed = err
 				}
 				mu.Unlock()
-				c.measureShard(n)
+				c.mu.Lock()
+				c.measure(n)
+				c.mu.Unlock()
 			}
 		})
 	}
@@ -84,22 +88,27 @@ func (c *Cache) scan() {
 		}
 		return 0
 	})
-	c.adopt(all)
-	c.measure()
+	c.adopt(all, start)
 	c.becomeReady()
 	c.log.Debug("cache directory read", zap.Int("entries", len(all)), zap.Duration("took", time.Since(start)))
 }
 
 // adopt puts what the scan found into the index, behind what was used since.
-func (c *Cache) adopt(all []found) {
+func (c *Cache) adopt(all []found, start time.Time) {
 	const batch = 10_000 // a hit must not wait for a million
+	written := start.Add(-time.Minute).UnixNano()
 	for part := range slices.Chunk(all, batch) {
 		c.mu.Lock()
 		for _, f := range part {
-			if _, ok := c.index.find(f.id); ok || c.isBusy(f.id) {
+			_, known := c.index.find(f.id)
+			_, gone := c.gone[f.id]
+			if known || gone {
 				continue
 			}
-			c.index.insert(record{id: f.id, group: f.group, used: f.used, charge: f.charge}, false)
+			c.index.insert(record{id: f.id, group: f.group, used: f.used, charge: f.charge})
+			if f.used > written {
+				c.recent = append(c.recent, f.id)
+			}
 		}
 		c.mu.Unlock()
 	}
@@ -107,7 +116,9 @@ func (c *Cache) adopt(all []found) {
 	if len(all) > 0 {
 		c.index.saved = max(c.index.saved, all[0].used)
 	}
+	c.gone = nil
 	c.scanned = true
+	c.idle.Broadcast()
 	c.mu.Unlock()
 }
 
@@ -115,9 +126,14 @@ func (c *Cache) adopt(all []found) {
 func (c *Cache) becomeReady() {
 	c.shrink()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state == Scanning {
-		c.state = Ready
+	ready := c.state == Scanning
+	told := c.told
+	if ready {
+		c.state, c.told = Ready, false
+	}
+	c.mu.Unlock()
+	if ready && told {
+		c.log.Info("cache disk is well again")
 	}
 }
 
@@ -134,7 +150,7 @@ func (c *Cache) stopped() bool {
 // is none of ours.
 func (d *dir) readShard(n int) (all []found, strange int, err error) {
 	dir, err := os.Open(d.shard(n))
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}
 	if err != nil {
@@ -142,6 +158,9 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, 1, nil
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -170,15 +189,14 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 }
 
 // clearTemp removes what fills of processes before this one left behind.
-// Temporary files of this one have numbers from born on.
-func (d *dir) clearTemp(born uint64) {
+func (d *dir) clearTemp() {
 	entries, err := os.ReadDir(filepath.Join(d.path, "tmp"))
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		if n, err := strconv.ParseUint(e.Name(), 10, 64); err != nil || n < born {
-			os.RemoveAll(filepath.Join(d.path, "tmp", e.Name()))
+		if _, err := strconv.ParseUint(e.Name(), 10, 64); err == nil || e.Name() == probeName {
+			os.Remove(filepath.Join(d.path, "tmp", e.Name()))
 		}
 	}
 }

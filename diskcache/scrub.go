@@ -1,11 +1,9 @@
 package diskcache
 
 import (
-	"fmt"
-	"io/fs"
-	"time"
-
 	"errors"
+	"fmt"
+	"time"
 )
 
 // The scrub reads every entry in the background, slowly, and removes those
@@ -40,10 +38,12 @@ func (c *Cache) sleep(d time.Duration) bool {
 // scrubAll verifies all entries, at this many bytes a second. It reports
 // whether it came to the end.
 func (c *Cache) scrubAll(rate int64) bool {
+	// A file costs the disk some time beside its bytes.
+	const perFile = 64 << 10
+	pace := func(n int64) bool {
+		return c.sleep(time.Duration(float64(n) / float64(rate) * float64(time.Second)))
+	}
 	for slot := int32(0); ; slot++ {
-		if c.stopped() {
-			return false
-		}
 		c.mu.Lock()
 		x, d := c.index, c.dir
 		if slot >= x.size {
@@ -51,53 +51,50 @@ func (c *Cache) scrubAll(rate int64) bool {
 			return true
 		}
 		r := *x.at(slot)
-		_, filling := c.busy[r.id]
-		c.mu.Unlock()
-		if !r.live || filling {
+		if !r.live || c.isBusy(r.id) {
+			c.mu.Unlock()
 			continue
 		}
-		start := time.Now()
-		n, err := verifyFile(d.object(r.id, r.group), r.id)
+		c.peek(r.id)
+		c.mu.Unlock()
+		err := verifyFile(d.object(r.id, r.group), r.id, pace)
+		c.unpeek(r.id)
 		switch {
-		case errors.Is(err, errCorrupt), errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, errStopped):
+			return false
+		case errors.Is(err, errCorrupt), isGone(err):
 			c.drop(r.id, r.group, r.gen, err)
 		case err != nil:
-			c.trouble("scrubbing", err)
+			c.failed("scrubbing", err)
 		default:
 			c.counters.scrubbed.Add(1)
-			c.scrubbed(r)
 		}
-		due := time.Duration(float64(n) / float64(rate) * float64(time.Second))
-		if wait := due - time.Since(start); wait > 0 && !c.sleep(wait) {
+		if !pace(perFile) {
 			return false
 		}
 	}
 }
 
-// scrubbed notes that an entry is what was written.
-func (c *Cache) scrubbed(r record) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if slot, ok := c.index.find(r.id); ok && c.index.at(slot).gen == r.gen {
-		c.index.at(slot).verified = true
-	}
-}
+var errStopped = errors.New("stopped")
 
-// verifyFile reads an entry's file, all of it, and returns how much that was.
-func verifyFile(path string, i id) (int64, error) {
-	f, contents, fi, err := openFile(path, nil, i)
+// verifyFile reads an entry's file, all of it, in its time.
+func verifyFile(path string, i id, pace func(n int64) bool) error {
+	f, contents, _, err := openFile(path, nil, i)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer f.Close()
 	for b, want := range contents.sums {
 		sum, err := sumBlock(f, contents.bodyOff, contents.meta.Size, int64(b))
 		if err != nil {
-			return 0, readError(err)
+			return readError(err)
 		}
 		if sum != want {
-			return fi.Size(), fmt.Errorf("%w: block %d", errCorrupt, b)
+			return fmt.Errorf("%w: block %d", errCorrupt, b)
+		}
+		if !pace(min(contents.meta.Size, blockSize)) {
+			return errStopped
 		}
 	}
-	return fi.Size(), nil
+	return nil
 }

@@ -15,7 +15,8 @@ type space struct {
 	reserved int64 // by fills, written or not
 	unbacked int64 // of those, perhaps not allocated on disk yet
 	pinned   int64 // out of the index, but on disk until closed or unlinked
-	overhead int64 // directories and the lock
+	overhead int64 // directories and the lock: the sum of what follows
+	fixed    int64
 	shards   [shards]int64
 }
 
@@ -23,6 +24,12 @@ type space struct {
 // Needs mu.
 func (c *Cache) onDisk() int64 {
 	return c.index.bytes + c.space.reserved + c.space.pinned + c.space.overhead
+}
+
+// target is what onDisk is kept at. The rest of MaxSize is for what a file
+// system adds for itself while it writes files back: extent blocks, mostly.
+func (l Limits) target() int64 {
+	return l.MaxSize - max(16*block, min(l.MaxSize/512, 4<<20))
 }
 
 const block = 4096
@@ -63,20 +70,18 @@ func (c *Cache) reserve(n int64) error {
 	// More than a few rounds mean that the file system does not give back
 	// what is unlinked.
 	for range 8 {
+		short, err := c.shortage(n)
 		switch {
 		case c.state == Bypass:
 			return fmt.Errorf("%w: %w", ErrBypass, c.why)
 		case c.state != Ready:
 			return fmt.Errorf("%w: cache is %s", ErrBypass, c.state)
+		case err != nil:
+			return fmt.Errorf("%w: %w", ErrBypass, err)
 		case c.onDisk() > c.limits.MaxSize:
 			c.wake()
 			return fmt.Errorf("%w: cache is shrinking", ErrBypass)
-		}
-		short, err := c.shortage(n)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBypass, err)
-		}
-		if short <= 0 {
+		case short <= 0:
 			c.space.reserved += n
 			c.space.unbacked += n
 			return nil
@@ -89,15 +94,19 @@ func (c *Cache) reserve(n int64) error {
 }
 
 // shortage is how much is to be evicted before n more bytes may be written.
-// Needs mu.
+// It waits for an eviction under way, so that none is evicted twice for one
+// need. Needs mu, and gives it up meanwhile.
 func (c *Cache) shortage(n int64) (int64, error) {
-	short := c.onDisk() + n - c.limits.MaxSize
-	if c.limits.MinFree == (Free{}) {
-		return short, nil
+	for c.evicting {
+		c.idle.Wait()
 	}
+	short := c.onDisk() + n - c.limits.target()
 	total, avail, err := c.dir.space()
 	if err != nil {
 		return 0, fmt.Errorf("looking at free space: %w", err)
+	}
+	if total == 0 { // it has no size, or does not tell
+		return short, nil
 	}
 	return max(short, c.limits.MinFree.of(total)+c.space.unbacked+n-avail), nil
 }
@@ -110,21 +119,30 @@ func (c *Cache) backed(n int64) {
 }
 
 // unreserve gives a reservation back, of which unbacked bytes are not known to
-// be allocated.
+// be allocated. Needs mu.
 func (c *Cache) unreserve(n, unbacked int64) {
-	c.mu.Lock()
 	c.space.reserved -= n
 	c.space.unbacked -= unbacked
-	c.mu.Unlock()
 }
 
 // evictBatch bounds how much is taken out of the index before it is unlinked.
 const evictBatch = 64
 
 // evict removes the least recently used entries until n bytes are free. It
-// reports whether it has removed anything. Needs mu, and gives it up
-// meanwhile.
+// reports whether it has removed anything; it removes nothing if all of it
+// would not do. Needs mu, and gives it up meanwhile.
 func (c *Cache) evict(n int64) bool {
+	for c.evicting {
+		c.idle.Wait()
+	}
+	if n > c.index.bytes {
+		return false
+	}
+	c.evicting = true
+	defer func() {
+		c.evicting = false
+		c.idle.Broadcast()
+	}()
 	any := false
 	for n > 0 {
 		batch := c.victims(n)
@@ -145,10 +163,11 @@ func (c *Cache) evict(n int64) bool {
 		}
 		if failed != nil {
 			c.trouble("evicting", failed)
-			c.mu.Lock()
-			return false
 		}
 		c.mu.Lock()
+		if failed != nil {
+			return false
+		}
 	}
 	return true
 }
@@ -156,11 +175,15 @@ func (c *Cache) evict(n int64) bool {
 // victims takes entries for n bytes out of the index. Those in use are left:
 // to unlink them frees nothing now. Needs mu.
 func (c *Cache) victims(n int64) (batch []removal) {
+	if c.state == Closed {
+		return nil
+	}
 	for s := c.index.tail; s != none && n > 0 && len(batch) < evictBatch; {
 		r := c.index.at(s)
 		prev := r.prev
 		e := c.open[r.id]
-		if _, busy := c.busy[r.id]; !busy && (e == nil || e.refs == 0) {
+		_, peeked := c.peeks[r.id]
+		if !peeked && !c.isBusy(r.id) && (e == nil || e.refs == 0) {
 			n -= r.charge
 			batch = append(batch, c.takeOut(s))
 		}
@@ -173,28 +196,60 @@ func (c *Cache) victims(n int64) (batch []removal) {
 func (c *Cache) shrink() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.scanned || c.state == Closed {
-		return
-	}
 	short, err := c.shortage(0)
-	if err != nil || short <= 0 {
+	if err != nil || short <= 0 || !c.scanned || c.state == Bypass {
 		return
 	}
 	before := c.index.len()
-	c.evict(short)
+	c.evict(min(short, c.index.bytes))
 	if n := before - c.index.len(); n > evictBatch {
 		c.log.Info("cache shrunk", zap.Int("entries", n), zap.Int64("size", c.onDisk()), zap.Int64("max_size", c.limits.MaxSize))
 	}
 }
 
-// measureShard counts what the directory of a shard has on disk.
-func (c *Cache) measureShard(n int) {
+// measure counts anew what directories have on disk: the shard, if n is not
+// negative, and those that all files go through. Needs mu.
+func (c *Cache) measure(n int) {
+	s := &c.space
+	fixed := c.dir.overhead()
+	s.overhead += fixed - s.fixed
+	s.fixed = fixed
+	if n < 0 {
+		return
+	}
+	size := onDisk(c.dir.shard(n))
+	s.overhead += size - s.shards[n]
+	s.shards[n] = size
+}
+
+// remeasure counts anew what the entries have on disk that were new at the
+// time before: until a file system has written a file back, which takes it
+// half a minute, it may come to use a block more or less for it.
+func (c *Cache) remeasure() {
 	c.mu.Lock()
-	d := c.dir
+	ids := c.settling
+	c.settling, c.recent = c.recent, nil
 	c.mu.Unlock()
-	size := onDisk(d.shard(n))
-	c.mu.Lock()
-	c.space.overhead += size - c.space.shards[n]
-	c.space.shards[n] = size
-	c.mu.Unlock()
+	for _, i := range ids {
+		c.mu.Lock()
+		if slot, ok := c.index.find(i); ok && !c.isBusy(i) {
+			if fi, err := os.Lstat(c.dir.object(i, c.index.at(slot).group)); err == nil {
+				c.setCharge(slot, charge(fi))
+			}
+		}
+		c.mu.Unlock()
+	}
+	for n := range shards {
+		c.mu.Lock()
+		c.measure(n)
+		c.mu.Unlock()
+	}
+}
+
+// setCharge corrects what an entry has on disk. Needs mu.
+func (c *Cache) setCharge(slot int32, charge int64) {
+	c.index.setCharge(slot, charge)
+	if e := c.open[c.index.at(slot).id]; e != nil {
+		e.charge = charge
+	}
 }

@@ -70,7 +70,7 @@ func (c *Cache) Usage(group string) (entries int, bytes int64) {
 // Resize changes the limits. Where the cache is over them it shrinks in the
 // background, and fills nothing until it has.
 func (c *Cache) Resize(limits Limits) error {
-	if err := limits.validate(); err != nil {
+	if err := limits.Validate(); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +18,7 @@ type file struct {
 	meta    Meta
 	fresh   Freshness
 	head    []byte // encoded metadata
+	bodyOff int64
 	entry   *Entry // once it is one
 	dir     *dir
 	f       *os.File
@@ -28,25 +27,41 @@ type file struct {
 	pending int64 // of that, not known to be allocated
 }
 
+func newFile(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) file {
+	return file{
+		c: c, key: key, meta: meta, fresh: fresh, head: head,
+		bodyOff: bodyOffset(int64(len(head)), meta.Size),
+	}
+}
+
 // create makes the temporary file, with room reserved for a body of size
 // bytes.
 func (t *file) create(size int64) error {
-	t.cost = fileCost(fileLen(int64(len(t.head)), size))
-	if err := t.c.reserve(t.cost); err != nil {
-		t.cost = 0
-		t.c.grumble("cannot cache", err)
-		return err
-	}
-	t.pending = t.cost
 	t.c.mu.Lock()
 	t.dir = t.c.dir
 	t.c.mu.Unlock()
+	if err := t.reserve(fileCost(fileLen(int64(len(t.head)), size))); err != nil {
+		return err
+	}
 	t.path = t.dir.temp(t.c.temps.Add(1))
-	var err error
-	t.f, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	err := t.c.whenFull(block, func() (err error) {
+		t.f, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		return err
+	})
 	if err != nil {
 		return t.c.failed("creating a cache file", err)
 	}
+	return nil
+}
+
+// reserve adds to what is reserved for the file.
+func (t *file) reserve(n int64) error {
+	if err := t.c.reserve(n); err != nil {
+		t.c.grumble("cannot cache", err)
+		return err
+	}
+	t.cost += n
+	t.pending += n
 	return nil
 }
 
@@ -54,7 +69,12 @@ func (t *file) create(size int64) error {
 // fill up under the fill, and the file lies in few pieces.
 func (t *file) allocate(n int64) error {
 	err := t.c.whenFull(n, func() error {
-		return unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
+		for {
+			err := unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
+			if err != unix.EINTR { // tmpfs: the runtime's signals do
+				return err
+			}
+		}
 	})
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
@@ -80,10 +100,10 @@ func (t *file) writeAt(p []byte, off int64) error {
 
 // finish writes what makes the file an entry's, and gives it its name.
 func (t *file) finish(f *Fill, size int64, sums []uint32, body []byte) error {
-	if err := t.writeAt(encodeSums(sums), headerLen+int64(len(t.head))+size); err != nil {
+	if err := t.writeAt(encodeSums(sums), sumsOffset(int64(len(t.head)), size, t.bodyOff)); err != nil {
 		return err
 	}
-	if err := t.writeAt(encodeHeader(t.head, size, t.fresh), 0); err != nil {
+	if err := t.writeAt(encodeHeader(t.head, size, t.bodyOff, t.fresh), 0); err != nil {
 		return err
 	}
 	if err := t.f.Truncate(fileLen(int64(len(t.head)), size)); err != nil {
@@ -96,11 +116,9 @@ func (t *file) finish(f *Fill, size int64, sums []uint32, body []byte) error {
 	charge := charge(fi)
 	if over := charge + nameCost - t.cost; over > 0 {
 		// More pieces than fileCost expects.
-		if err := t.c.reserve(over); err != nil {
+		if err := t.reserve(over); err != nil {
 			return err
 		}
-		t.cost += over
-		t.pending += over
 	}
 	return t.install(f, size, charge, body)
 }
@@ -114,20 +132,22 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	for c.isBusy(i) {
 		c.idle.Wait()
 	}
-	if err := c.refusal(f); err != nil {
+	if err := t.refusal(f); err != nil {
 		c.mu.Unlock()
 		return err
 	}
-	if t.dir != c.dir {
-		c.mu.Unlock()
-		return fmt.Errorf("%w: cache directory was gone meanwhile", ErrBypass)
-	}
-	c.busy[i] = struct{}{}
+	c.begin(i)
+	c.peek(i) // t.f may be closed after the entry is gone again
 	c.mu.Unlock()
+	defer c.unpeek(i)
 
-	err := t.dir.rename(t.path, i, group)
+	err := c.whenFull(block, func() error { return t.dir.rename(t.path, i, group) })
+	if err == nil {
+		t.noWriting(t.dir.object(i, group))
+	}
 
-	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: headerLen + int64(len(t.head)), refs: 1}
+	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: t.bodyOff, refs: 1}
+	e.bodyEnd = t.bodyOff == bodyOffset(int64(len(t.head)), size)
 	e.meta.Size = size
 	e.fresh.Store(&t.fresh)
 	c.mu.Lock()
@@ -138,11 +158,7 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 		return c.failed("naming a cache file", err)
 	}
 	t.path = ""
-	old := c.replace(record{
-		id: i, group: group, charge: charge, verified: true,
-		used: time.Now().UnixNano(),
-	})
-	slot, _ := c.index.find(i)
+	slot, old := c.replace(record{id: i, group: group, charge: charge})
 	if body != nil && c.takeMemory(size+entryCost) {
 		e.body = body
 	} else {
@@ -151,12 +167,12 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	c.makeHot(e, slot)
 	t.entry = e
 	// Not before the entry is there: a purge looks for it, or for the fill.
-	refused := c.refusal(f)
+	purged := f.discarded
 	if c.fills[t.key] == f {
 		delete(c.fills, t.key)
 	}
-	c.space.reserved -= t.cost
-	c.space.unbacked -= t.pending
+	c.measure(shardOf(i))
+	c.unreserve(t.cost, t.pending)
 	t.cost, t.pending = 0, 0
 	c.trimFiles()
 	c.mu.Unlock()
@@ -167,39 +183,53 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	if old != nil {
 		c.unuse(old)
 	}
-	c.measureShard(shardOf(i))
-	if refused != nil {
+	if purged {
 		e.Remove()
+		return errPurged
 	}
-	return refused
+	return nil
 }
 
-// replace puts a record in place of the one of its id. It returns the entry
-// that was open, with a reference. Needs mu.
-func (c *Cache) replace(r record) (old *Entry) {
-	slot, ok := c.index.find(r.id)
-	if !ok {
-		c.index.insert(r, true)
-		return nil
+var errPurged = fmt.Errorf("%w: purged meanwhile", ErrBypass)
+
+// noWriting makes the descriptor one for reading, at its place: with files open
+// for writing a file system cannot be remounted read-only.
+func (t *file) noWriting(path string) {
+	if f, err := os.Open(path); err == nil {
+		_ = unix.Dup3(int(f.Fd()), int(t.f.Fd()), unix.O_CLOEXEC)
+		f.Close()
 	}
-	if old = c.open[r.id]; old != nil {
-		old.refs++
-		c.detach(old)
-	}
-	r.gen = c.index.at(slot).gen + 1
-	c.index.remove(slot)
-	delete(c.unsaved, r.id)
-	c.index.insert(r, true)
-	return old
 }
 
-// refusal says why a fill must not become an entry. Needs mu.
-func (c *Cache) refusal(f *Fill) error {
+// replace puts a record in place of the one of its id, whose file has just
+// been replaced. It returns the entry that was open, with a reference. Needs
+// mu.
+func (c *Cache) replace(r record) (slot int32, old *Entry) {
+	if slot, ok := c.index.find(r.id); ok {
+		if old = c.open[r.id]; old != nil {
+			old.refs++
+			c.detach(old)
+		} else {
+			n := c.index.at(slot).charge
+			c.space.pinned += n
+			c.unpin(r.id, n)
+		}
+		c.index.remove(slot)
+		delete(c.unsaved, r.id)
+	}
+	c.recent = append(c.recent, r.id)
+	return c.index.insert(r), old
+}
+
+// refusal says why a fill must not become an entry. Needs Cache.mu.
+func (t *file) refusal(f *Fill) error {
 	switch {
 	case f.discarded:
-		return fmt.Errorf("%w: purged meanwhile", ErrBypass)
-	case c.state != Ready:
-		return fmt.Errorf("%w: cache is %s", ErrBypass, c.state)
+		return errPurged
+	case t.c.state != Ready:
+		return fmt.Errorf("%w: cache is %s", ErrBypass, t.c.state)
+	case t.dir != t.c.dir:
+		return fmt.Errorf("%w: cache directory was gone meanwhile", ErrBypass)
 	}
 	return nil
 }
@@ -224,7 +254,10 @@ func (t *file) close() {
 		t.f.Close()
 	}
 	if t.cost > 0 {
+		t.c.mu.Lock()
+		t.c.measure(-1)
 		t.c.unreserve(t.cost, t.pending)
+		t.c.mu.Unlock()
 	}
 }
 
@@ -241,7 +274,7 @@ type buffered struct {
 
 func newBuffered(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) *buffered {
 	return &buffered{
-		file: file{c: c, key: key, meta: meta, fresh: fresh, head: head},
+		file: newFile(c, key, meta, fresh, head),
 		body: make([]byte, meta.Size),
 	}
 }
@@ -261,7 +294,10 @@ func (b *buffered) commit(f *Fill, size int64) error {
 	if err := b.create(size); err != nil {
 		return err
 	}
-	if err := b.writeAt(slices.Concat(b.head, b.body), headerLen); err != nil {
+	if err := b.writeAt(b.head, headerLen); err != nil {
+		return err
+	}
+	if err := b.writeAt(b.body, b.bodyOff); err != nil {
 		return err
 	}
 	var sums []uint32
@@ -274,24 +310,24 @@ func (b *buffered) commit(f *Fill, size int64) error {
 // streamed is the store of a large object, or of one of unknown size.
 type streamed struct {
 	file
-	bodyOff int64
-	size    int64 // so far
-	room    int64 // of the body, reserved
-	sums    []uint32
-	sum     uint32 // of the block that is being written
+	size int64 // so far
+	room int64 // of the body, reserved
+	most int64 // that it may have
+	sums []uint32
+	sum  uint32 // of the block that is being written
 }
 
 // roomStep is how much is reserved at a time for a body of unknown size.
 const roomStep = 4 << 20
 
-func newStreamed(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) (*streamed, error) {
+func newStreamed(c *Cache, key Key, meta Meta, fresh Freshness, head []byte, most int64) (*streamed, error) {
 	s := &streamed{
-		file:    file{c: c, key: key, meta: meta, fresh: fresh, head: head},
-		bodyOff: headerLen + int64(len(head)),
-		room:    meta.Size,
+		file: newFile(c, key, meta, fresh, head),
+		room: meta.Size,
+		most: most,
 	}
 	if s.room < 0 {
-		s.room = roomStep
+		s.room = min(roomStep, most)
 	}
 	err := s.create(s.room)
 	if err == nil {
@@ -331,20 +367,15 @@ func (s *streamed) write(p []byte) error {
 
 // grow reserves room for n more bytes of a body of unknown size.
 func (s *streamed) grow(n int64) error {
-	s.c.mu.Lock()
-	maxObject := s.c.limits.MaxObject
-	s.c.mu.Unlock()
-	if maxObject > 0 && s.size+n > maxObject {
-		return fmt.Errorf("%w: object is over the limit", ErrBypass)
+	if s.size+n > s.most {
+		return fmt.Errorf("%w: object is over the limit of %d bytes", ErrBypass, s.most)
 	}
-	more := max(n, roomStep)
+	more := min(max(n, roomStep), s.most-s.room)
 	cost := fileCost(fileLen(int64(len(s.head)), s.room+more)) - s.cost
 	if cost > 0 {
-		if err := s.c.reserve(cost); err != nil {
+		if err := s.reserve(cost); err != nil {
 			return err
 		}
-		s.cost += cost
-		s.pending += cost
 	}
 	s.room += more
 	return s.allocate(fileLen(int64(len(s.head)), s.room))

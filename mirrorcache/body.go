@@ -109,11 +109,10 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // errClient says that the client is gone.
 var errClient = errors.New("client is gone")
 
-// copyTo writes the whole body.
-func (b *body) copyTo(ctx context.Context, w http.ResponseWriter) (int64, error) {
+// copyTo writes the body from off on, and returns how far it came.
+func (b *body) copyTo(ctx context.Context, w http.ResponseWriter, off int64) (int64, error) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
-	var off int64
 	for {
 		n, err := b.readAt(ctx, buf[:], off)
 		if n > 0 {
