@@ -15,8 +15,8 @@ LEAVES := ./diskcache/... ./format/... ./origin/... ./sample/...
 MODULES := ./caddymirror/... ./mirror/... ./mirrorcache/...
 
 # Debian's names of what the tests run: a C compiler for the race detector,
-# and the clients and repository tools of test/clients.
-PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip
+# the clients and repository tools of test/clients, and a file system that can hang.
+PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3
 
 .PHONY: help run build sample test deps bench lint fmt clean
 

@@ -699,3 +699,20 @@ func TestOneFillForSmallObjects(t *testing.T) {
 		t.Errorf("the origin was read %d times for 100 objects", o.Reads)
 	}
 }
+
+// TestWiden: only Caddy's default is made wider, not what someone has chosen.
+func TestWiden(t *testing.T) {
+	for _, tc := range []struct{ configured, want int }{
+		{caddyhttp.DefaultMaxWriteChunk, writeChunk},
+		{16 << 10, 16 << 10},
+		{1 << 20, 1 << 20},
+	} {
+		w := &caddyhttp.IdleTimeoutWriter{MaxChunk: tc.configured}
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		widen(r.WithContext(caddyhttp.ContextWithIdleTimeouts(r.Context(), nil, w)))
+		if w.MaxChunk != tc.want {
+			t.Errorf("%d became %d, want %d", tc.configured, w.MaxChunk, tc.want)
+		}
+	}
+	widen(httptest.NewRequest(http.MethodGet, "/", nil)) // no idle timeouts: nothing to widen
+}

@@ -138,7 +138,7 @@ const writeChunk = 256 << 10
 
 // widen lets writes be larger, unless the server is configured otherwise.
 func widen(r *http.Request) {
-	if _, w := caddyhttp.IdleTimeoutsFromContext(r.Context()); w != nil && w.MaxChunk == 0 {
+	if _, w := caddyhttp.IdleTimeoutsFromContext(r.Context()); w != nil && w.MaxChunk == caddyhttp.DefaultMaxWriteChunk {
 		w.MaxChunk = writeChunk
 	}
 }
