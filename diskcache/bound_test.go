@@ -140,13 +140,15 @@ func TestBound(t *testing.T) {
 	t.Parallel()
 	for _, parent := range []string{"", "/dev/shm"} {
 		t.Run(parent, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			if parent != "" {
 				var err error
-				if dir, err = os.MkdirTemp(parent, "diskcache"); err != nil {
+				dir, err = os.MkdirTemp(parent, "diskcache") //nolint:usetesting // t.TempDir is elsewhere
+				if err != nil {
 					t.Skip(err)
 				}
-				defer os.RemoveAll(dir)
+				t.Cleanup(func() { os.RemoveAll(dir) })
 			}
 			testBound(t, dir)
 		})

@@ -230,7 +230,7 @@ func (c *Cache) getCold(key Key) (*Entry, bool) {
 		return e, true
 	}
 	if !isGone(err) && !errors.Is(err, errCorrupt) {
-		c.failed("reading an entry", err)
+		_ = c.failed("reading an entry", err)
 	}
 	c.counters.misses.Add(1)
 	return nil, false
@@ -485,6 +485,9 @@ func (c *Cache) begin(i id) {
 // remove ends a removal.
 func (c *Cache) remove(rm removal) error {
 	err := c.dir.remove(rm.id, rm.group) // busy holds dir
+	if err != nil && c.trouble("removing an entry", err) {
+		rm.used = 0 // let others be evicted first
+	}
 
 	c.mu.Lock()
 	delete(c.busy, rm.id)
@@ -532,7 +535,5 @@ func (c *Cache) drop(i id, group, gen uint32, why error) {
 		c.counters.corrupt.Add(1)
 		c.grumble("removing a corrupt entry", why, zap.String("file", path))
 	}
-	if err := c.remove(rm); err != nil {
-		c.trouble("removing an entry", err)
-	}
+	_ = c.remove(rm) // which tells
 }

@@ -58,8 +58,7 @@ func damages(t testing.TB) map[string]func(path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sums := headerLen + int64(len(head))
-	body := bodyOffset(int64(len(head)), size)
+	body := headerLen + int64(len(head))
 	elsewhere := filepath.Join(t.TempDir(), "x")
 	m := map[string]func(string){
 		"empty":    func(p string) { truncate(t, p, 0) },
@@ -106,16 +105,16 @@ func damages(t testing.TB) map[string]func(path string) {
 		},
 	}
 	for name, off := range map[string]int64{
-		"magic": 3, "length of meta": 11, "sum of meta": 13, "length of body": 22, "offset of body": 26, "sum of header": 30,
-		"meta": headerLen + 20, "end of meta": sums - 3,
+		"magic": 3, "length of meta": 11, "sum of meta": 13, "length of body": 22, "reserved": 25, "sum of header": 30,
+		"meta": headerLen + 20, "end of meta": body - 3,
 		"first byte": body, "second block": body + blockSize + 7, "last block": body + size - 4000, "last byte": body + size - 1,
-		"sums": sums + 5, "sum of sums": body - 2,
+		"sums": body + size + 5, "sum of sums": -2,
 	} {
 		m["flip in "+name] = func(p string) { flip(t, p, off) }
 	}
 	for name, size := range map[string]int64{
 		"header": 30, "after header": headerLen, "meta": headerLen + 20, "body": body + 1000, "after a block": body + blockSize,
-		"sums": sums + 6, "last block": -6, "last byte": -1,
+		"after body": body + size, "sums": -6, "last byte": -1,
 	} {
 		m["cut in "+name] = func(p string) { truncate(t, p, size) }
 	}
@@ -347,8 +346,17 @@ func TestNames(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir, Limits{MaxSize: 64 << 20})
 	keys := []Key{
-		{"/g", "caf\xe9.tar"}, {"/g", "\xff\xfe"}, {"/g", "a\x00b"}, {"/g", "\uFFFD"}, {"/g", "\uFFFD\"x\""}, {"/g", `"q"`},
-		{"/g", "<&>\u2028"}, {"/g", ""}, {"/\xe9", "x"}, {"", ""}, {"/g", "日本"},
+		{"/g", "caf\xe9.tar"},
+		{"/g", "\xff\xfe"},
+		{"/g", "a\x00b"},
+		{"/g", "\uFFFD"},
+		{"/g", "\uFFFD\"x\""},
+		{"/g", `"q"`},
+		{"/g", "<&>\u2028"},
+		{"/g", ""},
+		{"/\xe9", "x"},
+		{"", ""},
+		{"/g", "日本"},
 	}
 	for n, k := range keys {
 		f, _ := c.Fill(k)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,9 @@ import (
 
 // dir is a cache directory and the lock on it.
 type dir struct {
-	path string
-	lock *os.File
+	path    string
+	lock    *os.File
+	probing sync.Mutex
 }
 
 // lockWait is how long openDir waits for a holder that is just leaving, as it
@@ -36,7 +38,7 @@ func (e *InUseError) Error() string {
 
 // openDir makes the directory, if it is not there, and locks it.
 func openDir(path string) (*dir, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("making cache directory: %w", err)
 	}
 	for _, p := range []string{path, filepath.Join(path, "objects"), filepath.Join(path, "tmp")} {
@@ -45,7 +47,7 @@ func openDir(path string) (*dir, error) {
 		}
 	}
 	// What is cached may be what others must not read.
-	if err := os.Chmod(path, 0o700); err != nil {
+	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory
 		return nil, fmt.Errorf("protecting cache directory: %w", err)
 	}
 	// Not open for writing: the file system could not be remounted read-only.
@@ -108,10 +110,13 @@ func (d *dir) there() bool {
 
 // probe makes, renames and removes a file, as a fill does.
 func (d *dir) probe() error {
+	d.probing.Lock()
+	defer d.probing.Unlock()
 	temp, name := filepath.Join(d.path, "tmp", probeName), filepath.Join(d.path, "objects", probeName)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err == nil {
-		err = f.Close()
+		_, err = f.Write(make([]byte, block)) // Limits.target has left room
+		err = errors.Join(err, f.Close())
 	}
 	if err == nil {
 		err = os.Rename(temp, name)
@@ -156,14 +161,15 @@ func (d *dir) remove(i id, group uint32) error {
 // rename gives a temporary file its name as an entry.
 func (d *dir) rename(temp string, i id, group uint32) error {
 	path := d.object(i, group)
-	err := os.Rename(temp, path)
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
+	for try := 0; ; try++ {
+		err := os.Rename(temp, path)
+		if !errors.Is(err, fs.ErrNotExist) || try == 3 { // Cache.tidy may have been quicker
+			return err
+		}
+		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return os.Rename(temp, path)
 }
 
 // overhead is what the directory has on disk besides its objects and their

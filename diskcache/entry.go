@@ -22,8 +22,6 @@ type Entry struct {
 	body    []byte   // the whole body, if it is in memory
 	file    *os.File // else
 	bodyOff int64
-	bodyEnd bool // the body ends where the file does
-	spare   spare
 
 	// Of a body in a file: what its blocks must be, and have been found to be.
 	sums       []uint32
@@ -48,7 +46,6 @@ func newEntry(c *Cache, f *os.File, contents *contents) (*Entry, error) {
 		meta:    contents.meta.Meta,
 		file:    f,
 		bodyOff: contents.bodyOff,
-		bodyEnd: contents.bodyEnd,
 		slot:    none,
 	}
 	e.fresh.Store(&contents.fresh)
@@ -230,9 +227,7 @@ func (e *Entry) Remove() {
 	}
 	rm := c.takeOut(e.slot)
 	c.mu.Unlock()
-	if err := c.remove(rm); err != nil {
-		c.trouble("removing an entry", err)
-	}
+	_ = c.remove(rm) // which tells
 }
 
 // Close ends the use of the entry.
@@ -252,7 +247,6 @@ const entryCost = 1024
 // discard closes the file.
 func (e *Entry) discard() {
 	if e.file != nil {
-		e.spare.close()
 		e.file.Close()
 	}
 }

@@ -79,7 +79,10 @@ func TestDiskFull(t *testing.T) {
 		return
 	}
 	for _, free := range []Free{{}, {Percent: 2}, {Bytes: 20 << 20}} {
-		t.Run(free.String(), func(t *testing.T) { testDiskFull(t, free) })
+		t.Run(free.String(), func(t *testing.T) {
+			t.Parallel()
+			testDiskFull(t, free)
+		})
 	}
 }
 
@@ -294,15 +297,18 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// TestUnlucky has single files and directories that fail, on a disk that is
-// otherwise well: one line a minute, not one per request.
+// TestStubborn has a directory that fails, on a disk that is otherwise well: one
+// line a minute tells of it, not one per request, and the rest goes on.
 func TestStubborn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c, logs := observe(t, dir, small)
+	c := open(t, dir, small)
 	for n := range 20 {
-		serve(t, c, key(n), 1000, true)
+		serve(t, c, key((3+n)%20), 1000, true)
 	}
+	c.Close()
+	// Those that cannot be removed are the first to be evicted.
+	c, logs := observe(t, dir, Limits{MaxSize: 1 << 20})
 	shard := filepath.Dir(fileOf(dir, key(3)))
 	if err := os.RemoveAll(shard); err != nil {
 		t.Fatal(err)
@@ -311,18 +317,16 @@ func TestStubborn(t *testing.T) {
 	if err := os.Symlink(shard, shard); err != nil {
 		t.Fatal(err)
 	}
-	for n := range 300 {
+	for n := range 150 {
 		serve(t, c, key(3), 1000, true)
 		serve(t, c, key(100+n), 1000, true)
 		time.Sleep(10 * time.Millisecond)
 	}
-	got := lines(logs, zapcore.InfoLevel)
-	if len(got) > 3 {
-		t.Errorf("%d lines, beginning with %s", len(got), got[:4])
+	if got := lines(logs, zapcore.InfoLevel); len(got) > 4 {
+		t.Errorf("%d lines, beginning with %s", len(got), strings.Join(got[:4], "\n"))
 	}
-	t.Log(got, c.Stats())
-	if s := c.Stats(); s.Entries < 30 {
-		t.Errorf("little was stored meanwhile: %+v", s)
+	if s := c.Stats(); s.Stored < 145 || s.Evictions == 0 || s.Size > s.MaxSize || s.State != Ready {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -396,7 +400,7 @@ func TestVanished(t *testing.T) {
 					e.Close()
 				}
 			}
-			if got := lines(logs, zapcore.InfoLevel); len(got) > 3 {
+			if got := lines(logs, zapcore.InfoLevel); len(got) > 5 {
 				t.Errorf("log: %s", strings.Join(got, "\n"))
 			}
 			// All that is counted can be had, and is all there is.
@@ -418,12 +422,12 @@ func TestVanished(t *testing.T) {
 func TestUnlinked(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c, logs := observe(t, dir, Limits{MaxSize: 32 << 20})
+	c := open(t, dir, small)
 	for n := range 10 {
 		serve(t, c, key(n), 10_000, true)
 	}
 	c.Close()
-	c, logs = observe(t, dir, Limits{MaxSize: 32 << 20})
+	c, logs := observe(t, dir, Limits{MaxSize: 32 << 20})
 	for n := range 5 {
 		if err := os.Remove(fileOf(dir, key(n))); err != nil {
 			t.Fatal(err)

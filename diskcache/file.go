@@ -21,26 +21,24 @@ import (
 //
 //	header   64 bytes, see below
 //	meta     JSON, so that a person can read it with head
-//	sums     CRC-32C of each block of the body, 4 bytes each, and of sums
 //	body     the object's bytes
+//	sums     CRC-32C of each block of the body, 4 bytes each
+//	sum      CRC-32C of sums
 //
-// so that the body ends where the file does, and the kernel can send it. Only
-// if the size was not known from the start do the sums follow the body.
-//
-// The header, all integers big-endian, is
+// and the header, all integers big-endian,
 //
 //	 0  8  magic
 //	 8  4  length of meta
 //	12  4  CRC-32C of meta
 //	16  8  length of body
-//	24  4  offset of body
+//	24  4  reserved, 0
 //	28  4  CRC-32C of bytes 0 to 27
 //	32  8  when the object was last validated, Unix milliseconds
 //	40  8  release token (hashed) that it was valid in
 //	48  4  CRC-32C of bytes 32 to 47
 //	52 12  reserved, 0
 //
-// It is written last: a file without one is not an entry. Bytes 32 to
+// The header is written last: a file without one is not an entry. Bytes 32 to
 // 51 are written again when the object was validated; torn, they mean that it
 // never was.
 const (
@@ -122,28 +120,11 @@ type Freshness struct {
 
 func blocks(size int64) int64 { return (size + blockSize - 1) / blockSize }
 
-func sumsLen(size int64) int64 { return 4*blocks(size) + 4 }
+func trailerLen(size int64) int64 { return 4*blocks(size) + 4 }
 
 // fileLen is the length of the file of a body of size bytes.
 func fileLen(metaLen, size int64) int64 {
-	return headerLen + metaLen + size + sumsLen(size)
-}
-
-// bodyOffset is where the body of size bytes is in its file; size is -1 if it
-// is not known before the body is written.
-func bodyOffset(metaLen, size int64) int64 {
-	if size < 0 {
-		return headerLen + metaLen
-	}
-	return headerLen + metaLen + sumsLen(size)
-}
-
-// sumsOffset is where the sums are in a file whose body is at bodyOff.
-func sumsOffset(metaLen, size, bodyOff int64) int64 {
-	if bodyOff == bodyOffset(metaLen, size) {
-		return headerLen + metaLen
-	}
-	return bodyOff + size
+	return headerLen + metaLen + size + trailerLen(size)
 }
 
 func encodeMeta(key Key, m Meta) ([]byte, error) {
@@ -160,13 +141,12 @@ func encodeMeta(key Key, m Meta) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-func encodeHeader(meta []byte, size, bodyOff int64, fresh Freshness) []byte {
+func encodeHeader(meta []byte, size int64, fresh Freshness) []byte {
 	h := make([]byte, headerLen)
 	copy(h, magic)
 	binary.BigEndian.PutUint32(h[8:], uint32(len(meta)))
 	binary.BigEndian.PutUint32(h[12:], crc32.Checksum(meta, castagnoli))
 	binary.BigEndian.PutUint64(h[16:], uint64(size))
-	binary.BigEndian.PutUint32(h[24:], uint32(bodyOff))
 	binary.BigEndian.PutUint32(h[28:], crc32.Checksum(h[:28], castagnoli))
 	copy(h[freshOff:], encodeFreshness(fresh))
 	return h
@@ -203,7 +183,6 @@ type contents struct {
 	meta    fileMeta
 	fresh   Freshness
 	bodyOff int64
-	bodyEnd bool // the body ends where the file does
 	sums    []uint32
 }
 
@@ -225,11 +204,7 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	if metaLen > maxMeta || body < 0 || body > size || fileLen(metaLen, body) != size {
 		return nil, fmt.Errorf("%w: file of %d bytes for metadata of %d and body of %d", errCorrupt, size, metaLen, body)
 	}
-	c := &contents{fresh: decodeFreshness(buf[freshOff:]), bodyOff: int64(binary.BigEndian.Uint32(buf[24:]))}
-	c.bodyEnd = c.bodyOff == bodyOffset(metaLen, body)
-	if !c.bodyEnd && c.bodyOff != bodyOffset(metaLen, -1) {
-		return nil, fmt.Errorf("%w: body at %d", errCorrupt, c.bodyOff)
-	}
+	c := &contents{fresh: decodeFreshness(buf[freshOff:]), bodyOff: headerLen + metaLen}
 	meta, err := section(f, buf, headerLen, metaLen)
 	if err != nil {
 		return nil, err
@@ -242,17 +217,17 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	}
 	c.meta.eachText(fromUTF8)
 	c.meta.Size = body
-	sums, err := section(f, buf, sumsOffset(metaLen, body, c.bodyOff), sumsLen(body))
+	trailer, err := section(f, buf, c.bodyOff+body, trailerLen(body))
 	if err != nil {
 		return nil, err
 	}
-	n := len(sums) - 4
-	if crc32.Checksum(sums[:n], castagnoli) != binary.BigEndian.Uint32(sums[n:]) {
+	n := len(trailer) - 4
+	if crc32.Checksum(trailer[:n], castagnoli) != binary.BigEndian.Uint32(trailer[n:]) {
 		return nil, fmt.Errorf("%w: checksums", errCorrupt)
 	}
 	c.sums = make([]uint32, n/4)
 	for i := range c.sums {
-		c.sums[i] = binary.BigEndian.Uint32(sums[4*i:])
+		c.sums[i] = binary.BigEndian.Uint32(trailer[4*i:])
 	}
 	return c, nil
 }

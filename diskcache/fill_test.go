@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -211,6 +212,7 @@ func TestFillEnds(t *testing.T) {
 	}
 	for _, tt := range ends {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			c := open(t, dir, Limits{MaxSize: 32 << 20, MaxObject: 6 << 20, Memory: 1 << 20})
 			f, _ := c.Fill(key(1))
@@ -367,7 +369,7 @@ func openUnder(dir string) (names []string) {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
 		name, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && filepath.HasPrefix(name, dir+"/") {
+		if err == nil && strings.HasPrefix(name, dir+"/") {
 			names = append(names, name)
 		}
 	}

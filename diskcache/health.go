@@ -51,10 +51,28 @@ func isPassing(err error) bool {
 	return isFull(err)
 }
 
-// trouble takes the cache out of filling until the disk is well again. One
-// line tells of it, however many requests meet it.
-func (c *Cache) trouble(doing string, err error) {
+// trouble finds out whether an error of the disk is a matter of one file, or
+// directory, and reports whether it is. If not, nothing is filled until the
+// disk is well again.
+func (c *Cache) trouble(doing string, err error) (local bool) {
 	c.counters.troubles.Add(1)
+	c.mu.Lock()
+	d, state := c.dir, c.state
+	c.mu.Unlock()
+	if state == Bypass || state == Closed {
+		return false
+	}
+	if bad := d.probe(); bad == nil || isPassing(bad) {
+		c.grumble(doing, err)
+		return true
+	}
+	c.bypass(doing, err)
+	return false
+}
+
+// bypass takes the cache out of filling until the disk is well again. One line
+// tells of it, however many requests meet it.
+func (c *Cache) bypass(doing string, err error) {
 	c.mu.Lock()
 	d := c.dir
 	news := c.state == Ready || c.state == Scanning
@@ -62,7 +80,7 @@ func (c *Cache) trouble(doing string, err error) {
 		c.state, c.why = Bypass, err
 		c.idle.Broadcast()
 	}
-	// Where the probe finds the disk well each time, once a minute is enough.
+	// Once a minute is enough of a disk that comes and goes.
 	tell := news && c.quiet.due(doing)
 	c.told = c.told || tell
 	c.mu.Unlock()
@@ -217,7 +235,7 @@ func (c *Cache) save() {
 
 	for i, u := range fresh {
 		if err := c.saveFreshness(d, i, u); err != nil {
-			c.failed("saving a validation", err)
+			_ = c.failed("saving a validation", err)
 			return
 		}
 	}
@@ -226,7 +244,7 @@ func (c *Cache) save() {
 	for _, r := range slices.Backward(uses) {
 		err := os.Chtimes(d.object(r.id, r.group), time.Time{}, time.Unix(0, r.used))
 		if err != nil && !isGone(err) {
-			c.failed("saving recency", err)
+			_ = c.failed("saving recency", err)
 			return
 		}
 		c.mu.Lock()

@@ -1,6 +1,7 @@
 package diskcache
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -28,9 +29,9 @@ func order(c *Cache, n int) (got []int) {
 // TestOrder compares the cache with a model of an LRU.
 func TestOrder(t *testing.T) {
 	t.Parallel()
-	const keys, max = 120, 1 << 20
+	const keys, most = 120, 1 << 20
 	dir := t.TempDir()
-	limits := Limits{MaxSize: max, Memory: 100_000}
+	limits := Limits{MaxSize: most, Memory: 100_000}
 	c := open(t, dir, limits)
 	r := rand.New(rand.NewPCG(1, 1))
 	var model []int // the last used first
@@ -315,10 +316,10 @@ func TestPeekCounts(t *testing.T) {
 func TestEvictsNoMoreThanNeeded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	const max = 8 << 20
-	c := open(t, dir, Limits{MaxSize: max})
+	const most = 8 << 20
+	c := open(t, dir, Limits{MaxSize: most})
 	var wg sync.WaitGroup
-	least := int64(max)
+	least := int64(most)
 	var mu sync.Mutex
 	for w := range 8 {
 		wg.Go(func() {
@@ -335,12 +336,12 @@ func TestEvictsNoMoreThanNeeded(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if least < max*8/10 {
-		t.Errorf("at times there were only %d bytes of %d", least, int64(max))
+	if least < most*8/10 {
+		t.Errorf("at times there were only %d bytes of %d", least, int64(most))
 	}
 	// What cannot fit evicts nothing at all.
 	before := c.Stats()
-	for _, size := range []int64{max, max * 10, 1<<63 - 1, 1<<63 - 1 - headerLen} {
+	for _, size := range []int64{most, most * 10, 1<<63 - 1, 1<<63 - 1 - headerLen} {
 		f, _ := c.Fill(key(1))
 		if err := f.Start(Meta{Size: size}, Freshness{}); err == nil {
 			t.Errorf("began to fill %d bytes", size)
@@ -348,11 +349,49 @@ func TestEvictsNoMoreThanNeeded(t *testing.T) {
 		f.Fail(errShort)
 		f.Leave()
 	}
-	if s := c.Stats(); s.Entries != before.Entries || s.Size != before.Size {
+	if s := c.Stats(); s.Entries != before.Entries {
 		t.Errorf("%+v, before %+v", s, before)
 	}
 	checkIdle(t, c)
 	checkSize(t, c, dir)
+}
+
+// TestSmallest: in a small cache the directories must not take the room of the
+// entries.
+func TestSmallest(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := open(t, dir, Limits{MaxSize: minMaxSize})
+	for n := range 1500 {
+		if err := fill(c, key(n), 1, 1000, true); err != nil {
+			t.Fatalf("%d: %v", n, err)
+		}
+		if n%500 == 0 {
+			checkSize(t, c, dir)
+		}
+	}
+	if s := c.Stats(); s.Size > s.MaxSize {
+		t.Errorf("%+v", s)
+	}
+	c.Resize(Limits{MaxSize: 64 << 20})
+	for n := range 1500 {
+		if err := fill(c, key(n), 1, 1000, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Purge(key(1).Group, nil); err != nil {
+		t.Error(err)
+	}
+	c.Resize(Limits{MaxSize: minMaxSize})
+	if err := fill(c, key(1), 1, 1000, true); err != nil && !errors.Is(err, ErrBypass) {
+		t.Error(err)
+	}
+	within(t, "shrunk", func() bool { return c.Stats().Size < minMaxSize/2 })
+	if err := fill(c, key(1), 1, 1000, true); err != nil {
+		t.Error(err)
+	}
+	checkSize(t, c, dir)
+	checkIdle(t, c)
 }
 
 func TestResize(t *testing.T) {

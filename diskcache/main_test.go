@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +36,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	scrubPause = time.Hour // who needs it calls scrubAll
 	if role := roles[os.Getenv(roleVar)]; role != nil {
 		role(os.Args[1])
 		return
@@ -113,9 +115,10 @@ func diskUsage(t testing.TB, dir string) (n int64) {
 
 func usageOf(dir string) (n int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			n += onDisk(path)
+		if errors.Is(err, fs.ErrNotExist) { // just now
+			return nil
 		}
+		n += onDisk(path)
 		return err
 	})
 	return n, err
@@ -165,11 +168,6 @@ func settle(c *Cache) {
 // checkIdle holds a cache that nobody uses to its invariants.
 func checkIdle(t testing.TB, c *Cache) {
 	t.Helper()
-	within(t, "without the scrub's peek", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.peeks) == 0
-	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.space

@@ -72,7 +72,7 @@ func (c *Cache) scan() {
 		return
 	}
 	if failed != nil {
-		c.trouble("reading the cache directory", failed)
+		c.bypass("reading the cache directory", failed)
 		return
 	}
 	if n := strange.Load(); n > 0 {

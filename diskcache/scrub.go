@@ -12,8 +12,10 @@ import (
 const (
 	scrubRate  = 16 << 20 // bytes a second
 	scrubEvery = 24 * time.Hour
-	scrubPause = 10 * time.Second // after the start, when there is much to do
 )
+
+// scrubPause is how long it waits after the start, when there is much to do.
+var scrubPause = 10 * time.Second // tests have their own
 
 func (c *Cache) scrub() {
 	for pause := scrubPause; ; pause = scrubEvery {
@@ -65,7 +67,7 @@ func (c *Cache) scrubAll(rate int64) bool {
 		case errors.Is(err, errCorrupt), isGone(err):
 			c.drop(r.id, r.group, r.gen, err)
 		case err != nil:
-			c.failed("scrubbing", err)
+			_ = c.failed("scrubbing", err)
 		default:
 			c.counters.scrubbed.Add(1)
 		}

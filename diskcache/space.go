@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // space counts the bytes that a cache has on disk, besides those of the
@@ -86,7 +87,7 @@ func (c *Cache) reserve(n int64) error {
 			c.space.unbacked += n
 			return nil
 		}
-		if !c.evict(short) {
+		if !c.evict(short) && !c.tidy() {
 			break
 		}
 	}
@@ -143,33 +144,27 @@ func (c *Cache) evict(n int64) bool {
 		c.evicting = false
 		c.idle.Broadcast()
 	}()
-	any := false
+	evicted := false
 	for n > 0 {
 		batch := c.victims(n)
-		if len(batch) == 0 {
-			return any
-		}
 		c.mu.Unlock()
-		var failed error
+		progress := false
 		for _, rm := range batch {
-			if err := c.remove(rm); err != nil {
-				failed = err
+			if c.remove(rm) != nil {
 				continue
 			}
-			any = true
+			progress = true
 			n -= rm.charge
 			c.counters.evictions.Add(1)
 			c.counters.evictedBytes.Add(uint64(rm.charge))
 		}
-		if failed != nil {
-			c.trouble("evicting", failed)
-		}
 		c.mu.Lock()
-		if failed != nil {
-			return false
+		if !progress {
+			break
 		}
+		evicted = true
 	}
-	return true
+	return evicted
 }
 
 // victims takes entries for n bytes out of the index. Those in use are left:
@@ -196,8 +191,12 @@ func (c *Cache) victims(n int64) (batch []removal) {
 func (c *Cache) shrink() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.scanned || c.state == Bypass {
+		return
+	}
+	c.tidy()
 	short, err := c.shortage(0)
-	if err != nil || short <= 0 || !c.scanned || c.state == Bypass {
+	if err != nil || short <= 0 {
 		return
 	}
 	before := c.index.len()
@@ -205,6 +204,28 @@ func (c *Cache) shrink() {
 	if n := before - c.index.len(); n > evictBatch {
 		c.log.Info("cache shrunk", zap.Int("entries", n), zap.Int64("size", c.onDisk()), zap.Int64("max_size", c.limits.MaxSize))
 	}
+}
+
+// tidy removes directories of shards without entries, if all directories are
+// much of what the cache may have: those of an empty one take 4 MiB. It reports
+// whether there were any. Needs mu, and gives it up meanwhile.
+func (c *Cache) tidy() bool {
+	d := c.dir
+	if c.state == Closed || c.space.overhead < c.limits.target()/8 {
+		return false
+	}
+	c.mu.Unlock()
+	var empty []int
+	for n := range shards {
+		if unix.Rmdir(d.shard(n)) == nil {
+			empty = append(empty, n)
+		}
+	}
+	c.mu.Lock()
+	for _, n := range empty {
+		c.measure(n)
+	}
+	return len(empty) > 0
 }
 
 // measure counts anew what directories have on disk: the shard, if n is not

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,20 +19,12 @@ type file struct {
 	meta    Meta
 	fresh   Freshness
 	head    []byte // encoded metadata
-	bodyOff int64
 	entry   *Entry // once it is one
 	dir     *dir
 	f       *os.File
 	path    string
 	cost    int64 // reserved for it
 	pending int64 // of that, not known to be allocated
-}
-
-func newFile(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) file {
-	return file{
-		c: c, key: key, meta: meta, fresh: fresh, head: head,
-		bodyOff: bodyOffset(int64(len(head)), meta.Size),
-	}
 }
 
 // create makes the temporary file, with room reserved for a body of size
@@ -100,10 +93,10 @@ func (t *file) writeAt(p []byte, off int64) error {
 
 // finish writes what makes the file an entry's, and gives it its name.
 func (t *file) finish(f *Fill, size int64, sums []uint32, body []byte) error {
-	if err := t.writeAt(encodeSums(sums), sumsOffset(int64(len(t.head)), size, t.bodyOff)); err != nil {
+	if err := t.writeAt(encodeSums(sums), headerLen+int64(len(t.head))+size); err != nil {
 		return err
 	}
-	if err := t.writeAt(encodeHeader(t.head, size, t.bodyOff, t.fresh), 0); err != nil {
+	if err := t.writeAt(encodeHeader(t.head, size, t.fresh), 0); err != nil {
 		return err
 	}
 	if err := t.f.Truncate(fileLen(int64(len(t.head)), size)); err != nil {
@@ -146,8 +139,7 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 		t.noWriting(t.dir.object(i, group))
 	}
 
-	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: t.bodyOff, refs: 1}
-	e.bodyEnd = t.bodyOff == bodyOffset(int64(len(t.head)), size)
+	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: headerLen + int64(len(t.head)), refs: 1}
 	e.meta.Size = size
 	e.fresh.Store(&t.fresh)
 	c.mu.Lock()
@@ -274,7 +266,7 @@ type buffered struct {
 
 func newBuffered(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) *buffered {
 	return &buffered{
-		file: newFile(c, key, meta, fresh, head),
+		file: file{c: c, key: key, meta: meta, fresh: fresh, head: head},
 		body: make([]byte, meta.Size),
 	}
 }
@@ -294,10 +286,7 @@ func (b *buffered) commit(f *Fill, size int64) error {
 	if err := b.create(size); err != nil {
 		return err
 	}
-	if err := b.writeAt(b.head, headerLen); err != nil {
-		return err
-	}
-	if err := b.writeAt(b.body, b.bodyOff); err != nil {
+	if err := b.writeAt(slices.Concat(b.head, b.body), headerLen); err != nil {
 		return err
 	}
 	var sums []uint32
@@ -310,11 +299,12 @@ func (b *buffered) commit(f *Fill, size int64) error {
 // streamed is the store of a large object, or of one of unknown size.
 type streamed struct {
 	file
-	size int64 // so far
-	room int64 // of the body, reserved
-	most int64 // that it may have
-	sums []uint32
-	sum  uint32 // of the block that is being written
+	bodyOff int64
+	size    int64 // so far
+	room    int64 // of the body, reserved
+	most    int64 // that it may have
+	sums    []uint32
+	sum     uint32 // of the block that is being written
 }
 
 // roomStep is how much is reserved at a time for a body of unknown size.
@@ -322,9 +312,10 @@ const roomStep = 4 << 20
 
 func newStreamed(c *Cache, key Key, meta Meta, fresh Freshness, head []byte, most int64) (*streamed, error) {
 	s := &streamed{
-		file: newFile(c, key, meta, fresh, head),
-		room: meta.Size,
-		most: most,
+		file:    file{c: c, key: key, meta: meta, fresh: fresh, head: head},
+		bodyOff: headerLen + int64(len(head)),
+		room:    meta.Size,
+		most:    most,
 	}
 	if s.room < 0 {
 		s.room = min(roomStep, most)

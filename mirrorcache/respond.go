@@ -92,29 +92,12 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 		n, _ := w.Write(o.entry.Bytes())
 		m.metrics.fromMemory.Add(float64(n))
 	default:
-		sent := sendFile(w, r, o.entry)
 		b := o.reader(m)
-		n, err := b.copyTo(r.Context(), w, sent)
+		n, err := b.copyTo(r.Context(), w)
 		m.metrics.bytes(b).Add(float64(n))
 		m.finish(r.Context(), name, err)
 	}
 	return nil
-}
-
-// sendFile has the kernel send an entry that is in a file, at half the cost of
-// reading and writing it, and returns how much of it was sent. What remains,
-// which is all of it if the connection is not a plain one, is for copyTo.
-func sendFile(w http.ResponseWriter, r *http.Request, e *diskcache.Entry) int64 {
-	if e == nil || r.TLS != nil || r.ProtoMajor != 1 {
-		return 0
-	}
-	f := e.File()
-	if f == nil {
-		return 0
-	}
-	defer e.Return(f)
-	n, _ := io.Copy(w, f) // copyTo will meet its error again
-	return n
 }
 
 // await waits for the first byte of a fill: while none has come, there is
