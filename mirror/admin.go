@@ -63,9 +63,25 @@ func (a *adminAPI) status(w http.ResponseWriter, r *http.Request) error {
 
 // purgeRequest says what to purge.
 type purgeRequest struct {
-	Mount  string `json:"mount"`
-	Path   string `json:"path,omitempty"`
-	Prefix string `json:"prefix,omitempty"`
+	Mount  string  `json:"mount"`
+	Path   *string `json:"path,omitempty"`
+	Prefix *string `json:"prefix,omitempty"`
+}
+
+// check reports what is wrong with the request. An empty path is one that
+// somebody failed to fill in, and not all of the mount.
+func (r purgeRequest) check() error {
+	switch {
+	case r.Mount == "":
+		return errors.New("which mount?")
+	case r.Path != nil && r.Prefix != nil:
+		return errors.New("path and prefix exclude each other")
+	case r.Path != nil && *r.Path == "":
+		return errors.New("path is empty")
+	case r.Prefix != nil && *r.Prefix == "":
+		return errors.New("prefix is empty")
+	}
+	return nil
 }
 
 type purgeReply struct {
@@ -82,17 +98,21 @@ func (a *adminAPI) purge(w http.ResponseWriter, r *http.Request) error {
 	if err := dec.Decode(&req); err != nil {
 		return apiError(http.StatusBadRequest, fmt.Errorf("reading the request: %w", err))
 	}
-	switch {
-	case req.Path != "" && req.Prefix != "":
-		return apiError(http.StatusBadRequest, errors.New("path and prefix exclude each other"))
-	case req.Mount == "":
-		return apiError(http.StatusBadRequest, errors.New("which mount?"))
+	if err := req.check(); err != nil {
+		return apiError(http.StatusBadRequest, err)
 	}
 	app, err := a.app()
 	if err != nil {
 		return err
 	}
-	n, err := app.Purge(req.Mount, req.Path, req.Prefix)
+	var p, prefix string
+	if req.Path != nil {
+		p = *req.Path
+	}
+	if req.Prefix != nil {
+		prefix = *req.Prefix
+	}
+	n, err := app.Purge(req.Mount, p, prefix)
 	if err != nil {
 		return err
 	}

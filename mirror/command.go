@@ -3,7 +3,6 @@ package mirror
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -103,9 +102,15 @@ func runStatus(fl caddycmd.Flags) (int, error) {
 }
 
 func runPurge(fl caddycmd.Flags) (int, error) {
-	req := purgeRequest{Mount: fl.String("mount"), Path: fl.String("path"), Prefix: fl.String("prefix")}
-	if req.Mount == "" {
-		return caddy.ExitCodeFailedStartup, errors.New("which mount? use --mount")
+	req := purgeRequest{Mount: fl.String("mount")}
+	for name, into := range map[string]**string{"path": &req.Path, "prefix": &req.Prefix} {
+		if fl.Changed(name) {
+			value := fl.String(name)
+			*into = &value
+		}
+	}
+	if err := req.check(); err != nil {
+		return caddy.ExitCodeFailedStartup, err
 	}
 	body, err := json.Marshal(req)
 	if err != nil {

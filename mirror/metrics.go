@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,6 +80,9 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 // Collect sends the state of the caches and origins.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		for n, l := range labels {
+			labels[n] = strings.ToValidUTF8(l, "\uFFFD")
+		}
 		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
 	}
 	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue

@@ -72,8 +72,8 @@ func (m *Mount) serveListing(w http.ResponseWriter, r *http.Request, name string
 		return m.fail(w, r, object{result: resultMiss, status: statusFailed(err)}, err)
 	}
 	m.count(r, resultListing)
-	w.Header()["Cache-Status"] = status
-	w.Header()["Cache-Control"] = ccVolatile
+	w.Header().Set("Cache-Status", status)
+	w.Header().Set("Cache-Control", ccVolatile)
 	return m.listings.server.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 		return caddyhttp.Error(http.StatusNotFound, fs.ErrNotExist)
 	}))
@@ -84,7 +84,7 @@ var errNotDir = errors.New("not a directory")
 
 // list sees to it that the listing of a directory is there and as fresh as can
 // be.
-func (m *Mount) list(r *http.Request, name string) (status []string, err error) {
+func (m *Mount) list(r *http.Request, name string) (status string, err error) {
 	ctx := r.Context()
 	old, ok := m.listings.dirs.Get(name)
 	if ok && m.listingFresh(r, old) {
@@ -106,13 +106,13 @@ func (m *Mount) list(r *http.Request, name string) (status []string, err error) 
 		if ok {
 			return staleStatus(time.Since(old.at)), nil
 		}
-		return nil, err
+		return "", err
 	}
 	m.listings.dirs.Remove(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNotDir
+		return "", errNotDir
 	}
-	return nil, err
+	return "", err
 }
 
 func (m *Mount) listingFresh(r *http.Request, l *listing) bool {
@@ -142,7 +142,7 @@ type listingFS struct{ m *Mount }
 
 // Open opens a directory whose listing is there.
 func (l listingFS) Open(name string) (fs.File, error) {
-	dir, ok := l.m.claims("/" + strings.Trim(name, "/"))
+	dir, ok := l.m.claims(path.Clean("/" + name))
 	dir = strings.Trim(dir, "/")
 	if found, listed := l.m.listings.dirs.Get(dir); ok && listed {
 		return &dirFile{listing: found, name: path.Base("/" + dir)}, nil

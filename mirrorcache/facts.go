@@ -24,7 +24,7 @@ type fact struct {
 	release uint64
 }
 
-const maxFacts = 16 << 10
+const maxFacts = 4 << 10
 
 func newFacts() *facts {
 	names, err := lru.New[string, fact](maxFacts)

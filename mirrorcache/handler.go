@@ -82,10 +82,7 @@ func (h *Handler) Validate() error {
 
 // ServeHTTP answers requests for what is mounted.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	p, ok := cleanPath(r.URL.Path)
-	if !ok {
-		return caddyhttp.Error(http.StatusBadRequest, errors.New("path holds control characters"))
-	}
+	p := cleanPath(r.URL.Path)
 	for _, m := range h.byLength {
 		if rest, ok := m.claims(p); ok {
 			return m.serve(w, r, rest)
@@ -94,25 +91,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return next.ServeHTTP(w, r)
 }
 
-// cleanPath is p without empty and dot elements. A slash at the end stays. It
-// reports false for a path that no client means: one with control characters.
-func cleanPath(p string) (string, bool) {
-	for i := range len(p) {
-		if p[i] < ' ' || p[i] == 0x7f {
-			return "", false
-		}
-	}
+// cleanPath is p without empty and dot elements. A slash at the end stays.
+func cleanPath(p string) string {
 	if p == "" || p[0] != '/' {
 		p = "/" + p
 	}
 	clean := path.Clean(p)
 	if clean != "/" && (strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") || strings.HasSuffix(p, "/..")) {
 		if len(p) == len(clean)+1 {
-			return p, true // as it nearly always is
+			return p // as it nearly always is
 		}
 		clean += "/"
 	}
-	return clean, true
+	return clean
 }
 
 // Interface guards

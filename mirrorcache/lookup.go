@@ -19,7 +19,7 @@ type object struct {
 	entry  *diskcache.Entry
 	body   *body
 	result result
-	status []string // Cache-Status
+	status string // Cache-Status
 	age    time.Duration
 }
 
@@ -62,9 +62,26 @@ type release struct {
 	hash uint64
 }
 
-// state is the current release of the first origin.
+// state is the current release of the first origin. The first time it waits
+// for that, but not for long: as long as it is not known, entries are fresh for
+// the TTL.
 func (m *Mount) state(ctx context.Context) release {
+	if !m.looked.Load() {
+		patience := time.Duration(m.RevalidateTimeout)
+		if m.slow.Load() {
+			patience = 0
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
 	rel := m.origins[0].Release(ctx)
+	switch {
+	case !rel.Seen.IsZero():
+		m.looked.Store(true)
+	case ctx.Err() != nil:
+		m.slow.Store(true)
+	}
 	if rel.Token == "" {
 		return release{Release: rel}
 	}
@@ -92,7 +109,8 @@ func (m *Mount) fresh(ctx context.Context, e *diskcache.Entry, class format.Clas
 		return age, false
 	}
 	// While the token stays, every look at it validates all entries.
-	return min(age, max(0, time.Since(rel.Seen))), true
+	age = min(age, max(0, time.Since(rel.Seen)))
+	return age, m.MaxStale == 0 || age <= time.Duration(m.MaxStale)
 }
 
 // verdict is what the origin says of a stale entry.
@@ -124,17 +142,34 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 		}
 	case unknown:
 	}
-	age := max(0, time.Since(e.Fresh().At))
+	if o, ok := m.asItIs(ctx, e); ok {
+		return o, nil
+	}
+	return object{result: resultError, status: statusAway}, err
+}
+
+// asItIs answers with an entry that the origin cannot be asked about, if it is
+// not too old for that. Else it closes it.
+func (m *Mount) asItIs(ctx context.Context, e *diskcache.Entry) (object, bool) {
+	f := e.Fresh()
+	age := max(0, time.Since(f.At))
+	since := age - time.Duration(m.TTL)
+	if f.Release != 0 {
+		if rel := m.state(ctx); f.Release == rel.hash {
+			age = min(age, max(0, time.Since(rel.Seen)))
+		}
+		since = age
+	}
 	if m.MaxStale > 0 && age > time.Duration(m.MaxStale) {
 		e.Close()
-		return object{result: resultError, status: statusAway}, err
+		return object{}, false
 	}
-	return object{entry: e, result: resultStale, status: staleStatus(age - time.Duration(m.TTL)), age: age}, nil
+	return object{entry: e, result: resultStale, status: staleStatus(since), age: age}, true
 }
 
 // staleStatus says that an entry is served though it has been stale for d.
-func staleStatus(d time.Duration) []string {
-	return []string{"mirror; hit; ttl=" + strconv.Itoa(-max(1, int(d/time.Second))) + "; detail=origin-away"}
+func staleStatus(d time.Duration) string {
+	return "mirror; hit; ttl=" + strconv.Itoa(-max(1, int(d/time.Second))) + "; detail=origin-away"
 }
 
 type checked struct {
@@ -176,7 +211,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 	}
 	defer e.Close()
 	start := time.Now()
-	info, src, rel, err := m.stat(context.Background(), key.Name)
+	info, src, rel, err := m.statFor(context.Background(), key.Name, e.Meta())
 	if time.Since(start) < time.Duration(m.RevalidateTimeout) {
 		m.slow.Store(false)
 	}
@@ -191,6 +226,13 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 	case err != nil:
 		return unknown, err
 	case src.validator(info) == "" || src.validator(info) != e.Meta().Validator:
+		// Here and not where the verdict is heard: perhaps nobody waits for it
+		// any more.
+		f, begun := c.Fill(key)
+		if begun {
+			go m.fill(f, key.Name)
+		}
+		f.Leave()
 		return changed, nil
 	}
 	e.Refresh(diskcache.Freshness{At: time.Now(), Release: rel.hash})
@@ -199,7 +241,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 
 // miss answers with an object that the cache does not have, or only an old
 // version of.
-func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, status []string) (object, error) {
+func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, status string) (object, error) {
 	ctx := r.Context()
 	if r.Method == http.MethodHead {
 		return m.head(ctx, key.Name)
@@ -214,7 +256,7 @@ func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, sta
 		}
 		res = resultMiss
 		go m.fill(f, key.Name)
-	} else {
+	} else if status == statusMiss {
 		status = statusCollapsed
 	}
 	meta, err := f.Meta(ctx)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
@@ -83,6 +84,7 @@ type Mount struct {
 	checks         singleflight.Group
 	metrics        metrics
 	current        atomic.Pointer[release]
+	looked         atomic.Bool // the first origin's release has been seen
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
 }
 
@@ -128,7 +130,7 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	}
 	// The first origin, and not the others, is part of what a key means: a
 	// fall-back that comes or goes loses nothing.
-	m.group = m.Prefix + " " + m.origins[0].String()
+	m.group = m.Prefix + "\x00" + m.origins[0].String()
 	m.facts = newFacts()
 	m.metrics = newMetrics(m.Prefix)
 	if m.Browse {
@@ -160,8 +162,7 @@ func (m *Mount) checkPrefix() error {
 	if !strings.HasPrefix(m.Prefix, "/") {
 		return errors.New("prefix does not begin with a slash")
 	}
-	clean, ok := cleanPath(m.Prefix)
-	if !ok || clean != m.Prefix || strings.ContainsAny(m.Prefix, "*?") {
+	if cleanPath(m.Prefix) != m.Prefix || strings.ContainsFunc(m.Prefix, unicode.IsControl) || strings.ContainsAny(m.Prefix, "*?") {
 		return errors.New("prefix is not a plain URL path")
 	}
 	m.Prefix = "/" + strings.Trim(m.Prefix, "/")
@@ -192,7 +193,10 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading format: %w", err)
 	}
-	m.format = mod.(format.Format)
+	var ok bool
+	if m.format, ok = mod.(format.Format); !ok {
+		return fmt.Errorf("module %T is not a format", mod)
+	}
 	m.formatName = mod.(caddy.Module).CaddyModule().ID.Name()
 	return m.loadPrecompressors(ctx)
 }
@@ -256,6 +260,14 @@ func within(pattern, name string) bool {
 
 func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.group, Name: name} }
 
+// forget drops what is known of names and directories.
+func (m *Mount) forget() {
+	m.facts.clear()
+	if m.listings != nil {
+		m.listings.dirs.Purge()
+	}
+}
+
 // Status implements mirror.Mount.
 func (m *Mount) Status() mirror.MountStatus {
 	s := mirror.MountStatus{Prefix: m.Prefix, Format: m.formatName, Cache: m.Cache}
@@ -273,7 +285,7 @@ func (m *Mount) Status() mirror.MountStatus {
 
 // Purge implements mirror.Mount.
 func (m *Mount) Purge(p, prefix string) (int, error) {
-	defer m.facts.clear()
+	defer m.forget()
 	c := m.cache.Open()
 	if c == nil {
 		return 0, errors.New("cache is not open")
@@ -285,21 +297,30 @@ func (m *Mount) Purge(p, prefix string) (int, error) {
 		prefix = strings.TrimPrefix(prefix, "/")
 		return c.Purge(m.group, func(name string) bool { return strings.HasPrefix(name, prefix) })
 	}
-	clean, ok := cleanPath("/" + p)
-	if !ok {
-		return 0, fmt.Errorf("path %q holds control characters", p)
-	}
+	clean := cleanPath("/" + p)
 	if !strings.HasSuffix(clean, "/") {
-		return c.PurgeKey(m.key(clean[1:]))
+		return m.purgeFile(c, clean[1:])
 	}
 	// What is served for a directory are its index files.
 	purged := 0
 	for _, index := range m.IndexNames {
-		n, err := c.PurgeKey(m.key(path.Join(clean[1:], index)))
+		n, err := m.purgeFile(c, path.Join(clean[1:], index))
+		purged += n
 		if err != nil {
 			return purged, err
 		}
-		purged += n
 	}
 	return purged, nil
+}
+
+// purgeFile removes all that is served for a name: the file, and those that
+// lie beside it in other encodings.
+func (m *Mount) purgeFile(c *diskcache.Cache, name string) (int, error) {
+	purged, err := c.PurgeKey(m.key(name))
+	for _, p := range m.precompressors {
+		n, perr := c.PurgeKey(m.key(name + p.Suffix()))
+		purged += n
+		err = errors.Join(err, perr)
+	}
+	return purged, err
 }

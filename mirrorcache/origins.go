@@ -3,21 +3,26 @@ package mirrorcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/fnv"
+	"io/fs"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
-// try asks the mount's origins in order, until one is not away. It returns
-// which that was, and the release that its answer belongs to: as it was before
-// the origin was asked, since the next may have come meanwhile. Fall-back
-// origins have none: what comes from them is fresh for the TTL only.
-func try[T any](ctx context.Context, m *Mount, op string, ask func(source) (T, error)) (T, source, release, error) {
+// try asks origins of the mount, the first among them, in order, until one is
+// not away. It returns which that was, and the release that its answer belongs
+// to: as it was before the origin was asked, since the next may have come
+// meanwhile. Fall-back origins have none: what comes from them is fresh for the
+// TTL only. Nor is it the mount's answer that one of them does not have a name.
+func try[T any](ctx context.Context, m *Mount, op string, origins []source, ask func(source) (T, error)) (T, source, release, error) {
 	var errs []error
-	for n, src := range m.origins {
+	for n, src := range origins {
 		var rel release
 		if n == 0 {
 			rel = m.state(ctx)
@@ -25,8 +30,11 @@ func try[T any](ctx context.Context, m *Mount, op string, ask func(source) (T, e
 		start := time.Now()
 		v, err := ask(src)
 		m.metrics.origin(op).Observe(time.Since(start).Seconds())
-		if err == nil || !errors.Is(err, origin.ErrAway) {
+		if !errors.Is(err, origin.ErrAway) && (n == 0 || !errors.Is(err, fs.ErrNotExist)) {
 			return v, src, rel, err
+		}
+		if n > 0 && !errors.Is(err, origin.ErrAway) {
+			err = fmt.Errorf("%w: fall-back %s: %v", origin.ErrAway, src, err)
 		}
 		errs = append(errs, err)
 	}
@@ -35,15 +43,22 @@ func try[T any](ctx context.Context, m *Mount, op string, ask func(source) (T, e
 }
 
 func (m *Mount) stat(ctx context.Context, name string) (origin.Info, source, release, error) {
-	return try(ctx, m, "stat", func(src source) (origin.Info, error) { return src.Stat(ctx, name) })
+	return try(ctx, m, "stat", m.origins, func(src source) (origin.Info, error) { return src.Stat(ctx, name) })
+}
+
+// statFor is stat, for an object that the cache has: origins behind the one
+// that it came from are not asked, for they may have another version.
+func (m *Mount) statFor(ctx context.Context, name string, meta *diskcache.Meta) (origin.Info, source, release, error) {
+	n := slices.IndexFunc(m.origins, func(src source) bool { return strings.HasPrefix(meta.Validator, src.tag) })
+	return try(ctx, m, "stat", m.origins[:max(n, 0)+1], func(src source) (origin.Info, error) { return src.Stat(ctx, name) })
 }
 
 func (m *Mount) open(ctx context.Context, name string) (origin.Body, source, release, error) {
-	return try(ctx, m, "open", func(src source) (origin.Body, error) { return src.Open(ctx, name, 0) })
+	return try(ctx, m, "open", m.origins, func(src source) (origin.Body, error) { return src.Open(ctx, name, 0) })
 }
 
 func (m *Mount) readDir(ctx context.Context, name string) ([]origin.Info, source, release, error) {
-	return try(ctx, m, "list", func(src source) ([]origin.Info, error) { return src.ReadDir(ctx, name) })
+	return try(ctx, m, "list", m.origins, func(src source) ([]origin.Info, error) { return src.ReadDir(ctx, name) })
 }
 
 // errVersion says that an origin has another version by now, or that there is
@@ -57,7 +72,7 @@ func (m *Mount) reopen(ctx context.Context, name string, meta *diskcache.Meta, o
 	}
 	err := errVersion
 	for _, src := range m.origins {
-		if len(meta.Validator) < len(src.tag) || meta.Validator[:len(src.tag)] != src.tag {
+		if !strings.HasPrefix(meta.Validator, src.tag) {
 			continue
 		}
 		var b origin.Body

@@ -18,41 +18,53 @@ import (
 	"github.com/unifiedmirrors/mirror/format"
 )
 
-// Cache-Control by class of response. Field values are whole slices, so that
-// the hit path makes none; nobody changes a slice in a header in place.
-var (
-	ccImmutable = []string{"public, max-age=31536000, immutable"}
-	ccVolatile  = []string{"public, max-age=0, must-revalidate"}
-	ccNegative  = []string{"public, max-age=10"}
-	ccError     = []string{"no-store"}
-	acceptBytes = []string{"bytes"}
+// Cache-Control by class of response.
+const (
+	ccImmutable = "public, max-age=31536000, immutable"
+	ccVolatile  = "public, max-age=0, must-revalidate"
+	ccNegative  = "public, max-age=10"
+	ccError     = "no-store"
 )
 
-// fields are the header fields of an object that do not depend on the request.
+// fields are the header fields of an object that depend on nothing but itself.
+// They are empty where it has none.
 type fields struct {
-	contentType   []string
-	contentLength []string // nil if the size is not known
-	etag          []string
-	lastModified  []string
-	cacheControl  []string
+	contentType   string
+	contentLength string
+	etag          string
+	lastModified  string
 }
 
 // fieldsOf makes the fields of the object that is served under name.
-func (m *Mount) fieldsOf(meta *diskcache.Meta, name string) *fields {
-	f := &fields{contentType: []string{contentType(name)}, cacheControl: ccVolatile}
+func fieldsOf(meta *diskcache.Meta, name string) *fields {
+	f := &fields{contentType: contentType(name), etag: meta.Header["Etag"]}
 	if meta.Size >= 0 {
-		f.contentLength = []string{strconv.FormatInt(meta.Size, 10)}
-	}
-	if etag := meta.Header["Etag"]; etag != "" {
-		f.etag = []string{etag}
+		f.contentLength = strconv.FormatInt(meta.Size, 10)
 	}
 	if !useless(meta.ModTime) {
-		f.lastModified = []string{meta.ModTime.UTC().Format(http.TimeFormat)}
-	}
-	if m.format.Class(name) == format.Immutable {
-		f.cacheControl = ccImmutable
+		f.lastModified = meta.ModTime.UTC().Format(http.TimeFormat)
 	}
 	return f
+}
+
+// header sets fields whose values lie side by side: one allocation for all of
+// them. They are of this response alone, for header directives change values
+// in place.
+type header struct {
+	http.Header
+	values []string
+}
+
+func newHeader(h http.Header) header { return header{h, make([]string, 0, 8)} }
+
+// set is Set for a canonical name; nothing is set to nothing.
+func (h *header) set(name, value string) {
+	if value == "" {
+		return
+	}
+	h.values = append(h.values, value)
+	n := len(h.values)
+	h.Header[name] = h.values[n-1 : n : n]
 }
 
 // contentType goes by the name alone: bytes are not looked at.
@@ -75,10 +87,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 		return m.fail(w, r, object{status: statusFailed(err)}, err)
 	}
 	m.count(r, o.result)
-	h := w.Header()
-	m.setFields(h, o, meta, name, encoding)
-	h["Cache-Status"] = o.status
-	h["Age"] = ageValue(o.age)
+	m.setFields(w.Header(), o, meta, name, encoding)
 	if meta.Size > caddyhttp.DefaultMaxWriteChunk {
 		widen(r)
 	}
@@ -141,39 +150,47 @@ func (o *object) reader(m *Mount) *body {
 	return o.body
 }
 
-// setFields sets what the object and its name say. They are kept with an
-// entry: the next hit only assigns them.
-func (m *Mount) setFields(h http.Header, o *object, meta *diskcache.Meta, name, encoding string) {
+// setFields sets the response's fields. What the object itself says is kept
+// with its entry: the next hit only assigns it.
+func (m *Mount) setFields(to http.Header, o *object, meta *diskcache.Meta, name, encoding string) {
 	var f *fields
 	plain := encoding == "" && o.entry != nil
 	if plain {
 		f, _ = o.entry.Memo().(*fields)
 	}
 	if f == nil {
-		f = m.fieldsOf(meta, name)
+		f = fieldsOf(meta, name)
 		if plain {
 			o.entry.SetMemo(f)
 		}
 	}
-	h["Content-Type"] = f.contentType
-	h["Accept-Ranges"] = acceptBytes
-	h["Cache-Control"] = f.cacheControl
-	if f.contentLength != nil {
-		h["Content-Length"] = f.contentLength
+	h := newHeader(to)
+	h.set("Content-Type", f.contentType)
+	h.set("Content-Length", f.contentLength)
+	h.set("Etag", f.etag)
+	h.set("Last-Modified", f.lastModified)
+	h.set("Accept-Ranges", "bytes")
+	h.set("Cache-Status", o.status)
+	h.set("Age", ageValue(o.age))
+	if m.format.Class(name) == format.Immutable {
+		h.set("Cache-Control", ccImmutable)
+	} else {
+		h.set("Cache-Control", ccVolatile)
 	}
-	if f.etag != nil {
-		h["Etag"] = f.etag
+	if encoding == "" {
+		return
 	}
-	if f.lastModified != nil {
-		h["Last-Modified"] = f.lastModified
+	to.Set("Content-Encoding", encoding)
+	if f.etag != "" {
+		// Two representations never share a tag (RFC 9110 section 8.8.3.3). The
+		// mark is not "-gzip", which the encode directive takes for its own.
+		to.Set("Etag", strings.TrimSuffix(f.etag, `"`)+"."+encoding+`"`)
 	}
-	if encoding != "" {
-		h.Set("Content-Encoding", encoding)
-		if f.etag != nil {
-			// Two representations never share a tag (RFC 9110 section 8.8.3.3).
-			h.Set("Etag", strings.TrimSuffix(f.etag[0], `"`)+"-"+encoding+`"`)
-		}
-	}
+}
+
+// wholeOrNothing reports whether the answer is the whole or has no body.
+func wholeOrNothing(h http.Header) bool {
+	return len(h["Range"]) == 0 && len(h["If-Match"]) == 0 && len(h["If-Unmodified-Since"]) == 0
 }
 
 // conditional reports whether the request asks for less than the whole.
@@ -188,8 +205,17 @@ func conditional(h http.Header) bool {
 
 // respondTo answers a request with conditions or ranges.
 func (m *Mount) respondTo(w http.ResponseWriter, r *http.Request, o *object, meta *diskcache.Meta) {
-	// ServeContent knows the length of what it sends.
-	w.Header().Del("Content-Length")
+	if o.body != nil && o.body.fill == nil && meta.Validator == "" {
+		// What is passed through cannot be opened twice with certainty: the
+		// client gets all of it (RFC 9110 section 14.2).
+		r = r.Clone(r.Context())
+		r.Header.Del("Range")
+	}
+	// ServeContent sets the length of what it sends, but where that is encoded;
+	// then it must be right in case all is sent.
+	if w.Header().Get("Content-Encoding") == "" || !wholeOrNothing(r.Header) {
+		w.Header().Del("Content-Length")
+	}
 	mod := meta.ModTime
 	if useless(mod) {
 		mod = time.Time{}
@@ -230,18 +256,4 @@ func (m *Mount) finish(ctx context.Context, name string, err error) {
 	panic(http.ErrAbortHandler)
 }
 
-// ageValues are the values of Age that most hits have.
-var ageValues = func() (v [600][]string) {
-	for n := range v {
-		v[n] = []string{strconv.Itoa(n)}
-	}
-	return v
-}()
-
-func ageValue(d time.Duration) []string {
-	n := int(d / time.Second)
-	if n < len(ageValues) {
-		return ageValues[n]
-	}
-	return []string{strconv.Itoa(n)}
-}
+func ageValue(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

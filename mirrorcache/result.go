@@ -36,19 +36,19 @@ func (r result) String() string {
 
 // Values of Cache-Status (RFC 9211).
 var (
-	statusHit         = []string{"mirror; hit"}
-	statusRevalidated = []string{"mirror; fwd=stale; fwd-status=304"}
-	statusChanged     = []string{"mirror; fwd=stale; fwd-status=200; stored"}
-	statusGone        = []string{"mirror; fwd=stale; fwd-status=404"}
-	statusMiss        = []string{"mirror; fwd=uri-miss; fwd-status=200; stored"}
-	statusHead        = []string{"mirror; fwd=uri-miss; fwd-status=200"}
-	statusNotFound    = []string{"mirror; fwd=uri-miss; fwd-status=404"}
-	statusAway        = []string{"mirror; fwd=uri-miss; fwd-status=503"}
-	statusCollapsed   = []string{"mirror; fwd=uri-miss; collapsed"}
-	statusBypass      = []string{"mirror; fwd=bypass"}
+	statusHit         = "mirror; hit"
+	statusRevalidated = "mirror; fwd=stale; fwd-status=304"
+	statusChanged     = "mirror; fwd=stale; fwd-status=200; stored"
+	statusGone        = "mirror; fwd=stale; fwd-status=404"
+	statusMiss        = "mirror; fwd=uri-miss; fwd-status=200; stored"
+	statusHead        = "mirror; fwd=uri-miss; fwd-status=200"
+	statusNotFound    = "mirror; fwd=uri-miss; fwd-status=404"
+	statusAway        = "mirror; fwd=uri-miss; fwd-status=503"
+	statusCollapsed   = "mirror; fwd=uri-miss; collapsed"
+	statusBypass      = "mirror; fwd=bypass"
 )
 
-func statusFailed(err error) []string {
+func statusFailed(err error) string {
 	if errors.Is(err, origin.ErrAway) {
 		return statusAway
 	}

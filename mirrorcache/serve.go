@@ -1,6 +1,7 @@
 package mirrorcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -22,6 +24,9 @@ import (
 // serve answers a request for what the mount calls rest: "" for the mount's
 // prefix without a slash, else a path that begins with one.
 func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error {
+	if strings.ContainsFunc(rest, unicode.IsControl) {
+		return caddyhttp.Error(http.StatusBadRequest, errors.New("path holds control characters"))
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method))
@@ -48,6 +53,9 @@ func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) e
 			return err
 		}
 	}
+	if !possible(name) {
+		return m.fail(w, r, object{status: statusNotFound}, fs.ErrNotExist)
+	}
 	o, err := m.lookup(r, name)
 	if errors.Is(err, origin.ErrIsDir) || errors.Is(err, origin.ErrAway) && m.wasDir(name) {
 		return m.redirect(w, r, o.status, true)
@@ -61,6 +69,9 @@ func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) e
 // serveDir answers a request for a directory: with an index file, or with a
 // listing.
 func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) error {
+	if !possible(name) {
+		return m.fail(w, r, object{status: statusNotFound}, fs.ErrNotExist)
+	}
 	for _, index := range m.IndexNames {
 		file := path.Join(name, index)
 		if len(m.Hide) > 0 && m.hidden(file) {
@@ -104,10 +115,7 @@ func (m *Mount) serveNoIndex(w http.ResponseWriter, r *http.Request, name string
 
 // learnKind asks the origin what a name is: nil stands for a file.
 func (m *Mount) learnKind(ctx context.Context, name string) error {
-	if name == "" {
-		name = "."
-	}
-	info, _, rel, err := m.stat(ctx, name)
+	info, _, rel, err := m.stat(ctx, cmp.Or(name, "."))
 	if err == nil && info.Dir {
 		err = origin.ErrIsDir
 	}
@@ -118,23 +126,59 @@ func (m *Mount) learnKind(ctx context.Context, name string) error {
 // servePrecompressed answers with the file that lies beside name in an
 // encoding that the client accepts, and reports whether there was one.
 func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) (done bool, err error) {
-	w.Header().Set("Vary", "Accept-Encoding")
+	w.Header().Add("Vary", "Accept-Encoding")
 	for _, encoding := range encode.AcceptedEncodings(r, m.PrecompressedOrder) {
 		p, ok := m.precompressors[encoding]
 		if !ok {
 			continue
 		}
-		o, err := m.lookup(r, name+p.Suffix())
-		if err == nil {
+		side := name + p.Suffix()
+		if !possible(side) || m.hidden(side) {
+			continue
+		}
+		o, err := m.lookup(r, side)
+		switch {
+		case err == nil:
 			return true, m.respond(w, r, &o, name, encoding)
+		case errors.Is(err, origin.ErrAway):
+			// To ask it for the next would cost its time-out again.
+			return true, m.serveCached(w, r, name, err)
 		}
 	}
 	return false, nil
 }
 
+// serveCached answers with the entry of an object, however stale, or else with
+// the error of an origin that was away for this request already.
+func (m *Mount) serveCached(w http.ResponseWriter, r *http.Request, name string, err error) error {
+	if c := m.cache.Open(); c != nil {
+		if e, ok := c.Get(m.key(name)); ok {
+			if o, ok := m.asItIs(r.Context(), e); ok {
+				return m.respond(w, r, &o, name, "")
+			}
+		}
+	}
+	return m.fail(w, r, object{status: statusAway}, err)
+}
+
+// possible reports whether a file can have this name. Others are not worth
+// asking for, nor remembering.
+func possible(name string) bool {
+	const pathMax, nameMax = 4096, 255
+	if len(name) >= pathMax {
+		return false
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > nameMax {
+			return false
+		}
+	}
+	return true
+}
+
 // redirect sends the client to the canonical form of its URL, which ends in a
 // slash for directories only.
-func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, status []string, slash bool) error {
+func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, status string, slash bool) error {
 	// The client knows the URL that it has sent, and not what it was rewritten
 	// to. Where the last element was rewritten, it was on purpose.
 	p := r.URL.Path
@@ -152,7 +196,8 @@ func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, status []string
 		to.Path += "/"
 	}
 	m.count(r, resultRedirect)
-	w.Header()["Cache-Status"] = status
+	w.Header().Set("Cache-Status", status)
+	w.Header().Set("Cache-Control", ccVolatile) // what is a directory may be a file tomorrow
 	http.Redirect(w, r, to.String(), http.StatusPermanentRedirect)
 	return nil
 }
@@ -160,8 +205,8 @@ func (m *Mount) redirect(w http.ResponseWriter, r *http.Request, status []string
 // fail answers with the error of an origin.
 func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error) error {
 	h := w.Header()
-	if o.status != nil {
-		h["Cache-Status"] = o.status
+	if o.status != "" {
+		h.Set("Cache-Status", o.status)
 	}
 	status := http.StatusServiceUnavailable
 	switch {
@@ -174,7 +219,7 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 	}
 	if status == http.StatusServiceUnavailable {
 		m.count(r, resultError)
-		h["Cache-Control"] = ccError
+		h.Set("Cache-Control", ccError)
 		// Not all clients at once.
 		h.Set("Retry-After", strconv.Itoa(2+rand.IntN(4))) //nolint:gosec // no secret
 		if c := m.log.Check(zap.DebugLevel, "origin is away, and nothing is cached"); c != nil {
@@ -182,7 +227,7 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 		}
 	} else {
 		m.count(r, resultNotFound)
-		h["Cache-Control"] = ccNegative
+		h.Set("Cache-Control", ccNegative)
 	}
 	return caddyhttp.Error(status, err)
 }
