@@ -78,6 +78,7 @@ type Cache struct {
 	gone     map[id]struct{} // removed while the scan goes on
 	recent   []id            // new since the last remeasure
 	settling []id            // new since the one before
+	litter   []*file         // temporary files that are to be removed
 	evicting bool
 	space    space
 }
@@ -256,7 +257,7 @@ func (c *Cache) openEntry(key Key) (*Entry, error) {
 	if err == nil {
 		var e *Entry
 		if e, err = newEntry(c, f, contents); err == nil {
-			return c.admit(e, d, r.gen, charge(fi))
+			return c.admit(e, d, r.gen, d.chargeOf(fi))
 		}
 		f.Close()
 	}

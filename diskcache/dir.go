@@ -19,6 +19,7 @@ import (
 type dir struct {
 	path    string
 	lock    *os.File
+	block   int64 // of the file system
 	probing sync.Mutex
 }
 
@@ -68,7 +69,11 @@ func openDir(path string) (*dir, error) {
 			return nil, fmt.Errorf("locking cache directory %s: %w", path, err)
 		}
 	}
-	d := &dir{path: path, lock: f}
+	d := &dir{path: path, lock: f, block: block}
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) == nil && st.Frsize > 0 {
+		d.block = min(st.Frsize, block) // some tell what they like to transfer
+	}
 	// A disk may be full, or read-only; the lock holds all the same.
 	_ = os.WriteFile(f.Name(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 	return d, nil

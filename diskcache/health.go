@@ -211,6 +211,8 @@ func (c *Cache) look() {
 		c.reopen()
 	case state == Bypass:
 		c.heal()
+	case state == Ready:
+		c.sweep()
 	}
 }
 

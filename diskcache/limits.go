@@ -12,7 +12,9 @@ import (
 // Limits bound a cache. They can be changed while it runs, see [Cache.Resize].
 type Limits struct {
 	// MaxSize is the most bytes that the cache has on disk, counted in
-	// allocated blocks. It must be at least 1 MiB.
+	// allocated blocks. It must be at least 1 MiB. The cache keeps below it by
+	// a 512th, 64 KiB to 4 MiB, which is for what a file system adds for itself
+	// while it writes files back.
 	MaxSize int64
 
 	// MinFree is what the cache leaves free on its file system, whoever uses

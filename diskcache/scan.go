@@ -183,7 +183,7 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 			strange++
 			continue
 		}
-		all = append(all, found{i, group, st.Mtim.Nano(), max(st.Blocks*512, roundUp(st.Size))})
+		all = append(all, found{i, group, st.Mtim.Nano(), d.charge(st.Size, st.Blocks)})
 	}
 	return all, strange, nil
 }

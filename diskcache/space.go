@@ -27,8 +27,8 @@ func (c *Cache) onDisk() int64 {
 	return c.index.bytes + c.space.reserved + c.space.pinned + c.space.overhead
 }
 
-// target is what onDisk is kept at. The rest of MaxSize is for what a file
-// system adds for itself while it writes files back: extent blocks, mostly.
+// target is what onDisk is kept at. The rest of MaxSize is mostly for extent
+// blocks that a file system needs until it has written a file back.
 func (l Limits) target() int64 {
 	return l.MaxSize - max(16*block, min(l.MaxSize/512, 4<<20))
 }
@@ -53,12 +53,16 @@ func fileCost(n int64) int64 {
 
 // charge is what a file has on disk: allocated blocks, and not less than its
 // length asks for where the file system allocates late.
-func charge(fi os.FileInfo) int64 {
-	n := roundUp(fi.Size())
+func (d *dir) charge(size, blocks int64) int64 {
+	return max((size+d.block-1)/d.block*d.block, blocks*512)
+}
+
+func (d *dir) chargeOf(fi os.FileInfo) int64 {
+	var blocks int64
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		n = max(n, st.Blocks*512)
+		blocks = st.Blocks
 	}
-	return n
+	return d.charge(fi.Size(), blocks)
 }
 
 // errFull says that there is no room and nothing to evict for it.
@@ -255,7 +259,7 @@ func (c *Cache) remeasure() {
 		c.mu.Lock()
 		if slot, ok := c.index.find(i); ok && !c.isBusy(i) {
 			if fi, err := os.Lstat(c.dir.object(i, c.index.at(slot).group)); err == nil {
-				c.setCharge(slot, charge(fi))
+				c.setCharge(slot, c.dir.chargeOf(fi))
 			}
 		}
 		c.mu.Unlock()

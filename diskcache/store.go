@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -42,6 +41,7 @@ func (t *file) create(size int64) error {
 		return err
 	})
 	if err != nil {
+		t.path = "" // nothing to remove
 		return t.c.failed("creating a cache file", err)
 	}
 	return nil
@@ -61,7 +61,7 @@ func (t *file) reserve(n int64) error {
 // allocate has the file system set n bytes aside, so that the disk cannot
 // fill up under the fill, and the file lies in few pieces.
 func (t *file) allocate(n int64) error {
-	err := t.c.whenFull(n, func() error {
+	err := t.c.whenFull(t.pending, func() error {
 		for {
 			err := unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
 			if err != unix.EINTR { // tmpfs: the runtime's signals do
@@ -106,7 +106,7 @@ func (t *file) finish(f *Fill, size int64, sums []uint32, body []byte) error {
 	if err != nil {
 		return t.c.failed("writing a cache file", err)
 	}
-	charge := charge(fi)
+	charge := t.dir.chargeOf(fi)
 	if over := charge + nameCost - t.cost; over > 0 {
 		// More pieces than fileCost expects.
 		if err := t.reserve(over); err != nil {
@@ -237,19 +237,41 @@ func (t *file) close() {
 		t.entry.Close()
 		return
 	}
-	if t.path != "" {
-		if err := os.Remove(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.c.trouble("removing a cache file", err)
-		}
-	}
+	removed := t.remove()
 	if t.f != nil {
 		t.f.Close()
 	}
-	if t.cost > 0 {
-		t.c.mu.Lock()
+	t.c.mu.Lock()
+	if removed {
 		t.c.measure(-1)
 		t.c.unreserve(t.cost, t.pending)
-		t.c.mu.Unlock()
+	} else {
+		t.c.litter = append(t.c.litter, t)
+	}
+	t.c.mu.Unlock()
+}
+
+// remove unlinks the temporary file, if there is one.
+func (t *file) remove() bool {
+	if t.path == "" {
+		return true
+	}
+	err := os.Remove(t.path)
+	if err == nil || isGone(err) {
+		return true
+	}
+	t.c.trouble("removing a cache file", err)
+	return false
+}
+
+// sweep removes the temporary files that could not be removed in their time.
+func (c *Cache) sweep() {
+	c.mu.Lock()
+	litter := c.litter
+	c.litter = nil
+	c.mu.Unlock()
+	for _, t := range litter {
+		t.close()
 	}
 }
 
