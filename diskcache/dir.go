@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,9 @@ func (e *InUseError) Error() string {
 
 // openDir makes the directory, if it is not there, and locks it.
 func openDir(path string) (*dir, error) {
+	if err := checkOurs(path); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("making cache directory: %w", err)
 	}
@@ -77,6 +81,28 @@ func openDir(path string) (*dir, error) {
 	// A disk may be full, or read-only; the lock holds all the same.
 	_ = os.WriteFile(f.Name(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 	return d, nil
+}
+
+// checkOurs refuses a directory that holds things, and none of a cache's: its
+// mode would be changed, and all in it would be among what is made and removed
+// there.
+func checkOurs(path string) error {
+	for _, name := range []string{"lock", "objects", "tmp"} {
+		if _, err := os.Lstat(filepath.Join(path, name)); err == nil {
+			return nil
+		}
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return nil // it is to be made; that will tell what is wrong
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(2)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "lost+found" })
+	if len(names) > 0 {
+		return fmt.Errorf("directory %s holds %s and is not a cache: give the cache a directory of its own", path, names[0])
+	}
+	return nil
 }
 
 // holder names the process that wrote itself into a lock file.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -592,4 +594,62 @@ func TestScanning(t *testing.T) {
 	}
 	checkIdle(t, c)
 	checkSize(t, c, dir)
+}
+
+// TestShrinkUnderFill makes a cache smaller than what is being filled: the fill
+// gives way, and its readers know to go elsewhere.
+func TestShrinkUnderFill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := open(t, dir, Limits{MaxSize: 64 << 20})
+	f, _ := c.Fill(key(1))
+	if err := f.Start(Meta{Size: 32 << 20}, Freshness{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Resize(Limits{MaxSize: 8 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ReadAt(t.Context(), make([]byte, 1), 2<<20); !errors.Is(err, ErrBypass) {
+		t.Errorf("a reader gets %v", err)
+	}
+	_, err := f.Write(make([]byte, 1<<20))
+	if !errors.Is(err, ErrBypass) {
+		t.Errorf("the runner gets %v", err)
+	}
+	f.Fail(err)
+	f.Leave()
+	within(t, "small", func() bool { return c.Stats().Size < 8<<20 && diskUsage(t, dir) < 8<<20 })
+	if err := fill(c, key(2), 1, 1<<20, true); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForeignDirectory: a directory that somebody else uses is left as it is.
+func TestForeignDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "thesis"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, small, zap.NewNop()); err == nil || !strings.Contains(err.Error(), "thesis") {
+		t.Errorf("got %v", err)
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := filepath.Glob(dir + "/*"); len(names) != 1 || fi.Mode().Perm() != 0o755 {
+		t.Errorf("it is %v and holds %q", fi.Mode(), names)
+	}
+	if err := os.Rename(filepath.Join(dir, "thesis"), filepath.Join(dir, "lost+found")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(dir, small, zap.NewNop()) // a file system of its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }

@@ -1,6 +1,11 @@
 package diskcache
 
-import "time"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
 
 // Stats is the state of a cache. Counters count since it was opened.
 type Stats struct {
@@ -68,15 +73,24 @@ func (c *Cache) Usage(group string) (entries int, bytes int64) {
 }
 
 // Resize changes the limits. Where the cache is over them it shrinks in the
-// background, and fills nothing until it has.
+// background, and fills nothing until it has. Fills under way that would not
+// fit fail with ErrBypass.
 func (c *Cache) Resize(limits Limits) error {
 	if err := limits.Validate(); err != nil {
 		return err
 	}
+	var fills []*Fill
 	c.mu.Lock()
 	c.limits = limits
 	c.trimMemory(0)
+	if c.space.reserved > limits.target() {
+		// No eviction makes room for what is being filled.
+		fills = slices.Collect(maps.Values(c.fills))
+	}
 	c.mu.Unlock()
+	for _, f := range fills {
+		f.fail(fmt.Errorf("%w: cache is shrinking", ErrBypass))
+	}
 	c.wake()
 	return nil
 }

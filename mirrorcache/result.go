@@ -45,7 +45,7 @@ var (
 	statusNotFound    = "mirror; fwd=uri-miss; fwd-status=404"
 	statusAway        = "mirror; fwd=uri-miss; fwd-status=503"
 	statusCollapsed   = "mirror; fwd=uri-miss; collapsed"
-	statusBypass      = "mirror; fwd=bypass"
+	statusBypass      = "mirror; fwd=bypass" //nolint:gosec // no credentials
 )
 
 func statusFailed(err error) string {
