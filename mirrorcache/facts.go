@@ -11,9 +11,9 @@ import (
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
-// facts remember what an origin said of names that are no files: that nothing
-// is there, that it is forbidden, or that it is a directory. They are held in
-// memory, so many and no more.
+// facts remember what an origin said of names that were not copied: that nothing
+// is there, that it is forbidden, that it is a directory, or a file that nobody
+// has asked for. They are held in memory, so many and no more.
 type facts struct {
 	names *lru.Cache[string, fact]
 }
@@ -40,7 +40,7 @@ func (f *facts) learn(name string, err error, release uint64) {
 	if err == nil {
 		return
 	}
-	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, origin.ErrIsDir} {
+	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, origin.ErrIsDir, errIsFile} {
 		if errors.Is(err, is) {
 			// Not err itself: it may hold on to much.
 			f.names.Add(name, fact{is, time.Now(), release})
@@ -49,13 +49,24 @@ func (f *facts) learn(name string, err error, release uint64) {
 	}
 }
 
+// errIsFile is the fact that a name is a file.
+var errIsFile = errors.New("is a file")
+
 func (f *facts) forget(name string) { f.names.Remove(name) }
 
 func (f *facts) clear() { f.names.Purge() }
 
-// known is what is known of a name, and still holds: as long as the release
-// does or, without releases, for the TTL and a minute at most.
+// known is why there is no file of this name to serve, if that is known.
 func (m *Mount) known(ctx context.Context, name string) error {
+	if err := m.fact(ctx, name); !errors.Is(err, errIsFile) {
+		return err
+	}
+	return nil
+}
+
+// fact is what is known of a name, and still holds: as long as the release does
+// or, without releases, for the TTL and a minute at most.
+func (m *Mount) fact(ctx context.Context, name string) error {
 	f, ok := m.facts.names.Get(name)
 	if !ok {
 		return nil
@@ -68,6 +79,22 @@ func (m *Mount) known(ctx context.Context, name string) error {
 		return f.err
 	}
 	return nil
+}
+
+// hasFile reports whether there is a file of this name, as far as the origin
+// can be asked.
+func (m *Mount) hasFile(ctx context.Context, name string) bool {
+	if c := m.cache.Open(); c != nil {
+		if e, ok := c.Get(m.key(name)); ok {
+			e.Close()
+			return true
+		}
+	}
+	err := m.fact(ctx, name)
+	if err == nil {
+		err = m.learnKind(ctx, name)
+	}
+	return err == nil || errors.Is(err, errIsFile) || errors.Is(err, origin.ErrAway)
 }
 
 // wasDir reports whether a name was a directory when the origin was last

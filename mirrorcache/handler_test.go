@@ -493,7 +493,9 @@ func TestPrecompressed(t *testing.T) {
 	tree := t.TempDir()
 	write(t, tree, "f.html", []byte("plain"))
 	write(t, tree, "f.html.gz", []byte("gzipped"))
+	write(t, tree, "left.html.gz", []byte("gzipped"))
 	s := newSite(t, mount("/t", `, "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`, tree))
+	s.ask(t, "GET", "/t/left.html", "Accept-Encoding: gzip").wantStatus(t, 404)
 	for range 2 {
 		gz := s.ask(t, "GET", "/t/f.html", "Accept-Encoding: gzip")
 		plain := s.ask(t, "GET", "/t/f.html")

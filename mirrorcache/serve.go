@@ -116,8 +116,13 @@ func (m *Mount) serveNoIndex(w http.ResponseWriter, r *http.Request, name string
 // learnKind asks the origin what a name is: nil stands for a file.
 func (m *Mount) learnKind(ctx context.Context, name string) error {
 	info, _, rel, err := m.stat(ctx, cmp.Or(name, "."))
-	if err == nil && info.Dir {
+	switch {
+	case err != nil:
+	case info.Dir:
 		err = origin.ErrIsDir
+	default:
+		m.facts.learn(name, errIsFile, rel.hash)
+		return nil
 	}
 	m.facts.learn(name, err, rel.hash)
 	return err
@@ -138,8 +143,10 @@ func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name 
 		}
 		o, err := m.lookup(r, side)
 		switch {
-		case err == nil:
+		case err == nil && m.hasFile(r.Context(), name):
 			return true, m.respond(w, r, &o, name, encoding)
+		case err == nil: // left over from a file that is gone
+			o.close()
 		case errors.Is(err, origin.ErrAway):
 			// To ask it for the next would cost its time-out again.
 			return true, m.serveCached(w, r, name, err)
