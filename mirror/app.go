@@ -122,11 +122,18 @@ func (a *App) Mounts() []Mount {
 
 // Start opens the caches.
 func (a *App) Start() error {
+	names := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
-		if err := a.Caches[name].start(); err != nil {
+		err := a.Caches[name].start()
+		key := a.Caches[name].key
+		if other, ok := names[key]; ok && err == nil {
+			err = fmt.Errorf("it is in the same directory as cache %s: %s", other, key)
+		}
+		if err != nil {
 			// No Stop follows a Start that failed.
 			return errors.Join(fmt.Errorf("cache %s: %w", name, err), a.Stop())
 		}
+		names[key] = name
 	}
 	return nil
 }

@@ -115,3 +115,19 @@ func TestBadCache(t *testing.T) {
 		}
 	}
 }
+
+// TestOneDirectory: two caches cannot be one directory, whatever it is called.
+func TestOneDirectory(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	app := &App{Caches: map[string]*Cache{"a": newCache(t, dir, 8<<20), "b": newCache(t, link, 8<<20)}}
+	if err := app.Start(); err == nil || !strings.Contains(err.Error(), "same directory as cache a") {
+		t.Errorf("got %v", err)
+	}
+	if app.Caches["a"].Open().Stats().State != diskcache.Closed {
+		t.Error("a start that failed leaves a cache open")
+	}
+}
