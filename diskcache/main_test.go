@@ -174,6 +174,8 @@ func settle(c *Cache) {
 // checkIdle holds a cache that nobody uses to its invariants.
 func checkIdle(t testing.TB, c *Cache) {
 	t.Helper()
+	// Runners of fills are through a moment after their readers are.
+	within(t, "idle", func() bool { return running(c) == 0 && users(c) == 0 })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.space
@@ -292,4 +294,14 @@ func runFill(f *Fill, key Key, version, size int, known bool) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// users counts those who use entries just now.
+func users(c *Cache) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.open {
+		n += e.refs
+	}
+	return n + len(c.busy) + len(c.peeks)
 }
