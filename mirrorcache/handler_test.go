@@ -226,6 +226,7 @@ func TestWayOfARequest(t *testing.T) {
 	s.ask(t, "GET", "/tt").wantStatus(t, http.StatusTeapot)
 	s.ask(t, "GET", "/t/%00").wantStatus(t, 400)
 	s.ask(t, "GET", "/t/a%0ab").wantStatus(t, 400)
+	s.ask(t, "GET", "/t/%00/../small").wantStatus(t, 400)
 	s.ask(t, "GET", "/elsewhere/%01").wantStatus(t, http.StatusTeapot)
 }
 

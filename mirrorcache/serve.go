@@ -24,7 +24,8 @@ import (
 // serve answers a request for what the mount calls rest: "" for the mount's
 // prefix without a slash, else a path that begins with one.
 func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error {
-	if strings.ContainsFunc(rest, unicode.IsControl) {
+	// In all of the path, and not what is left of it: `..` may have taken it.
+	if strings.ContainsFunc(r.URL.Path, unicode.IsControl) {
 		return caddyhttp.Error(http.StatusBadRequest, errors.New("path holds control characters"))
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
