@@ -1,0 +1,146 @@
+package diskcache
+
+// peek tells that the file of an id is about to be opened. If it is unlinked
+// meanwhile, its bytes stay counted until unpeek. Needs mu.
+func (c *Cache) peek(i id) {
+	p := c.peeks[i]
+	p.n++
+	c.peeks[i] = p
+}
+
+// unpeek tells that the file is closed again, or that an entry has it.
+func (c *Cache) unpeek(i id) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.peeks[i]
+	p.n--
+	if p.n > 0 {
+		c.peeks[i] = p
+		return
+	}
+	delete(c.peeks, i)
+	c.space.pinned -= p.bytes
+}
+
+// unpin no longer counts n bytes of a file that is unlinked, unless someone
+// peeks. Needs mu.
+func (c *Cache) unpin(i id, n int64) {
+	p, ok := c.peeks[i]
+	if !ok {
+		c.space.pinned -= n
+		return
+	}
+	p.bytes += n
+	c.peeks[i] = p
+}
+
+// makeHot puts an entry among the open ones. Needs mu.
+func (c *Cache) makeHot(e *Entry, slot int32) {
+	e.slot = slot
+	e.charge = c.index.at(slot).charge
+	if u, ok := c.unsaved[e.id]; ok {
+		e.fresh.Store(&u.Freshness)
+	}
+	c.open[e.id] = e
+	c.hot[e.key] = e
+	if e.body != nil {
+		e.list = &c.inMemory
+	} else {
+		e.list = &c.onFile
+	}
+	e.list.pushFront(e)
+}
+
+// maxOpenFiles is how many files are kept open that nobody reads just now.
+const maxOpenFiles = 512
+
+// takeMemory makes room in memory for n bytes of a body, and reports whether
+// there is some. Needs mu.
+func (c *Cache) takeMemory(n int64) bool {
+	if n > min(c.limits.Memory/64, bufferedMax)+entryCost {
+		return false
+	}
+	c.trimMemory(n)
+	if c.memory+n > c.limits.Memory {
+		return false
+	}
+	c.memory += n
+	return true
+}
+
+// trimMemory closes idle entries until memory has room for n bytes. Needs mu.
+func (c *Cache) trimMemory(n int64) {
+	for e := c.inMemory.back; e != nil && c.memory+n > c.limits.Memory; {
+		prev := e.prev
+		if e.refs == 0 {
+			c.cool(e)
+		}
+		e = prev
+	}
+}
+
+// trimFiles closes idle entries beyond maxOpenFiles. Needs mu.
+func (c *Cache) trimFiles() {
+	for e := c.onFile.back; e != nil && c.onFile.len > maxOpenFiles; {
+		prev := e.prev
+		if e.refs == 0 {
+			c.cool(e)
+		}
+		e = prev
+	}
+}
+
+// cool closes an entry that nobody uses; its record stays. Needs mu.
+func (c *Cache) cool(e *Entry) {
+	c.unlist(e)
+	c.memory -= e.memoryCost()
+	e.discard()
+}
+
+// unlist takes an entry out of the open ones. Needs mu.
+func (c *Cache) unlist(e *Entry) {
+	delete(c.open, e.id)
+	delete(c.hot, e.key)
+	e.list.remove(e)
+	e.slot = none
+}
+
+// detach parts an entry from its record: its file is replaced, removed or no
+// longer ours. What it has on disk and in memory stays counted until its last
+// reader is gone. Needs mu.
+func (c *Cache) detach(e *Entry) {
+	c.unlist(e)
+	if e.file == nil {
+		e.charge = 0
+	}
+	c.space.pinned += e.charge
+	if e.refs == 0 {
+		e.discard()
+		c.freed(e)
+	}
+}
+
+// freed no longer counts a detached entry. Needs mu.
+func (c *Cache) freed(e *Entry) {
+	c.unpin(e.id, e.charge)
+	c.memory -= e.memoryCost()
+}
+
+// unuse gives a reference back.
+func (c *Cache) unuse(e *Entry) {
+	c.mu.Lock()
+	e.refs--
+	last := e.refs == 0 && e.slot == none
+	if e.refs == 0 && !last {
+		c.trimMemory(0) // after a resize
+	}
+	c.mu.Unlock()
+	if !last {
+		return
+	}
+	// To close the last descriptor of a large unlinked file takes a while.
+	e.discard()
+	c.mu.Lock()
+	c.freed(e)
+	c.mu.Unlock()
+}
