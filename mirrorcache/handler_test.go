@@ -827,3 +827,24 @@ func TestPassedThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestFilledBeforeRelease: an entry from before the release was known is not
+// fresh for the TTL once it is.
+func TestFilledBeforeRelease(t *testing.T) {
+	base := t.TempDir()
+	write(t, base, "r1/f", []byte("f"))
+	if err := os.Symlink("r1", filepath.Join(base, "current")); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, mount("/t", `, "ttl": "1h"`, filepath.Join(base, "current")))
+	s.ask(t, "GET", "/t/f").want(t, 200, []byte("f"), "fwd=uri-miss")
+	m := s.h.Mounts[0]
+	e, ok := m.cache.Open().Get(m.key("f"))
+	if !ok {
+		t.Fatal("it is not cached")
+	}
+	e.Refresh(diskcache.Freshness{At: time.Now()})
+	e.Close()
+	s.ask(t, "GET", "/t/f").want(t, 200, []byte("f"), "fwd=stale; fwd-status=304")
+	s.ask(t, "GET", "/t/f").want(t, 200, []byte("f"), "hit")
+}

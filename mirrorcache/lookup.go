@@ -102,7 +102,9 @@ func (m *Mount) fresh(ctx context.Context, e *diskcache.Entry, class format.Clas
 		return age, true
 	}
 	rel := m.state(ctx)
-	if rel.hash == 0 || f.Release == 0 {
+	// What a fall-back gave has no release; what the first origin gave before
+	// its release was known has to be looked up once.
+	if rel.hash == 0 || f.Release == 0 && m.fromFallback(e.Meta()) {
 		return age, age < time.Duration(m.TTL)
 	}
 	if f.Release != rel.hash {

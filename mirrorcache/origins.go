@@ -88,6 +88,12 @@ func (m *Mount) reopen(ctx context.Context, name string, meta *diskcache.Meta, o
 	return nil, err
 }
 
+// fromFallback reports whether an object came from another origin than the
+// first.
+func (m *Mount) fromFallback(meta *diskcache.Meta) bool {
+	return meta.Validator != "" && !strings.HasPrefix(meta.Validator, m.origins[0].tag)
+}
+
 // validator is what tells the version of an object from others, whatever
 // origin they are of.
 func (s source) validator(info origin.Info) string {
