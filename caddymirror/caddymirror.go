@@ -6,11 +6,13 @@
 //   - mirror, the app: the caches
 //   - admin.api.mirror, and the command `caddy mirror`
 //   - mirror.origins.*, where bytes come from
+//   - afs, the app, and caddy.fs.afs: AFS for all of Caddy; `caddy afs`
 //   - mirror.formats.*, what a repository's paths mean
 package caddymirror
 
 import (
 	// What registers itself.
+	_ "github.com/unifiedmirrors/mirror/caddyafs"
 	_ "github.com/unifiedmirrors/mirror/format"
 	_ "github.com/unifiedmirrors/mirror/mirror"
 	_ "github.com/unifiedmirrors/mirror/mirrorcache"

@@ -2,10 +2,8 @@ package mirrorcache
 
 import (
 	"encoding/json"
-	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -15,7 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 
 	"github.com/unifiedmirrors/mirror/mirror"
-	"github.com/unifiedmirrors/mirror/origin"
 )
 
 func init() {
@@ -56,10 +53,14 @@ func configuredCaches(option any) []string {
 //			precompressed      [<formats...>]
 //			release_check      <duration>
 //			release_marker     <file>
+//			release_volume     afs://<cell>:<volume>
+//			read_write
 //		}
 //	}
 //
-// An origin is the absolute path of a directory.
+// An origin is the absolute path of a directory, or a tree in AFS:
+// afs://CELL/PATH from the root of the cell, afs://CELL:VOLUME/PATH from that of
+// a volume.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshal(d, nil)
 }
@@ -100,16 +101,9 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 	if err := m.checkPrefix(); err != nil {
 		return nil, d.Errf("mount %s: %v", m.Prefix, err)
 	}
-	paths := d.RemainingArgs()
-	if len(paths) == 0 {
-		return nil, d.Errf("mount %s: where from? give the path of a directory", m.Prefix)
-	}
-	dirs := make([]*origin.Dir, 0, len(paths))
-	for _, p := range paths {
-		if !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "{") {
-			return nil, d.Errf("mount %s: origin %s is not an absolute path", m.Prefix, p)
-		}
-		dirs = append(dirs, &origin.Dir{Root: p})
+	from, err := unmarshalOrigins(d, m.Prefix)
+	if err != nil {
+		return nil, err
 	}
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -118,7 +112,7 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 			return nil, d.Errf("%s already specified", option)
 		}
 		seen[option] = true
-		if err := m.unmarshalOption(d, option, dirs); err != nil {
+		if err := m.unmarshalOption(d, option, from); err != nil {
 			return nil, err
 		}
 		if m.Cache != "" && caches != nil && !slices.Contains(caches, m.Cache) {
@@ -128,13 +122,11 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 			return nil, d.ArgErr()
 		}
 	}
-	for _, dir := range dirs {
-		m.OriginsRaw = append(m.OriginsRaw, caddyconfig.JSONModuleObject(dir, "origin", "dir", nil))
-	}
+	m.OriginsRaw = from.raw()
 	return m, nil
 }
 
-func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, dirs []*origin.Dir) error {
+func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from *origins) error {
 	switch option {
 	case "format":
 		return m.unmarshalFormat(d)
@@ -146,12 +138,8 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, dirs []*o
 		return duration(d, &m.MaxStale)
 	case "revalidate_timeout":
 		return duration(d, &m.RevalidateTimeout)
-	case "timeout":
-		return forAll(dirs, func(dir *origin.Dir) *caddy.Duration { return &dir.Timeout }, d, duration)
-	case "release_check":
-		return forAll(dirs, func(dir *origin.Dir) *caddy.Duration { return &dir.ReleaseCheck }, d, duration)
-	case "release_marker":
-		return forAll(dirs, func(dir *origin.Dir) *string { return &dir.ReleaseMarker }, d, marker)
+	case "timeout", "release_check", "release_marker", "release_volume", "read_write":
+		return from.unmarshalOption(d, option)
 	case "index":
 		m.IndexNames = d.RemainingArgs()
 		if len(m.IndexNames) == 0 {
@@ -214,33 +202,11 @@ func (m *Mount) unmarshalPrecompressed(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// forAll parses one value and gives it to all origins.
-func forAll[T any](dirs []*origin.Dir, field func(*origin.Dir) *T, d *caddyfile.Dispenser, parse func(*caddyfile.Dispenser, *T) error) error {
-	var v T
-	if err := parse(d, &v); err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		*field(dir) = v
-	}
-	return nil
-}
-
 func word(d *caddyfile.Dispenser, into *string) error {
 	if !d.NextArg() {
 		return d.ArgErr()
 	}
 	*into = d.Val()
-	return nil
-}
-
-func marker(d *caddyfile.Dispenser, into *string) error {
-	if err := word(d, into); err != nil {
-		return err
-	}
-	if *into == "." || !fs.ValidPath(*into) {
-		return d.Errf("release_marker: %q is not a path relative to the root", *into)
-	}
 	return nil
 }
 

@@ -115,6 +115,9 @@ func (s source) meta(info origin.Info) diskcache.Meta {
 // entityTag is a strong tag (RFC 9110 section 8.8.3) if the origin vouches
 // for the version, else a weak one.
 func entityTag(info origin.Info) string {
+	if info.ETag != "" {
+		return info.ETag
+	}
 	if useless(info.ModTime) {
 		return ""
 	}

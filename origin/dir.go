@@ -49,6 +49,12 @@ type Dir struct {
 	// releases. Unused if the root is a symbolic link.
 	ReleaseMarker string `json:"release_marker,omitempty"`
 
+	// The AFS volume that the directory is in, if it is on a mounted AFS:
+	// `afs://CELL:VOLUME`, or `afs://CELL/PATH` with the path of the root. Then its
+	// file servers are asked for its releases. By default a mounted AFS has no
+	// releases.
+	ReleaseVolume string `json:"release_volume,omitempty"`
+
 	// How long one call to the file system may take before the origin counts
 	// as away. Default: `10s`.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
@@ -57,9 +63,10 @@ type Dir struct {
 	// ones wait. Default: 16.
 	Pool int `json:"pool,omitempty"`
 
-	conf  *dirConf
-	state *dirState
-	held  bool // state is held in dirStates
+	conf   *dirConf
+	state  *dirState
+	held   bool           // state is held in dirStates
+	volume *volumeRelease // of ReleaseVolume
 }
 
 // CaddyModule returns the Caddy module information.
@@ -110,6 +117,11 @@ func (d *Dir) Provision(ctx caddy.Context) error {
 	}
 	d.state = s.(*dirState)
 	d.held = true
+	if d.ReleaseVolume != "" {
+		if d.volume, err = newVolumeRelease(ctx, d.ReleaseVolume, d.ReleaseCheck); err != nil {
+			return fmt.Errorf("release_volume: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -122,6 +134,8 @@ func (d *Dir) Validate() error {
 		return errors.New("timeout must be positive")
 	case d.Pool < 1:
 		return errors.New("pool must be at least 1")
+	case d.ReleaseMarker != "" && d.ReleaseVolume != "":
+		return errors.New("release_marker and release_volume exclude each other")
 	case d.ReleaseMarker != "" && (!validName(d.ReleaseMarker) || d.ReleaseMarker == "."):
 		return fmt.Errorf("release_marker: %q is not a path relative to the root", d.ReleaseMarker)
 	}
@@ -135,6 +149,9 @@ func (d *Dir) Cleanup() error {
 	}
 	d.held = false
 	_, err := dirStates.Delete(d.Root)
+	if d.volume != nil {
+		err = errors.Join(err, d.volume.afs.Cleanup())
+	}
 	return err
 }
 
@@ -195,6 +212,9 @@ func (d *Dir) ReadDir(ctx context.Context, name string) ([]Info, error) {
 // never seen.
 func (d *Dir) Release(ctx context.Context) Release {
 	s := d.live()
+	if d.volume != nil {
+		return d.volume.release(ctx)
+	}
 	s.release.start.Do(func() { go s.watchRelease() })
 	select {
 	case <-s.release.looked:
@@ -208,6 +228,9 @@ func (d *Dir) Release(ctx context.Context) Release {
 func (d *Dir) Status() Status {
 	s := d.state
 	r := s.release.last()
+	if d.volume != nil {
+		r = d.volume.last()
+	}
 	st := Status{
 		Origin:    d.Root,
 		State:     "up",

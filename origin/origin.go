@@ -1,6 +1,6 @@
 // Package origin is where the bytes of a mount come from.
 //
-// An Origin reads one tree: a directory, and later an AFS volume or an HTTP
+// An Origin reads one tree: a directory, a part of AFS, and later an HTTP
 // upstream. Origins are Caddy modules of the namespace mirror.origins.
 //
 // Every call returns within its context's deadline or the origin's own,
@@ -84,6 +84,11 @@ type Info struct {
 	// are. It is empty when the origin cannot promise that: an empty
 	// Validator equals nothing, not even itself.
 	Validator string
+
+	// ETag is a strong entity tag (RFC 9110 section 8.8.3), quotes included, that
+	// the origin has for this version. Where it is empty, one is made of ModTime
+	// and Size.
+	ETag string
 }
 
 // Same reports whether a and b are certainly the same version of a file.

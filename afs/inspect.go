@@ -1,0 +1,184 @@
+package afs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/afs/cells"
+	"github.com/unifiedmirrors/mirror/afs/rx"
+	"github.com/unifiedmirrors/mirror/afs/wire"
+)
+
+// Volume is the state of a volume, as its servers tell it.
+type Volume struct {
+	Cell  string     `json:"cell"`
+	Name  string     `json:"name"` // without suffix
+	Entry wire.Entry `json:"-"`
+	Sites []Site     `json:"sites"`
+}
+
+// Site is a copy of a volume.
+type Site struct {
+	Server    string         `json:"server"` // address
+	Partition string         `json:"partition"`
+	Type      string         `json:"type"` // "RW", "RO" or "BK"
+	ID        uint32         `json:"id"`
+	Flags     wire.SiteFlags `json:"flags"`
+
+	// Info is what the volume server has to say. It is nil if that is nothing,
+	// and Err is why.
+	Info *wire.VolumeInfo `json:"info,omitempty"`
+	Err  error            `json:"-"`
+
+	partition wire.Partition
+}
+
+// State says in a word whether the copy can be used, by what Info says.
+func (s *Site) State() string {
+	switch {
+	case s.Info == nil:
+		return "unknown"
+	case s.Info.NeedsSalvaged:
+		return "needs salvage"
+	case s.Info.BeingDeleted:
+		return "being deleted"
+	case s.Info.Status != volumeOK:
+		return wire.Code(s.Info.Status).Name()
+	case !s.Info.InUse:
+		return "offline"
+	}
+	return "online"
+}
+
+// volumeOK is the status of a volume that nothing is wrong with.
+const volumeOK = 1
+
+// Locked reports whether somebody works on the volume, or has not cleaned up
+// after it.
+func (v Volume) Locked() bool { return v.Entry.Flags.Locked() }
+
+// site returns the first copy of a type, or nil.
+func (v Volume) site(typ wire.VolumeType) *Site {
+	for i := range v.Sites {
+		if v.Sites[i].Type == typ.String() {
+			return &v.Sites[i]
+		}
+	}
+	return nil
+}
+
+// Published reports whether all read-only copies of the volume can be used and
+// are of one release, one that is not older than what was last written. If it is
+// false, why says so.
+//
+// Dates are whole seconds: what was written in the second of the release itself
+// counts as published.
+func (v Volume) Published() (ok bool, why string) {
+	rw := v.site(wire.ReadWrite)
+	switch {
+	case rw == nil || rw.Info == nil:
+		return false, "the read-write volume cannot be looked at"
+	case v.Locked():
+		return false, "the volume is locked"
+	}
+	var release time.Time
+	found := false
+	for _, s := range v.Sites {
+		if s.Type != wire.ReadOnly.String() {
+			continue
+		}
+		at := s.Server + " " + s.Partition
+		switch {
+		case s.Flags.DontUse():
+			return false, at + " is not to be used"
+		case s.Flags.NewRelease():
+			return false, at + " is marked as new by a release that has not ended"
+		case s.Info == nil:
+			return false, at + " cannot be looked at: " + s.Err.Error()
+		case s.State() != "online":
+			return false, at + ": " + s.State()
+		case s.Info.Created.Before(rw.Info.Updated):
+			return false, at + " is older than what was last written"
+		case found && !s.Info.Created.Equal(release):
+			return false, at + " is of another release than the others"
+		}
+		release, found = s.Info.Created, true
+	}
+	if !found {
+		return false, "there is no read-only copy"
+	}
+	return true, ""
+}
+
+// Volume asks the servers for the state of a volume.
+func (c *Client) Volume(ctx context.Context, cellName, name string) (Volume, error) {
+	if !cells.ValidName(cellName) {
+		return Volume{}, fmt.Errorf("%q is not the name of a cell", cellName)
+	}
+	cl := c.cell(cellName)
+	base, _ := wire.SplitVolumeName(name)
+	e, err := cl.entry(ctx, base)
+	if err != nil {
+		return Volume{}, err
+	}
+	v := Volume{Cell: cellName, Name: e.Name, Entry: e}
+	for _, at := range e.Sites {
+		for _, typ := range []wire.VolumeType{wire.ReadWrite, wire.ReadOnly, wire.Backup} {
+			if at.Flags.Has(typ) {
+				v.Sites = append(v.Sites, cl.siteOf(ctx, e, at, typ))
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range v.Sites {
+		wg.Go(func() { v.Sites[i].inspect(ctx, c) })
+	}
+	wg.Wait()
+	return v, nil
+}
+
+func (cl *cell) siteOf(ctx context.Context, e wire.Entry, at wire.Site, typ wire.VolumeType) Site {
+	s := Site{Partition: at.Partition.String(), Type: typ.String(), ID: e.IDs[typ], Flags: at.Flags}
+	srv, err := cl.at(ctx, at)
+	if err != nil {
+		s.Server, s.Err = at.UUID.String(), err
+		return s
+	}
+	s.Server, s.partition = srv.String(), at.Partition
+	return s
+}
+
+// inspect asks the volume server of a site.
+func (s *Site) inspect(ctx context.Context, c *Client) {
+	if s.Err != nil {
+		return
+	}
+	addr, err := netip.ParseAddr(s.Server)
+	if err != nil {
+		s.Err = err
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, callPatience)
+	defer cancel()
+	reply := make([]byte, wire.ListOneVolumeReplySize)
+	n, err := c.ep.Peer(netip.AddrPortFrom(addr, wire.PortVolume), wire.ServiceVolume).
+		Call(ctx, wire.ListOneVolumeRequest(s.partition, s.ID), reply)
+	var abort rx.Abort
+	if errors.As(err, &abort) {
+		err = wire.Code(abort)
+	}
+	if err != nil {
+		s.Err = fmt.Errorf("asking volume server %s: %w", s.Server, err)
+		return
+	}
+	info, err := wire.DecodeListOneVolume(reply[:n])
+	if err != nil {
+		s.Err = err
+		return
+	}
+	s.Info = &info
+}

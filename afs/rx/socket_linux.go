@@ -1,0 +1,7 @@
+package rx
+
+import "net"
+
+func newUDPSocket(conn *net.UDPConn) socket {
+	return &plainSocket{udpSender: udpSender{conn}}
+}

@@ -1,0 +1,312 @@
+package afs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/afs/rx"
+	"github.com/unifiedmirrors/mirror/afs/wire"
+)
+
+const (
+	// helloPatience is how long the first call to a file server may take: a
+	// millisecond, but 112 s where its calls do not reach us.
+	helloPatience = 5 * time.Second
+
+	// probeEvery is the pause between two probes of a server that is down, and
+	// blockedEvery of one that cannot call us: each of those occupies one of its
+	// threads for two minutes.
+	probeEvery   = time.Second
+	blockedEvery = 20 * time.Second
+)
+
+// errDown says that a server has not been asked, since it does not answer.
+var errDown = errors.New("file server is down")
+
+// errBlocked says that a server's calls to us go astray.
+var errBlocked = errors.New("file server answers, but its own calls do not reach us")
+
+// server is a file server, at all of its addresses.
+//
+// It is new until a first call, made by one of those who want something of it,
+// was answered: then the server knows us. It is down from a call in vain until a
+// probe is answered.
+type server struct {
+	c *Client
+
+	running atomic.Int32 // calls
+	called  atomic.Int64 // when it last called us, in nanoseconds since 1970
+
+	mu      sync.Mutex // guards what follows
+	addrs   []netip.AddrPort
+	current int           // index of the address that answers
+	hello   chan struct{} // closed when the first call has ended; nil: it was not begun
+	known   bool          // the first call was answered
+	down    error         // nil: it is not
+	since   time.Time     // when that last changed
+	rtt     time.Duration // smoothed, of calls with small replies
+}
+
+func newServer(c *Client, addrs []netip.AddrPort) *server { return &server{c: c, addrs: addrs} }
+
+func (s *server) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addrs[s.current].Addr().String()
+}
+
+func (s *server) setAddrs(addrs []netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.addrs, addrs) {
+		s.addrs, s.current = addrs, 0
+	}
+}
+
+func (s *server) has(addr netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.addrs, func(a netip.AddrPort) bool { return a.Addr() == addr })
+}
+
+func (s *server) calledUs() { s.called.Store(time.Now().UnixNano()) }
+
+func (s *server) peer() *rx.Peer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.c.ep.Peer(s.addrs[s.current], wire.ServiceFile)
+}
+
+// isDown returns why the server is not asked, or nil.
+func (s *server) isDown() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down == nil {
+		return nil
+	}
+	return fmt.Errorf("%w for %v: %w", errDown, time.Since(s.since).Round(time.Second), s.down)
+}
+
+// latency is what a short call to the server takes.
+func (s *server) latency() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rtt
+}
+
+// call makes a call to the server. Its error is a [wire.Code] if the server said
+// so itself.
+func (s *server) call(ctx context.Context, request, reply []byte) (n int, err error) {
+	if err := s.isDown(); err != nil {
+		return 0, err
+	}
+	if err := s.introduce(ctx); err != nil {
+		return 0, err
+	}
+	s.running.Add(1)
+	defer s.running.Add(-1)
+	start := time.Now()
+	n, err = s.peer().Call(ctx, request, reply)
+	if err == nil {
+		if n < 1<<10 {
+			s.timed(time.Since(start))
+		}
+		return n, nil
+	}
+	return 0, s.failed(err)
+}
+
+func (s *server) timed(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rtt == 0 {
+		s.rtt = d
+	}
+	s.rtt += (d - s.rtt) / 8
+}
+
+// failed notes what an error says of the server, and returns what it says of the
+// call.
+func (s *server) failed(err error) error {
+	var abort rx.Abort
+	if errors.As(err, &abort) {
+		code := wire.Code(abort)
+		if code == wire.RXCallDead || code == wire.RXCallTimeout {
+			// It gave up on us, not the other way round: next time from the start.
+			s.forgotten()
+		}
+		return code
+	}
+	if errors.Is(err, rx.ErrDead) {
+		s.fell(err)
+	}
+	return err
+}
+
+func (s *server) forgotten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known, s.hello = false, nil
+}
+
+// introduce makes the first call to the server, or waits for whoever makes it. A
+// file server that is asked by many whom it does not know is busy at once.
+func (s *server) introduce(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		known, down, hello := s.known, s.down, s.hello
+		if !known && down == nil && hello == nil {
+			hello = make(chan struct{})
+			s.hello = hello
+			s.c.run(func() {
+				defer close(hello)
+				s.greet()
+			})
+		}
+		s.mu.Unlock()
+		switch {
+		case known:
+			return nil
+		case down != nil:
+			return s.isDown()
+		}
+		select {
+		case <-hello:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.c.ctx.Done():
+			return rx.ErrClosed
+		}
+	}
+}
+
+// greet makes the first call and notes how it went.
+func (s *server) greet() {
+	err := s.tryAll(s.firstCall)
+	s.mu.Lock()
+	s.hello = nil
+	s.known = err == nil
+	s.mu.Unlock()
+	if err != nil {
+		s.fell(err)
+	}
+}
+
+// tryAll tries f with the addresses of the server until one answers.
+func (s *server) tryAll(f func() error) error {
+	s.mu.Lock()
+	n := len(s.addrs)
+	s.mu.Unlock()
+	var err error
+	for range n {
+		if err = f(); err == nil || errors.Is(err, errBlocked) || s.c.ctx.Err() != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.current = (s.current + 1) % len(s.addrs)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *server) firstCall() error {
+	ctx, cancel := context.WithTimeout(s.c.ctx, helloPatience)
+	defer cancel()
+	start := time.Now()
+	reply := make([]byte, wire.GetCapabilitiesReplySize)
+	_, err := s.peer().Call(ctx, wire.GetCapabilitiesRequest(), reply)
+	var abort rx.Abort
+	if err == nil || errors.As(err, &abort) && abort == rx.UnknownOpcode {
+		return nil
+	}
+	var failed *rx.CallError
+	if errors.As(err, &failed) && failed.Heard && ctx.Err() != nil && s.c.ctx.Err() == nil &&
+		s.called.Load() < start.UnixNano() {
+		return errBlocked
+	}
+	return err
+}
+
+// fell notes that the server does not answer, and has it probed until it does.
+func (s *server) fell(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down != nil || s.c.ctx.Err() != nil {
+		return
+	}
+	s.down, s.since = err, time.Now()
+	s.known, s.hello = false, nil
+	addr := s.addrs[s.current].Addr()
+	if errors.Is(err, errBlocked) {
+		s.c.log.Error("AFS file server answers, but its own calls do not reach us: let UDP from its port through to ours",
+			zap.Stringer("server", addr), zap.Int("from_port", wire.PortFile), zap.Uint16("to_port", s.c.Addr().Port()))
+	} else {
+		s.c.log.Warn("AFS file server does not answer", zap.Stringer("server", addr), zap.Error(err))
+	}
+	s.c.run(s.watch)
+}
+
+// watch probes a server that is down.
+func (s *server) watch() {
+	for {
+		pause := probeEvery
+		if errors.Is(s.isDown(), errBlocked) {
+			pause = blockedEvery
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.c.ctx.Done():
+			return
+		}
+		err := s.tryAll(s.probe)
+		if err == nil {
+			s.rose()
+			return
+		}
+		s.mu.Lock()
+		s.down = err
+		s.mu.Unlock()
+	}
+}
+
+// probe asks what needs no state at the server, then what does.
+func (s *server) probe() error {
+	ctx, cancel := context.WithTimeout(s.c.ctx, silence)
+	defer cancel()
+	p := s.peer()
+	if _, err := p.Version(ctx); err != nil {
+		return err
+	}
+	p.Reset()
+	return s.firstCall()
+}
+
+// rose notes that the server is back. Its volumes are looked at anew: see
+// volume.alarm.
+func (s *server) rose() {
+	s.mu.Lock()
+	was := time.Since(s.since)
+	s.down, s.since, s.known = nil, time.Now(), true
+	addr := s.addrs[s.current].Addr()
+	s.mu.Unlock()
+	s.c.log.Info("AFS file server is back", zap.Stringer("server", addr), zap.Duration("after", was.Round(time.Millisecond)))
+	s.c.eachVolume(func(v *volume) { v.alarm(func(at *site) bool { return at.server == s }) })
+}
+
+// farewell tells the server that its promises are not needed any more.
+func (s *server) farewell(ctx context.Context) {
+	s.mu.Lock()
+	known := s.known && s.down == nil
+	s.mu.Unlock()
+	if known {
+		_, _ = s.peer().Call(ctx, wire.GiveUpAllCallBacksRequest(), nil)
+	}
+}

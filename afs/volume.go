@@ -1,0 +1,566 @@
+package afs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/afs/wire"
+)
+
+const (
+	// entryTTL is how old what the volume location database says may get, in the
+	// absence of any sign that it has changed.
+	entryTTL = 30 * time.Second
+
+	// callPatience is how long one call to a file server may take in all.
+	callPatience = 8 * time.Second
+
+	// retryPause is how long to wait when no site of a volume can answer just
+	// now. More often would have servers delay their answers.
+	retryPause = 500 * time.Millisecond
+)
+
+var (
+	errStale   = errors.New("site has an older release")
+	errNoSite  = errors.New("there is no site to read from")
+	errRenewed = errors.New("volume was released meanwhile")
+	errStruck  = errors.New("site was struck off while it was read")
+)
+
+// volume is a read-only volume, or a read-write one.
+type volume struct {
+	cell *cell
+	name string // or number
+	typ  wire.VolumeType
+
+	mu      sync.Mutex // guards what follows, and the fields of sites
+	id      uint32
+	sites   []*site
+	entry   wire.Entry
+	began   time.Time // when the look at the database began that this is from
+	missing error     // there is no such volume, by that look
+	looking *look     // the one under way
+	release uint32    // the newest seen; 0: none yet
+	known   *snapshot // of release
+	polled  time.Time // when release was last seen to be current
+	olds    time.Time // since when all sites have had one and the same older release
+	watches map[*Tree]bool
+	lastErr error
+}
+
+// site is a copy of a volume.
+type site struct {
+	server  *server
+	flags   wire.SiteFlags
+	usable  bool
+	release uint32    // last seen here
+	suspect time.Time // believed only after a look at the database that began later
+}
+
+// look is a look at the database.
+type look struct {
+	began time.Time
+	done  chan struct{}
+}
+
+func newVolume(cl *cell, name string, typ wire.VolumeType) *volume {
+	return &volume{cell: cl, name: name, typ: typ, watches: map[*Tree]bool{}}
+}
+
+func (v *volume) String() string { return v.cell.name + ":" + v.name + v.typ.Suffix() }
+
+func (v *volume) currentID() uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.id
+}
+
+// locate makes sure that what is known of the volume's sites is from a look at
+// the database that began after a moment. Who comes while one is under way that
+// will do waits for it.
+func (v *volume) locate(ctx context.Context, after time.Time) error {
+	for {
+		v.mu.Lock()
+		if v.began.After(after) {
+			err := v.missing
+			v.mu.Unlock()
+			return err
+		}
+		l := v.looking
+		begun := false
+		if l == nil {
+			l = &look{time.Now(), make(chan struct{})}
+			v.looking = l
+			begun = true
+		}
+		v.mu.Unlock()
+		if begun {
+			go v.look(l)
+		}
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		v.mu.Lock()
+		ok, err := v.began.After(after), v.lastErr
+		v.mu.Unlock()
+		if !ok && l.began.After(after) {
+			return cmp.Or(err, ErrUnavailable)
+		}
+	}
+}
+
+// look reads the volume's entry.
+func (v *volume) look(l *look) {
+	ctx, cancel := context.WithTimeout(v.cell.c.ctx, 4*locatePatience)
+	defer cancel()
+	e, err := v.cell.entry(ctx, v.name)
+	var sites []*site
+	if err == nil {
+		sites, err = v.sitesOf(ctx, e)
+	}
+	var news []*Tree
+	v.mu.Lock()
+	switch {
+	case err == nil:
+		v.began, v.missing, v.lastErr = l.began, nil, nil
+		news = v.relocate(e, sites)
+	case errors.Is(err, errNoVolume):
+		v.began, v.missing, v.lastErr = l.began, err, err
+		v.sites = nil
+	default:
+		v.lastErr = err
+	}
+	v.looking = nil
+	close(l.done)
+	v.mu.Unlock()
+	for _, t := range news {
+		t.wake()
+	}
+}
+
+// sitesOf finds the sites of the volume in its entry.
+func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
+	if v.typ == wire.ReadOnly && (e.Flags&wire.ExistsRO == 0 || e.IDs[wire.ReadOnly] == 0) {
+		return nil, fmt.Errorf("volume %s: %w", v, errNoReplica)
+	}
+	var sites []*site
+	var errs []error
+	for _, s := range e.Sites {
+		if !s.Flags.Has(v.typ) {
+			continue
+		}
+		srv, err := v.cell.at(ctx, s)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		sites = append(sites, &site{server: srv, flags: s.Flags})
+	}
+	if len(sites) == 0 {
+		return nil, cmp.Or(errors.Join(errs...), fmt.Errorf("%w: volume %s: %w", ErrUnavailable, v, errNoSite))
+	}
+	renewing := slices.ContainsFunc(sites, func(s *site) bool { return !s.flags.DontUse() && s.flags.NewRelease() })
+	for _, s := range sites {
+		// While a release is under way, the sites that have it already are the
+		// only ones that nobody is about to write to.
+		s.usable = !s.flags.DontUse() && (!renewing || v.typ != wire.ReadOnly || s.flags.NewRelease())
+	}
+	return sites, nil
+}
+
+// relocate takes over what the database says. v.mu is held. It returns the trees
+// to tell of it.
+func (v *volume) relocate(e wire.Entry, sites []*site) (news []*Tree) {
+	id := e.IDs[v.typ]
+	if id != v.id {
+		if v.id != 0 {
+			v.cell.c.log.Info("AFS volume has another number", zap.Stringer("volume", v), zap.Uint32("was", v.id), zap.Uint32("is", id))
+		}
+		v.id, v.release, v.known, v.polled = id, 0, nil, time.Time{}
+		v.sites = nil
+		for t := range v.watches {
+			news = append(news, t)
+		}
+	}
+	for _, s := range sites {
+		if i := slices.IndexFunc(v.sites, func(o *site) bool { return o.server == s.server }); i >= 0 {
+			s.release, s.suspect = v.sites[i].release, v.sites[i].suspect
+		}
+	}
+	v.entry, v.sites = e, sites
+	return news
+}
+
+// trusted reports whether answers of a server may be believed, by what is known
+// now.
+func (v *volume) trusted(s *server) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.ContainsFunc(v.sites, func(at *site) bool {
+		return at.server == s && at.usable && at.suspect.Before(v.began)
+	})
+}
+
+// confirm looks at the database once more: whether the sites that were read from
+// are still listed for use. While no volume location server answers, none of them
+// having failed meanwhile is enough.
+func (v *volume) confirm(ctx context.Context, since time.Time, servers ...*server) error {
+	err := v.locate(ctx, since)
+	if err != nil && (errors.Is(err, errNoVolume) || ctx.Err() != nil) {
+		return v.unavailable(err)
+	}
+	for _, s := range servers {
+		if !v.trusted(s) {
+			return v.unavailable(fmt.Errorf("site %s: %w", s, errStruck))
+		}
+	}
+	return nil
+}
+
+func (v *volume) unavailable(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: volume %s: %w", ErrUnavailable, v, err)
+}
+
+// ask asks one site for something of the volume, and returns what the answer says
+// of the volume.
+type ask func(ctx context.Context, s *server, id uint32) (wire.VolSync, error)
+
+// call asks the sites of the volume, the best first, until one gives an answer
+// that can be trusted. That is of the newest release known, or of the one given,
+// if it is not 0. It returns which, and who answered.
+func (v *volume) call(ctx context.Context, pin uint32, f ask) (release uint32, by *server, err error) {
+	if err := v.ready(ctx); err != nil {
+		return 0, nil, err
+	}
+	for {
+		release, by, err = v.round(ctx, pin, f)
+		if err == nil || !retriable(err) || ctx.Err() != nil {
+			return release, by, err
+		}
+		select {
+		case <-time.After(retryPause + rand.N(retryPause)):
+		case <-ctx.Done():
+			return 0, nil, v.unavailable(err)
+		}
+		if lerr := v.locate(ctx, time.Now()); lerr != nil {
+			return 0, nil, v.unavailable(cmp.Or(err, lerr))
+		}
+	}
+}
+
+// ready makes sure that the volume's sites are known, and its release.
+func (v *volume) ready(ctx context.Context) error {
+	err := v.locate(ctx, time.Now().Add(-entryTTL))
+	v.mu.Lock()
+	have, release := len(v.sites) > 0, v.release
+	v.mu.Unlock()
+	if err != nil && (!have || errors.Is(err, errNoVolume)) {
+		if errors.Is(err, errNoVolume) {
+			return err
+		}
+		return v.unavailable(err)
+	}
+	if release != 0 || v.typ == wire.ReadWrite {
+		return nil
+	}
+	// The newest of all sites, lest the first to answer be behind.
+	return v.poll(ctx)
+}
+
+// retriable reports whether the sites may well answer in a moment.
+func retriable(err error) bool {
+	for _, c := range []wire.Code{wire.VOffline, wire.VBusy, wire.VNoVol, wire.VSalvaging, wire.VRestarting, wire.VMoved} {
+		if errors.Is(err, c) {
+			return true
+		}
+	}
+	return errors.Is(err, errStale)
+}
+
+// round asks each site once.
+func (v *volume) round(ctx context.Context, pin uint32, f ask) (uint32, *server, error) {
+	var errs []error
+	for _, s := range v.order(pin) {
+		if err := v.clear(ctx, s); err != nil {
+			errs = append(errs, fmt.Errorf("site %s: %w", s.server, err))
+			continue
+		}
+		release, err := v.try(ctx, s, pin, f)
+		if err == nil {
+			return release, s.server, nil
+		}
+		if final(err) || ctx.Err() != nil {
+			return 0, nil, v.explain(err)
+		}
+		errs = append(errs, fmt.Errorf("site %s: %w", s.server, err))
+	}
+	if len(errs) == 0 {
+		errs = append(errs, errNoSite)
+	}
+	return 0, nil, v.explain(errors.Join(errs...))
+}
+
+// explain says what an error is about.
+func (v *volume) explain(err error) error {
+	for _, known := range []error{fs.ErrNotExist, fs.ErrPermission, fs.ErrInvalid, ErrChanged, errRenewed, wire.VNoVnode} {
+		if errors.Is(err, known) {
+			return fmt.Errorf("volume %s: %w", v, err)
+		}
+	}
+	return v.unavailable(err)
+}
+
+// final reports whether other sites would say the same.
+func final(err error) bool {
+	var code wire.Code
+	if !errors.As(err, &code) {
+		return errors.Is(err, errRenewed)
+	}
+	if code == wire.VNoVnode {
+		return true
+	}
+	_, ok := code.Errno()
+	return ok && !isIO(code)
+}
+
+// isIO tells errors of a site's disk.
+func isIO(code wire.Code) bool {
+	var err error = code
+	return code == wire.VIO || errors.Is(err, eio)
+}
+
+// order returns the usable sites, those first that are most likely to answer
+// soonest.
+func (v *volume) order(pin uint32) []*site {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	sites := make([]*site, 0, len(v.sites))
+	for _, s := range v.sites {
+		if s.usable {
+			sites = append(sites, s)
+		}
+	}
+	want := cmp.Or(pin, v.release)
+	began := v.began
+	rank := make(map[*site]float64, len(sites))
+	for _, s := range sites {
+		// Waiting in line costs about as much as a call, for each in front.
+		cost := float64(max(s.server.latency(), 200*time.Microsecond)) * float64(4+s.server.running.Load())
+		switch {
+		case s.server.isDown() != nil:
+			cost += 3e12
+		case !s.suspect.Before(began):
+			cost += 2e12
+		case s.release != want && s.release != 0:
+			cost += 1e12
+		}
+		rank[s] = cost
+	}
+	rand.Shuffle(len(sites), func(i, j int) { sites[i], sites[j] = sites[j], sites[i] })
+	slices.SortStableFunc(sites, func(a, b *site) int { return cmp.Compare(rank[a], rank[b]) })
+	return sites
+}
+
+// clear makes sure that a site is to be believed.
+func (v *volume) clear(ctx context.Context, s *site) error {
+	v.mu.Lock()
+	suspect, began := s.suspect, v.began
+	v.mu.Unlock()
+	if suspect.Before(began) {
+		return nil
+	}
+	if err := s.server.isDown(); err != nil {
+		return err
+	}
+	if err := v.locate(ctx, suspect); err != nil {
+		return fmt.Errorf("it has failed, and the volume location database cannot be asked: %w", err)
+	}
+	if !v.trusted(s.server) {
+		return errors.New("it is not listed for use")
+	}
+	return nil
+}
+
+const (
+	busyTries = 4
+	busyPause = 60 * time.Millisecond
+)
+
+// try asks one site, and judges its answer.
+func (v *volume) try(ctx context.Context, s *site, pin uint32, f ask) (release uint32, err error) {
+	v.mu.Lock()
+	id := v.id
+	v.mu.Unlock()
+	var sync wire.VolSync
+	for n := range busyTries {
+		sync, err = f(ctx, s.server, id)
+		if !errors.Is(err, wire.VBusy) || n == busyTries-1 {
+			break
+		}
+		select {
+		case <-time.After(busyPause<<n + rand.N(busyPause)):
+		case <-ctx.Done():
+			return 0, err
+		}
+	}
+	var code wire.Code
+	switch {
+	case errors.As(err, &code):
+		return 0, v.refused(ctx, s, code)
+	case err != nil && !errors.Is(err, ErrChanged):
+		if ctx.Err() == nil {
+			v.doubt(s)
+		}
+		return 0, err
+	}
+	release, verr := v.judge(ctx, s, sync.Creation, pin)
+	if verr != nil {
+		return 0, verr
+	}
+	return release, err
+}
+
+// refused judges the code that a site has answered with.
+func (v *volume) refused(ctx context.Context, s *site, code wire.Code) error {
+	_, errno := code.Errno()
+	switch {
+	case code == wire.VBusy:
+	case errno && !isIO(code):
+		// The answer to the question.
+	case code == wire.VNoVnode:
+		return v.noVnode(ctx, s)
+	default:
+		v.doubt(s)
+	}
+	return code
+}
+
+// noVnode tells whether a site lacks a file because it has another release than
+// the name was looked up in.
+func (v *volume) noVnode(ctx context.Context, s *site) error {
+	before := v.current()
+	_, err := v.visit(ctx, s)
+	switch {
+	case err != nil:
+		return err
+	case v.current() != before:
+		return errRenewed
+	}
+	return wire.VNoVnode
+}
+
+// doubt has a site's answers believed only after another look at the database.
+func (v *volume) doubt(s *site) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.suspect = time.Now()
+	// The one in use may be a newer record of the same site.
+	for _, at := range v.sites {
+		if at.server == s.server {
+			at.suspect = s.suspect
+		}
+	}
+}
+
+// alarm doubts some of the sites, and has the volume looked at.
+func (v *volume) alarm(which func(*site) bool) {
+	v.mu.Lock()
+	hit := false
+	for _, s := range v.sites {
+		if which(s) {
+			s.suspect = time.Now()
+			hit = true
+		}
+	}
+	v.mu.Unlock()
+	if hit {
+		v.wake()
+	}
+}
+
+// judge decides whether an answer that was given from a release is good. If it
+// is a newer one than known, that is the one from now on.
+func (v *volume) judge(ctx context.Context, s *site, release, pin uint32) (uint32, error) {
+	if v.typ == wire.ReadWrite {
+		return release, nil
+	}
+	if release == 0 {
+		v.doubt(s)
+		return 0, errors.New("answer is of no release")
+	}
+	v.mu.Lock()
+	s.release = release
+	for _, at := range v.sites {
+		if at.server == s.server {
+			at.release = release
+		}
+	}
+	newest, first := v.release, v.known == nil
+	v.mu.Unlock()
+	switch {
+	case release == newest && !first, release == pin && pin != 0:
+		return release, nil
+	case release < newest:
+		v.doubt(s)
+		return 0, fmt.Errorf("%w, of %s", errStale, time.Unix(int64(release), 0).UTC().Format(time.RFC3339))
+	}
+	if !first {
+		if err := v.locate(ctx, time.Now()); err != nil {
+			return 0, fmt.Errorf("it has a newer release, and the volume location database cannot be asked: %w", err)
+		}
+		if !v.trusted(s.server) {
+			return 0, errors.New("it has a newer release, and is not listed for use")
+		}
+	}
+	v.advance(release)
+	return release, nil
+}
+
+// advance makes a release the current one, unless a newer one is.
+func (v *volume) advance(release uint32) {
+	v.mu.Lock()
+	var news []*Tree
+	if release > v.release || v.known == nil {
+		if v.release != 0 {
+			v.cell.c.log.Info("AFS volume was released", zap.Stringer("volume", v),
+				zap.Time("was", time.Unix(int64(v.release), 0)), zap.Time("is", time.Unix(int64(release), 0)))
+		}
+		v.release, v.known, v.polled = release, newSnapshot(release), time.Now()
+		v.olds = time.Time{}
+		for t := range v.watches {
+			news = append(news, t)
+		}
+	}
+	v.mu.Unlock()
+	for _, t := range news {
+		t.moved()
+	}
+}
+
+func (v *volume) current() uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.release
+}
+
+// snapshot returns what is known of the current release, and which that is; nil
+// if it is not known, or the volume has no releases.
+func (v *volume) snapshot() *snapshot {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.known
+}

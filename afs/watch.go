@@ -1,0 +1,291 @@
+package afs
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/afs/wire"
+)
+
+const (
+	// visitPatience is how long a site may take to tell its release.
+	visitPatience = 3 * time.Second
+
+	// grace is how long to wait for other sites after one has told its.
+	grace = 200 * time.Millisecond
+
+	// regressAfter is how long all sites must have had the same older release for
+	// it to be taken for meant: the volume was restored from a backup.
+	regressAfter = 2 * time.Minute
+)
+
+// Release is the state of a tree.
+type Release struct {
+	// Token names the releases of all volumes that the tree was found to have a
+	// part in. It is empty if one of them has none.
+	Token string
+
+	// Seen is when they were last known to be the current ones. It is zero if
+	// they never were.
+	Seen time.Time
+}
+
+// Release returns the state as last seen. The first call has it looked at from
+// then on, and waits for the first look.
+func (t *Tree) Release(ctx context.Context) Release {
+	t.start.Do(func() { t.c.run(t.watch) })
+	select {
+	case <-t.seen:
+	case <-ctx.Done():
+	}
+	return t.Last()
+}
+
+// Last is Release for those who only want to know: it has nothing looked at.
+func (t *Tree) Last() Release {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var r Release
+	for v := range t.volumes {
+		seen := v.lastPolled()
+		if seen.IsZero() {
+			return Release{}
+		}
+		if r.Seen.IsZero() || seen.Before(r.Seen) {
+			r.Seen = seen
+		}
+	}
+	token := t.token.Load()
+	if token == nil {
+		token = new(tokenOf(t.volumes))
+		t.token.Store(token)
+	}
+	r.Token = *token
+	return r
+}
+
+// tokenOf names the releases of volumes.
+func tokenOf(volumes map[*volume]bool) string {
+	parts := make([]string, 0, len(volumes))
+	for v := range volumes {
+		if v.typ == wire.ReadWrite {
+			return ""
+		}
+		id, release := v.state()
+		parts = append(parts, fmt.Sprintf("%s:%d@%d", v.cell.name, id, release))
+	}
+	slices.Sort(parts)
+	if token := strings.Join(parts, ","); len(token) < 128 {
+		return token
+	}
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write([]byte(p + "\n"))
+	}
+	return fmt.Sprintf("%d-volumes@%s", len(parts), hex.EncodeToString(h.Sum(nil)[:12]))
+}
+
+// moved notes that one of the volumes was released.
+func (t *Tree) moved() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.token.Store(nil)
+}
+
+// wake has the tree's volumes looked at now.
+func (t *Tree) wake() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// watch looks at the volumes of the tree until it is closed.
+func (t *Tree) watch() {
+	for first := true; ; first = false {
+		t.check()
+		if first {
+			close(t.seen)
+		}
+		select {
+		case <-time.After(t.root.Check):
+		case <-t.kick:
+			// A callback comes from one site, a moment before it is in service.
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-t.ctx.Done():
+				return
+			}
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+// check looks at the volumes once.
+func (t *Tree) check() {
+	ctx, cancel := context.WithTimeout(t.ctx, 2*visitPatience)
+	defer cancel()
+	if _, err := t.Stat(ctx, "."); err != nil && t.ctx.Err() == nil {
+		t.c.log.Debug("looking at the root of a tree", zap.String("tree", t.String()), zap.Error(err))
+	}
+	t.mu.Lock()
+	volumes := make([]*volume, 0, len(t.volumes))
+	for v := range t.volumes {
+		volumes = append(volumes, v)
+	}
+	t.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, v := range volumes {
+		wg.Go(func() {
+			if err := v.poll(ctx); err != nil && t.ctx.Err() == nil {
+				t.c.log.Debug("looking for a release", zap.Stringer("volume", v), zap.Error(err))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// String is the root of the tree.
+func (t *Tree) String() string { return t.root.String() }
+
+// remember has a tree told when the volume is released.
+func (v *volume) remember(t *Tree) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.watches[t] = true
+}
+
+func (v *volume) forget(t *Tree) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.watches, t)
+}
+
+// wake has the volume looked at by one of those who watch it.
+func (v *volume) wake() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for t := range v.watches {
+		t.wake()
+	}
+}
+
+func (v *volume) lastPolled() time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.polled
+}
+
+func (v *volume) state() (id, release uint32) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.id, v.release
+}
+
+// poll asks all usable sites for their release. It waits for the first answer
+// that can be trusted, and a moment longer.
+func (v *volume) poll(ctx context.Context) error {
+	if err := v.locate(ctx, time.Now().Add(-entryTTL)); err != nil {
+		v.mu.Lock()
+		have := len(v.sites) > 0
+		v.mu.Unlock()
+		if !have || errors.Is(err, errNoVolume) {
+			return v.unavailable(err)
+		}
+	}
+	sites := v.order(0)
+	results := make(chan error, len(sites))
+	start := time.Now()
+	for _, s := range sites {
+		go func() {
+			// On its own clock: whoever waits for the first answer leaves then.
+			ctx, cancel := context.WithTimeout(v.cell.c.ctx, visitPatience)
+			defer cancel()
+			_, err := v.visit(ctx, s)
+			results <- err
+		}()
+	}
+	var errs []error
+	good := false
+	var late <-chan time.Time
+	for range sites {
+		select {
+		case err := <-results:
+			if err != nil {
+				errs = append(errs, err)
+			} else if !good {
+				good = true
+				late = time.After(grace)
+			}
+			continue
+		case <-late:
+		case <-ctx.Done():
+			errs = append(errs, ctx.Err())
+		}
+		break
+	}
+	if good {
+		v.seen(start)
+		return nil
+	}
+	v.regress()
+	return v.unavailable(cmp.Or(errors.Join(errs...), errNoSite))
+}
+
+// seen notes that the current release was the current one at a time.
+func (v *volume) seen(at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if at.After(v.polled) {
+		v.polled = at
+	}
+	v.olds = time.Time{}
+}
+
+// visit asks a site for its release.
+func (v *volume) visit(ctx context.Context, s *site) (uint32, error) {
+	if err := v.clear(ctx, s); err != nil {
+		return 0, err
+	}
+	return v.try(ctx, s, 0, func(ctx context.Context, srv *server, id uint32) (wire.VolSync, error) {
+		r, err := srv.fetchStatus(ctx, wire.Root(id))
+		return r.VolSync, err
+	})
+}
+
+// regress goes back to an older release, if all sites have had the same for long
+// and nobody works on the volume.
+func (v *volume) regress() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.sites) == 0 || v.release == 0 {
+		return
+	}
+	old := v.sites[0].release
+	for _, s := range v.sites {
+		if !s.usable || s.release != old || s.server.isDown() != nil {
+			old = 0
+		}
+	}
+	switch {
+	case old == 0 || old >= v.release || v.entry.Flags.Locked():
+		v.olds = time.Time{}
+	case v.olds.IsZero():
+		v.olds = time.Now()
+	case time.Since(v.olds) > regressAfter:
+		v.cell.c.log.Error("all sites of an AFS volume have an older release than was seen; going back to it",
+			zap.Stringer("volume", v), zap.Uint32("was", v.release), zap.Uint32("is", old))
+		v.release, v.known, v.olds = 0, nil, time.Time{}
+	}
+}

@@ -1,0 +1,307 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/afs"
+	"github.com/unifiedmirrors/mirror/caddyafs"
+)
+
+func init() {
+	caddy.RegisterModule(new(AFS))
+}
+
+// AFS is a tree in AFS, read from the file servers themselves: nothing has to be
+// installed or mounted. The servers of the cell are found by the app `afs`.
+//
+// Only read-only volumes are served, so that what is read is always of one
+// release, whichever server it comes from. The release names the states of all
+// volumes that the tree reaches into. A file that a release has not changed need
+// not be read again.
+//
+// Symbolic links are followed within the tree. What the file servers do not give
+// to everybody is forbidden.
+type AFS struct {
+	// Root of the tree: `afs://CELL/PATH` from the root of the cell, or
+	// `afs://CELL:VOLUME/PATH` from that of a volume. It may contain global
+	// placeholders such as `{env.AFS_CELL}`. Required.
+	Root string `json:"root,omitempty"`
+
+	// ReadWrite allows volumes that are not read-only: those without read-only
+	// copies, and mount points that ask for them. A tree with such a volume has no
+	// releases.
+	ReadWrite bool `json:"read_write,omitempty"`
+
+	// How often to look whether there is a new release. Default: `5s`.
+	ReleaseCheck caddy.Duration `json:"release_check,omitempty"`
+
+	// How long one call may take before the origin counts as away. A server that
+	// does not answer is left for another long before. Default: `10s`.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	name string
+	root afs.Root
+	app  *caddyafs.App
+	log  *zap.Logger
+
+	mu     sync.Mutex // guards what follows
+	tree   *afs.Tree
+	closed bool
+
+	count afsCounters
+}
+
+// afsCounters are those of Status.
+type afsCounters struct {
+	reads, readBytes, stats, lists, errors, timeouts atomic.Uint64
+
+	away      atomic.Bool
+	lastError atomic.Pointer[string]
+}
+
+// CaddyModule returns the Caddy module information.
+func (*AFS) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror.origins.afs", New: func() caddy.Module { return new(AFS) }}
+}
+
+// Provision sets the origin up. It asks nobody.
+func (a *AFS) Provision(ctx caddy.Context) error {
+	a.log = ctx.Logger()
+	text, err := caddy.NewReplacer().ReplaceOrErr(a.Root, true, true)
+	if err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	if a.root, err = caddyafs.ParseRoot(text); err != nil {
+		return fmt.Errorf("root %q: %w", text, err)
+	}
+	if a.ReleaseCheck == 0 {
+		a.ReleaseCheck = caddy.Duration(5 * time.Second)
+	}
+	if a.Timeout == 0 {
+		a.Timeout = caddy.Duration(caddyafs.DefaultTimeout)
+	}
+	if a.ReleaseCheck < 0 || a.Timeout < 0 {
+		return errors.New("a duration is negative")
+	}
+	a.root.Check = time.Duration(a.ReleaseCheck)
+	a.root.ReadWrite = a.ReadWrite
+	a.name = a.root.String()
+	app, err := ctx.App("afs")
+	if err != nil {
+		return err
+	}
+	a.app = app.(*caddyafs.App)
+	return nil
+}
+
+// Cleanup lets go of the tree. What is being read is read to its end.
+func (a *AFS) Cleanup() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	if a.tree == nil {
+		return nil
+	}
+	return a.tree.Close()
+}
+
+// String is the root, placeholders replaced.
+func (a *AFS) String() string { return a.name }
+
+func (a *AFS) live() (*afs.Tree, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tree != nil {
+		return a.tree, nil
+	}
+	if a.closed {
+		return nil, fmt.Errorf("%w: %w", ErrAway, fs.ErrClosed)
+	}
+	c, err := a.app.Client()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	a.tree, err = c.Tree(a.root)
+	return a.tree, err
+}
+
+// askAFS makes one call to the tree.
+func askAFS[T any](ctx context.Context, a *AFS, count *atomic.Uint64, f func(context.Context, *afs.Tree) (T, error)) (T, error) {
+	count.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.Timeout))
+	defer cancel()
+	t, err := a.live()
+	var v T
+	if err == nil {
+		v, err = f(ctx, t)
+	}
+	return v, a.outcome(ctx, err)
+}
+
+// outcome counts how a call ended, and returns its error as an origin's.
+func (a *AFS) outcome(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		a.back()
+		return nil
+	case errors.Is(err, afs.ErrIsDir):
+		a.back()
+		return ErrIsDir
+	case !errors.Is(err, afs.ErrUnavailable) && !errors.Is(err, ErrAway) &&
+		(errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrInvalid)):
+		a.back()
+		return err
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("%w: %w", ErrAway, err) // says nothing about the cell
+	}
+	a.count.errors.Add(1)
+	if ctx.Err() != nil {
+		a.count.timeouts.Add(1)
+	}
+	text := err.Error()
+	a.count.lastError.Store(&text)
+	if !errors.Is(err, afs.ErrChanged) && !a.count.away.Swap(true) {
+		a.log.Warn("origin is away", zap.String("origin", a.name), zap.Error(err))
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
+}
+
+// back notes that the origin answers.
+func (a *AFS) back() {
+	if a.count.away.Load() && a.count.away.Swap(false) {
+		a.log.Info("origin is back", zap.String("origin", a.name))
+	}
+}
+
+func afsInfo(i afs.Info) Info {
+	info := Info{Name: i.Name, Dir: i.Dir(), Symlink: i.Symlink, Size: i.Size, ModTime: i.ModTime}
+	if !i.Dir() && !i.Denied {
+		info.Validator = i.Validator()
+		info.ETag = i.ETag()
+	}
+	return info
+}
+
+// Stat describes the file or directory at name.
+func (a *AFS) Stat(ctx context.Context, name string) (Info, error) {
+	return askAFS(ctx, a, &a.count.stats, func(ctx context.Context, t *afs.Tree) (Info, error) {
+		i, err := t.Stat(ctx, name)
+		return afsInfo(i), err
+	})
+}
+
+// ReadDir lists the directory at name.
+func (a *AFS) ReadDir(ctx context.Context, name string) ([]Info, error) {
+	return askAFS(ctx, a, &a.count.lists, func(ctx context.Context, t *afs.Tree) ([]Info, error) {
+		list, err := t.ReadDir(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		infos := make([]Info, len(list))
+		for i := range list {
+			infos[i] = afsInfo(list[i])
+		}
+		return infos, nil
+	})
+}
+
+// Open opens the file at name for reading from offset on.
+func (a *AFS) Open(ctx context.Context, name string, offset int64) (Body, error) {
+	if offset < 0 {
+		return nil, fmt.Errorf("open %q at %d: %w", name, offset, fs.ErrInvalid)
+	}
+	f, err := askAFS(ctx, a, &a.count.reads, func(ctx context.Context, t *afs.Tree) (*afs.File, error) {
+		return t.Open(ctx, name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &afsBody{a: a, f: f, r: f.Reader(offset)}, nil
+}
+
+// Release is the state of the tree's volumes as last seen.
+func (a *AFS) Release(ctx context.Context) Release {
+	t, err := a.live()
+	if err != nil {
+		return Release{}
+	}
+	r := t.Release(ctx)
+	return Release{Token: r.Token, Seen: r.Seen}
+}
+
+// Status tells the state of the origin, for operators. It asks nobody.
+func (a *AFS) Status() Status {
+	st := Status{
+		Origin:    a.name,
+		State:     "up",
+		Reads:     a.count.reads.Load(),
+		ReadBytes: a.count.readBytes.Load(),
+		Stats:     a.count.stats.Load(),
+		Lists:     a.count.lists.Load(),
+		Errors:    a.count.errors.Load(),
+		Timeouts:  a.count.timeouts.Load(),
+	}
+	a.mu.Lock()
+	t := a.tree
+	a.mu.Unlock()
+	if t != nil {
+		r := t.Last()
+		st.Release, st.Seen = r.Token, r.Seen
+	}
+	if a.count.away.Load() {
+		st.State = "away"
+	}
+	if text := a.count.lastError.Load(); text != nil {
+		st.LastError = *text
+	}
+	return st
+}
+
+// afsBody is a file being read.
+type afsBody struct {
+	a *AFS
+	f *afs.File
+	r *afs.Reader
+}
+
+func (b *afsBody) Info() Info { return afsInfo(b.f.Info()) }
+
+func (b *afsBody) Read(p []byte) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(b.a.Timeout))
+	defer cancel()
+	n, err := b.r.ReadContext(ctx, p)
+	b.a.count.readBytes.Add(uint64(n))
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	return n, b.a.outcome(ctx, err)
+}
+
+// Verify confirms that no byte came from a site that was about to be written to.
+func (b *afsBody) Verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.a.Timeout))
+	defer cancel()
+	return b.a.outcome(ctx, b.f.Confirm(ctx))
+}
+
+func (b *afsBody) Close() error {
+	return errors.Join(b.r.Close(), b.f.Close())
+}
+
+// Interface guards
+var (
+	_ Origin             = (*AFS)(nil)
+	_ caddy.Provisioner  = (*AFS)(nil)
+	_ caddy.CleanerUpper = (*AFS)(nil)
+)
