@@ -205,7 +205,11 @@ func (c *Cache) Get(key Key) (*Entry, bool) {
 	e := c.hot[key]
 	if e == nil {
 		c.mu.Unlock()
-		return c.getCold(key)
+		e, ok := c.getCold(key)
+		if !ok {
+			c.counters.misses.Add(1)
+		}
+		return e, ok
 	}
 	c.use(e)
 	c.mu.Unlock()
@@ -233,8 +237,19 @@ func (c *Cache) getCold(key Key) (*Entry, bool) {
 	if !isGone(err) && !errors.Is(err, errCorrupt) {
 		_ = c.failed("reading an entry", err)
 	}
-	c.counters.misses.Add(1)
 	return nil, false
+}
+
+// GetAgain is Get for a caller that has just been told that there is no entry:
+// that is not a second miss.
+func (c *Cache) GetAgain(key Key) (*Entry, bool) {
+	c.mu.Lock()
+	hot := c.hot[key] != nil
+	c.mu.Unlock()
+	if hot {
+		return c.Get(key)
+	}
+	return c.getCold(key)
 }
 
 func (c *Cache) openEntry(key Key) (*Entry, error) {

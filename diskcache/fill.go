@@ -76,20 +76,6 @@ func (c *Cache) Fill(key Key) (f *Fill, begun bool) {
 	return f, true
 }
 
-// Filling is the fill of key that is under way, or nil. The caller must Leave
-// it.
-func (c *Cache) Filling(key Key) *Fill {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.fills[key]
-	if f != nil {
-		f.mu.Lock()
-		f.refs++
-		f.mu.Unlock()
-	}
-	return f
-}
-
 // Start tells what the object is and makes room for it. fresh is when, and in
 // which release, it was found so.
 func (f *Fill) Start(meta Meta, fresh Freshness) error {

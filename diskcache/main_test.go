@@ -305,3 +305,16 @@ func users(c *Cache) (n int) {
 	}
 	return n + len(c.busy) + len(c.peeks)
 }
+
+// Filling joins the fill of key that is under way, or is nil.
+func (c *Cache) Filling(key Key) *Fill {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.fills[key]
+	if f != nil {
+		f.mu.Lock()
+		f.refs++
+		f.mu.Unlock()
+	}
+	return f
+}

@@ -26,6 +26,12 @@ Asks a running Caddy, through its admin API, for the state of its package
 mirror, or tells it what to do.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(statusCommand(), purgeCommand())
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+				}
+				return cmd.Help()
+			}
 		},
 	})
 }

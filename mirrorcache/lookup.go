@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
@@ -246,7 +247,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, status string) (object, error) {
 	ctx := r.Context()
 	if r.Method == http.MethodHead {
-		return m.head(ctx, key.Name)
+		return m.head(ctx, key.Name, status)
 	}
 	f, begun := c.Fill(key)
 	res := resultCollapsed
@@ -285,7 +286,7 @@ var errOvertaken = errors.New("object is in the cache")
 // overtaken looks once more for a fresh entry, now that no fill but the
 // caller's can bring one: another may have ended since the caller looked.
 func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, key diskcache.Key) (object, bool) {
-	e, ok := c.Get(key)
+	e, ok := c.GetAgain(key)
 	if !ok {
 		return object{}, false
 	}
@@ -298,7 +299,7 @@ func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, key diskcache
 }
 
 // head answers without a body: to ask for that is no reason to fetch it.
-func (m *Mount) head(ctx context.Context, name string) (object, error) {
+func (m *Mount) head(ctx context.Context, name, status string) (object, error) {
 	info, src, rel, err := m.stat(ctx, name)
 	if err == nil && info.Dir {
 		err = origin.ErrIsDir
@@ -307,7 +308,7 @@ func (m *Mount) head(ctx context.Context, name string) (object, error) {
 		m.facts.learn(name, err, rel.hash)
 		return object{result: resultMiss, status: statusFailed(err)}, err
 	}
-	return object{body: &body{m: m, name: name, meta: src.meta(info)}, result: resultMiss, status: statusHead}, nil
+	return object{body: &body{m: m, name: name, meta: src.meta(info)}, result: resultMiss, status: strings.TrimSuffix(status, "; stored")}, nil
 }
 
 // bypass answers from the origin, past the cache.

@@ -20,6 +20,7 @@ const (
 	resultCollapsed                 // from a fill that another request began
 	resultBypass                    // from the origin, past the cache
 	resultNotFound                  // not there, forbidden, or nonsense
+	resultRejected                  // neither GET nor HEAD, or control characters in the path
 	resultRedirect
 	resultListing
 	resultError   // the origin is away and the cache has nothing
@@ -30,7 +31,7 @@ const (
 func (r result) String() string {
 	return [results]string{
 		"hit", "stale", "revalidated", "miss", "collapsed", "bypass",
-		"not_found", "redirect", "listing", "error", "aborted",
+		"not_found", "rejected", "redirect", "listing", "error", "aborted",
 	}[r]
 }
 

@@ -26,9 +26,11 @@ import (
 func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error {
 	// In all of the path, and not what is left of it: `..` may have taken it.
 	if strings.ContainsFunc(r.URL.Path, unicode.IsControl) {
+		m.count(r, resultRejected)
 		return caddyhttp.Error(http.StatusBadRequest, errors.New("path holds control characters"))
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		m.count(r, resultRejected)
 		w.Header().Set("Allow", "GET, HEAD")
 		return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method))
 	}
@@ -233,11 +235,24 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 		if c := m.log.Check(zap.DebugLevel, "origin is away, and nothing is cached"); c != nil {
 			c.Write(zap.String("path", r.URL.Path), zap.Error(err))
 		}
+		if !hasErrorRoutes(r) {
+			// Caddy would answer the same, and log an error for each request; that
+			// the origin is away was logged when it went.
+			w.WriteHeader(status)
+			return nil
+		}
 	} else {
 		m.count(r, resultNotFound)
 		h.Set("Cache-Control", ccNegative)
 	}
 	return caddyhttp.Error(status, err)
+}
+
+// hasErrorRoutes reports whether the server has its own idea of error pages
+// (handle_errors).
+func hasErrorRoutes(r *http.Request) bool {
+	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && srv.Errors != nil && len(srv.Errors.Routes) > 0
 }
 
 // count notes what became of a request: in metrics, for access logs, and for
