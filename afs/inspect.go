@@ -46,16 +46,13 @@ func (s *Site) State() string {
 		return "needs salvage"
 	case s.Info.BeingDeleted:
 		return "being deleted"
-	case s.Info.Status != volumeOK:
+	case s.Info.Status != wire.VolumeOK:
 		return wire.Code(s.Info.Status).Name()
 	case !s.Info.InUse:
 		return "offline"
 	}
 	return "online"
 }
-
-// volumeOK is the status of a volume that nothing is wrong with.
-const volumeOK = 1
 
 // Locked reports whether somebody works on the volume, or has not cleaned up
 // after it.

@@ -28,15 +28,11 @@ type replyFunc func(q dnsmessage.Question, tcp bool, m *dnsmessage.Message) [][]
 func newFakeDNS(t *testing.T) *fakeDNS {
 	t.Helper()
 	s := &fakeDNS{records: make(map[string][]dnsmessage.Resource)}
-	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	udp, tcp, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.addr = udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	tcp, err := net.Listen("tcp4", s.addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	var served sync.WaitGroup
 	served.Go(func() { s.serveUDP(udp) })
 	served.Go(func() { s.serveTCP(tcp) })
@@ -46,6 +42,20 @@ func newFakeDNS(t *testing.T) *fakeDNS {
 		served.Wait()
 	})
 	return s
+}
+
+// listen finds a port that is free for both.
+func listen() (udp net.PacketConn, tcp net.Listener, err error) {
+	for range 10 {
+		if udp, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if tcp, err = net.Listen("tcp4", udp.LocalAddr().String()); err == nil {
+			return udp, tcp, nil
+		}
+		udp.Close()
+	}
+	return nil, nil, err
 }
 
 func (s *fakeDNS) serveUDP(c net.PacketConn) {

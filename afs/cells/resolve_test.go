@@ -193,6 +193,7 @@ func TestResolveForged(t *testing.T) {
 }
 
 func TestResolveNextServer(t *testing.T) {
+	t.Parallel()
 	good := newFakeDNS(t)
 	good.srv("example.org.", 300, 0, 0, 7003, "db.example.org.")
 	good.a("db.example.org.", 300, "192.0.2.1")

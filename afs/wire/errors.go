@@ -32,20 +32,19 @@ const (
 //
 //nolint:errname // codes are called what AFS calls them
 const (
-	VSalvage    Code = 101 // needs salvaging
-	VNoVnode    Code = 102 // no such file: the FID is of another time, or of another volume
-	VNoVol      Code = 103 // not at this site
-	VVolExists  Code = 104
-	VNoService  Code = 105
-	VOffline    Code = 106 // as during a release
-	VOnline     Code = 107
-	VDiskFull   Code = 108
-	VOverQuota  Code = 109
-	VBusy       Code = 110 // soon better
-	VMoved      Code = 111
-	VIO         Code = 112
-	VSalvaging  Code = 113
-	VRestricted Code = 120
+	VSalvage   Code = 101 // needs salvaging
+	VNoVnode   Code = 102 // no such file: the FID is of another time, or of another volume
+	VNoVol     Code = 103 // not at this site
+	VVolExists Code = 104
+	VNoService Code = 105
+	VOffline   Code = 106 // as during a release
+	VOnline    Code = 107
+	VDiskFull  Code = 108
+	VOverQuota Code = 109
+	VBusy      Code = 110 // soon better
+	VMoved     Code = 111
+	VIO        Code = 112
+	VSalvaging Code = 113
 )
 
 // Codes of volume location servers, and of database servers in general.
@@ -79,16 +78,22 @@ const (
 // ([CapErrorTranslation]). To others, and from other servers, come the plain ones,
 // of which only those up to 34 are the same everywhere and told from other codes.
 func (c Code) Errno() (syscall.Errno, bool) {
-	n := c
-	if c >= uaeBase && c <= uaeLast {
-		if n = c - uaeBase + 1; n >= uaeGap {
-			n++
-		}
-	} else if c > 34 {
-		return 0, false
-	}
-	e, ok := errnos[n]
+	e, ok := errnos[c.errno()]
 	return e.errno, ok
+}
+
+// errno is the code's key in errnos, which may not be there.
+func (c Code) errno() Code {
+	switch n := c - uaeBase + 1; {
+	case c <= 34:
+		return c
+	case c < uaeBase || c > uaeLast:
+		return 0
+	case n < uaeGap:
+		return n
+	default:
+		return n + 1
+	}
 }
 
 // Is makes [errors.Is] find errnos, and what they stand for, such as
@@ -108,19 +113,11 @@ func (c Code) Name() string {
 	if t, ok := codes[c]; ok {
 		return t.name
 	}
-	e, ok := c.Errno()
-	if !ok {
-		return ""
+	name := errnos[c.errno()].name
+	if name != "" && c >= uaeBase {
+		name = "UA" + name
 	}
-	for _, n := range errnos {
-		if n.errno == e && c > 34 {
-			return "UA" + n.name
-		}
-		if n.errno == e {
-			return n.name
-		}
-	}
-	return ""
+	return name
 }
 
 func (c Code) Error() string {
@@ -153,20 +150,19 @@ var codes = map[Code]struct{ name, text string }{
 	RXGENSSUnmarshal:   {"RXGEN_SS_UNMARSHAL", "server cannot decode the request"},
 	RXGENOpcode:        {"RXGEN_OPCODE", "server does not know the request"},
 
-	VSalvage:    {"VSALVAGE", "volume needs salvaging"},
-	VNoVnode:    {"VNOVNODE", "no such file in the volume"},
-	VNoVol:      {"VNOVOL", "no such volume at the server"},
-	VVolExists:  {"VVOLEXISTS", "volume exists"},
-	VNoService:  {"VNOSERVICE", "volume is not in service"},
-	VOffline:    {"VOFFLINE", "volume is offline"},
-	VOnline:     {"VONLINE", "volume is online"},
-	VDiskFull:   {"VDISKFULL", "partition is full"},
-	VOverQuota:  {"VOVERQUOTA", "volume is over its quota"},
-	VBusy:       {"VBUSY", "volume is busy"},
-	VMoved:      {"VMOVED", "volume has moved"},
-	VIO:         {"VIO", "volume has an I/O error"},
-	VSalvaging:  {"VSALVAGING", "volume is being salvaged"},
-	VRestricted: {"VRESTRICTED", "volume is restricted"},
+	VSalvage:   {"VSALVAGE", "volume needs salvaging"},
+	VNoVnode:   {"VNOVNODE", "no such file in the volume"},
+	VNoVol:     {"VNOVOL", "no such volume at the server"},
+	VVolExists: {"VVOLEXISTS", "volume exists"},
+	VNoService: {"VNOSERVICE", "volume is not in service"},
+	VOffline:   {"VOFFLINE", "volume is offline"},
+	VOnline:    {"VONLINE", "volume is online"},
+	VDiskFull:  {"VDISKFULL", "partition is full"},
+	VOverQuota: {"VOVERQUOTA", "volume is over its quota"},
+	VBusy:      {"VBUSY", "volume is busy"},
+	VMoved:     {"VMOVED", "volume has moved"},
+	VIO:        {"VIO", "volume has an I/O error"},
+	VSalvaging: {"VSALVAGING", "volume is being salvaged"},
 
 	vlBase:        {"VL_IDEXIST", "volume id exists"},
 	vlBase + 1:    {"VL_IO", "volume location database has an I/O error"},
