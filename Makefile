@@ -11,12 +11,15 @@ GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,n
 export GOFLAGS
 
 # Packages without Caddy's standard modules: quick to build with -race.
-LEAVES := ./diskcache/... ./format/... ./origin/... ./sample/...
-MODULES := ./caddymirror/... ./mirror/... ./mirrorcache/...
+LEAVES := ./afs/... ./diskcache/... ./format/... ./origin/... ./sample/...
+MODULES := ./caddyafs/... ./caddymirror/... ./mirror/... ./mirrorcache/...
 
 # Debian's names of what the tests run: a C compiler for the race detector,
-# the clients and repository tools of test/clients, and a file system that can hang.
-PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3
+# the clients and repository tools of test/clients, a file system that can hang,
+# and the servers of an AFS cell in network namespaces.
+PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 \
+	openafs-dbserver openafs-fileserver openafs-client openafs-fuse openafs-krb5 krb5-user \
+	iproute2 nftables
 
 .PHONY: help run build sample test deps bench lint fmt clean
 

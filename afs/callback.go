@@ -34,6 +34,9 @@ func (c *Client) handle(r rx.Request) (reply []byte, code int32) {
 	case wire.OpInitCallBackState, wire.OpInitCallBackState3:
 		c.restarted(r)
 		return nil, 0
+	case wire.OpInitCallBackState2:
+		c.restarted(r)
+		return wire.WhoAreYouReply(c.uuid, c.self), 0
 	case wire.OpCallBack:
 		c.called(r)
 		return nil, 0

@@ -164,8 +164,7 @@ func (s *Site) inspect(ctx context.Context, c *Client) {
 	reply := make([]byte, wire.ListOneVolumeReplySize)
 	n, err := c.ep.Peer(netip.AddrPortFrom(addr, wire.PortVolume), wire.ServiceVolume).
 		Call(ctx, wire.ListOneVolumeRequest(s.partition, s.ID), reply)
-	var abort rx.Abort
-	if errors.As(err, &abort) {
+	if abort, ok := errors.AsType[rx.Abort](err); ok {
 		err = wire.Code(abort)
 	}
 	if err != nil {

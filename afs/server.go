@@ -136,8 +136,7 @@ func (s *server) timed(d time.Duration) {
 // failed notes what an error says of the server, and returns what it says of the
 // call.
 func (s *server) failed(err error) error {
-	var abort rx.Abort
-	if errors.As(err, &abort) {
+	if abort, ok := errors.AsType[rx.Abort](err); ok {
 		code := wire.Code(abort)
 		if code == wire.RXCallDead || code == wire.RXCallTimeout {
 			// It gave up on us, not the other way round: next time from the start.
@@ -224,7 +223,7 @@ func (s *server) firstCall() error {
 	reply := make([]byte, wire.GetCapabilitiesReplySize)
 	_, err := s.peer().Call(ctx, wire.GetCapabilitiesRequest(), reply)
 	var abort rx.Abort
-	if err == nil || errors.As(err, &abort) && abort == rx.UnknownOpcode {
+	if err == nil || errors.As(err, &abort) && wire.Code(abort) == wire.RXGENOpcode {
 		return nil
 	}
 	var failed *rx.CallError

@@ -91,7 +91,10 @@ type Tree struct {
 
 	mu      sync.Mutex // guards what follows
 	volumes map[*volume]bool
-	token   atomic.Pointer[string] // of their releases; nil: to be made
+
+	// last is made of the volumes; nil: to be made anew. It is stored with mu held,
+	// so that what was made before a volume moved is not stored after that.
+	last atomic.Pointer[Release]
 }
 
 // Tree returns the tree at a root. It asks nobody yet. It has to be closed.
@@ -278,5 +281,5 @@ func (t *Tree) use(v *volume) {
 	}
 	t.volumes[v] = true
 	v.remember(t)
-	t.token.Store(nil)
+	t.last.Store(nil)
 }

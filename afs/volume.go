@@ -252,7 +252,7 @@ func (v *volume) call(ctx context.Context, pin uint32, f ask) (release uint32, b
 			return release, by, err
 		}
 		select {
-		case <-time.After(retryPause + rand.N(retryPause)):
+		case <-time.After(jitter(retryPause)):
 		case <-ctx.Done():
 			return 0, nil, v.unavailable(err)
 		}
@@ -280,6 +280,9 @@ func (v *volume) ready(ctx context.Context) error {
 	// The newest of all sites, lest the first to answer be behind.
 	return v.poll(ctx)
 }
+
+// jitter is d and up to as much again.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d) } //nolint:gosec // no secret
 
 // retriable reports whether the sites may well answer in a moment.
 func retriable(err error) bool {
@@ -370,7 +373,7 @@ func (v *volume) order(pin uint32) []*site {
 		}
 		rank[s] = cost
 	}
-	rand.Shuffle(len(sites), func(i, j int) { sites[i], sites[j] = sites[j], sites[i] })
+	rand.Shuffle(len(sites), func(i, j int) { sites[i], sites[j] = sites[j], sites[i] }) //nolint:gosec // no secret
 	slices.SortStableFunc(sites, func(a, b *site) int { return cmp.Compare(rank[a], rank[b]) })
 	return sites
 }
@@ -412,7 +415,7 @@ func (v *volume) try(ctx context.Context, s *site, pin uint32, f ask) (release u
 			break
 		}
 		select {
-		case <-time.After(busyPause<<n + rand.N(busyPause)):
+		case <-time.After(jitter(busyPause << n)):
 		case <-ctx.Done():
 			return 0, err
 		}
@@ -453,7 +456,7 @@ func (v *volume) refused(ctx context.Context, s *site, code wire.Code) error {
 // the name was looked up in.
 func (v *volume) noVnode(ctx context.Context, s *site) error {
 	before := v.current()
-	_, err := v.visit(ctx, s)
+	err := v.visit(ctx, s)
 	switch {
 	case err != nil:
 		return err

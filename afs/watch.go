@@ -53,10 +53,27 @@ func (t *Tree) Release(ctx context.Context) Release {
 
 // Last is Release for those who only want to know: it has nothing looked at.
 func (t *Tree) Last() Release {
+	if r := t.last.Load(); r != nil {
+		return *r
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	r := releaseOf(t.volumes)
+	t.last.Store(&r)
+	return r
+}
+
+// moved has the release of the tree put together anew.
+func (t *Tree) moved() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last.Store(nil)
+}
+
+// releaseOf puts the releases of volumes together.
+func releaseOf(volumes map[*volume]bool) Release {
 	var r Release
-	for v := range t.volumes {
+	for v := range volumes {
 		seen := v.lastPolled()
 		if seen.IsZero() {
 			return Release{}
@@ -65,12 +82,7 @@ func (t *Tree) Last() Release {
 			r.Seen = seen
 		}
 	}
-	token := t.token.Load()
-	if token == nil {
-		token = new(tokenOf(t.volumes))
-		t.token.Store(token)
-	}
-	r.Token = *token
+	r.Token = tokenOf(volumes)
 	return r
 }
 
@@ -93,13 +105,6 @@ func tokenOf(volumes map[*volume]bool) string {
 		h.Write([]byte(p + "\n"))
 	}
 	return fmt.Sprintf("%d-volumes@%s", len(parts), hex.EncodeToString(h.Sum(nil)[:12]))
-}
-
-// moved notes that one of the volumes was released.
-func (t *Tree) moved() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.token.Store(nil)
 }
 
 // wake has the tree's volumes looked at now.
@@ -154,6 +159,7 @@ func (t *Tree) check() {
 		})
 	}
 	wg.Wait()
+	t.moved() // or seen again, at least
 }
 
 // String is the root of the tree.
@@ -212,8 +218,7 @@ func (v *volume) poll(ctx context.Context) error {
 			// On its own clock: whoever waits for the first answer leaves then.
 			ctx, cancel := context.WithTimeout(v.cell.c.ctx, visitPatience)
 			defer cancel()
-			_, err := v.visit(ctx, s)
-			results <- err
+			results <- v.visit(ctx, s)
 		}()
 	}
 	var errs []error
@@ -253,15 +258,16 @@ func (v *volume) seen(at time.Time) {
 	v.olds = time.Time{}
 }
 
-// visit asks a site for its release.
-func (v *volume) visit(ctx context.Context, s *site) (uint32, error) {
+// visit asks a site for its release, and judges it.
+func (v *volume) visit(ctx context.Context, s *site) error {
 	if err := v.clear(ctx, s); err != nil {
-		return 0, err
+		return err
 	}
-	return v.try(ctx, s, 0, func(ctx context.Context, srv *server, id uint32) (wire.VolSync, error) {
+	_, err := v.try(ctx, s, 0, func(ctx context.Context, srv *server, id uint32) (wire.VolSync, error) {
 		r, err := srv.fetchStatus(ctx, wire.Root(id))
 		return r.VolSync, err
 	})
+	return err
 }
 
 // regress goes back to an older release, if all sites have had the same for long

@@ -54,8 +54,8 @@ type AFS struct {
 	app  *caddyafs.App
 	log  *zap.Logger
 
-	mu     sync.Mutex // guards what follows
-	tree   *afs.Tree
+	tree   atomic.Pointer[afs.Tree] // nil: to be made
+	mu     sync.Mutex               // held to make it; guards closed
 	closed bool
 
 	count afsCounters
@@ -109,20 +109,23 @@ func (a *AFS) Cleanup() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
-	if a.tree == nil {
-		return nil
+	if t := a.tree.Load(); t != nil {
+		return t.Close()
 	}
-	return a.tree.Close()
+	return nil
 }
 
 // String is the root, placeholders replaced.
 func (a *AFS) String() string { return a.name }
 
 func (a *AFS) live() (*afs.Tree, error) {
+	if t := a.tree.Load(); t != nil {
+		return t, nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.tree != nil {
-		return a.tree, nil
+	if t := a.tree.Load(); t != nil {
+		return t, nil
 	}
 	if a.closed {
 		return nil, fmt.Errorf("%w: %w", ErrAway, fs.ErrClosed)
@@ -131,8 +134,11 @@ func (a *AFS) live() (*afs.Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAway, err)
 	}
-	a.tree, err = c.Tree(a.root)
-	return a.tree, err
+	t, err := c.Tree(a.root)
+	if err == nil {
+		a.tree.Store(t)
+	}
+	return t, err
 }
 
 // askAFS makes one call to the tree.
@@ -252,10 +258,7 @@ func (a *AFS) Status() Status {
 		Errors:    a.count.errors.Load(),
 		Timeouts:  a.count.timeouts.Load(),
 	}
-	a.mu.Lock()
-	t := a.tree
-	a.mu.Unlock()
-	if t != nil {
+	if t := a.tree.Load(); t != nil {
 		r := t.Last()
 		st.Release, st.Seen = r.Token, r.Seen
 	}

@@ -145,7 +145,7 @@ func (c *call) wait(ctx context.Context, request []byte) {
 		case <-c.wake:
 		case <-c.timer.C:
 		case <-ctx.Done():
-			code := UserAbort
+			code := Abort(UserAbort)
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				code = CallTimeout
 			}

@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,10 +18,7 @@ import (
 // pattern returns n bytes that differ from packet to packet.
 func pattern(n int) []byte {
 	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(uint64(n), 7))
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)}).Read(b)
 	return b
 }
 
@@ -52,6 +48,12 @@ func check(ctx context.Context, p *Peer, replyLen, length int) error {
 		return fmt.Errorf("reply of %d bytes differs from the %d sent", n, len(want))
 	}
 	return nil
+}
+
+func connections(e *Endpoint) int {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return len(e.conns)
 }
 
 func TestCallLengths(t *testing.T) {
@@ -137,10 +139,8 @@ func TestParallel(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		e.mu.RLock()
-		defer e.mu.RUnlock()
-		if len(e.conns) != 8 {
-			t.Errorf("%d connections, want 8", len(e.conns))
+		if connections(e) != 8 {
+			t.Errorf("%d connections, want 8", connections(e))
 		}
 	})
 }
@@ -177,8 +177,8 @@ func TestAbort(t *testing.T) {
 		if s := p.Stats(); s.Aborts != 5 || s.InFlight != 0 {
 			t.Errorf("%+v", s)
 		}
-		if len(e.conns) != 1 {
-			t.Errorf("%d connections, want 1: an abort frees the channel", len(e.conns))
+		if connections(e) != 1 {
+			t.Errorf("%d connections, want 1: an abort frees the channel", connections(e))
 		}
 	})
 }
@@ -222,7 +222,7 @@ func TestDead(t *testing.T) {
 				if d := time.Since(start); d < least || d > least+5*time.Second {
 					t.Errorf("dead after %v", d)
 				}
-				if len(e.conns) != 0 {
+				if connections(e) != 0 {
 					t.Error("the connection was kept")
 				}
 				n.set(faults{})
@@ -288,7 +288,7 @@ func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(5, faults{delay: time.Millisecond, spacing: 20 * time.Microsecond})
 		e, s, p := newPair(t, n, Options{}, echoSum)
-		reply := make([]byte, 1<<20)
+		reply, zero := make([]byte, 1<<20), make([]byte, 1<<20)
 		for i := range 50 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i)*time.Millisecond)
 			_, err := p.Call(ctx, request(1<<20-4, 4), reply)
@@ -298,7 +298,7 @@ func TestCancel(t *testing.T) {
 			}
 			clear(reply)
 			time.Sleep(3 * time.Millisecond)
-			if slices.ContainsFunc(reply, func(b byte) bool { return b != 0 }) {
+			if !bytes.Equal(reply, zero) {
 				t.Fatal("the reply was written to after Call returned")
 			}
 		}
@@ -311,11 +311,9 @@ func TestCancel(t *testing.T) {
 			}
 		}
 		s.mu.Unlock()
-		e.mu.RLock()
-		if len(e.conns) > 8 {
-			t.Errorf("%d connections after 50 calls given up", len(e.conns))
+		if n := connections(e); n > 8 {
+			t.Errorf("%d connections after 50 calls given up", n)
 		}
-		e.mu.RUnlock()
 		if err := check(t.Context(), p, 1000, 4); err != nil {
 			t.Error(err)
 		}
@@ -430,7 +428,7 @@ func TestConnectionAbort(t *testing.T) {
 		s.handle = echoSum
 		s.mu.Unlock()
 		wg.Wait()
-		if len(e.conns) != 0 {
+		if connections(e) != 0 {
 			t.Error("the connection was kept")
 		}
 		if err := check(t.Context(), p, 10, 4); err != nil {
@@ -507,6 +505,8 @@ func TestVersion(t *testing.T) {
 		if _, err := p.Version(t.Context()); !errors.Is(err, ErrDead) {
 			t.Errorf("Version() = %v, want ErrDead", err)
 		}
+		e.mu.RLock()
+		defer e.mu.RUnlock()
 		if len(e.probes) != 0 {
 			t.Error("probes are left")
 		}
@@ -526,13 +526,13 @@ func TestStranger(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			real := s.conn
-			s.conn = stranger
+			own := s.out
+			s.out = stranger
 			for _, c := range s.calls {
 				s.emit(c, 4, 0, 0, []byte{0, 0, 0, 1})
 				s.emit(c, 1, 4, 1, []byte("wrong"))
 			}
-			s.conn = real
+			s.out = own
 			for _, c := range s.calls { // the right one, but of another service
 				other := *c
 				other.service++

@@ -13,8 +13,6 @@ var (
 	ErrClosed = errors.New("endpoint is closed")
 	// ErrTooLong: the reply is longer than the buffer for it.
 	ErrTooLong = errors.New("reply is longer than its buffer")
-
-	errProtocol = errors.New("peer broke the protocol")
 )
 
 // A CallError is a call that failed. It wraps the reason: an [Abort], [ErrDead],
@@ -42,24 +40,25 @@ func (e *CallError) Unwrap() error { return e.Err }
 
 // An Abort is the code with which the peer ended a call. Codes below zero are
 // those of Rx and its stub generator; the others belong to the service.
-type Abort int32
+type Abort int32 //nolint:errname // what Rx calls it
 
-// The codes of Rx, and of its stub generator from -450.
+// The codes of Rx and, from -450, of its stub generator: for [Abort] and for what
+// Options.Handle returns.
 const (
-	CallDead         Abort = -1
-	InvalidOperation Abort = -2
-	CallTimeout      Abort = -3
-	EndOfData        Abort = -4
-	ProtocolError    Abort = -5
-	UserAbort        Abort = -6
-	AddressInUse     Abort = -7
-	MessageSize      Abort = -8
-	Restarting       Abort = -100
-	ClientMarshal    Abort = -450
-	ClientUnmarshal  Abort = -451
-	ServerMarshal    Abort = -452
-	ServerUnmarshal  Abort = -453
-	UnknownOpcode    Abort = -455
+	CallDead         = -1
+	InvalidOperation = -2
+	CallTimeout      = -3
+	EndOfData        = -4
+	ProtocolError    = -5
+	UserAbort        = -6
+	AddressInUse     = -7
+	MessageSize      = -8
+	Restarting       = -100
+	ClientMarshal    = -450
+	ClientUnmarshal  = -451
+	ServerMarshal    = -452
+	ServerUnmarshal  = -453
+	UnknownOpcode    = -455
 )
 
 var abortText = map[Abort]string{

@@ -18,6 +18,8 @@ type fakeServer struct {
 	reach  bool // ping before the first call runs
 
 	mu      sync.Mutex
+	out     net.PacketConn // conn, unless a test says otherwise
+	serial  uint32
 	calls   map[fakeKey]*fakeCall
 	reached bool
 	busy    int // answer so many requests with BUSY
@@ -71,7 +73,7 @@ type fakeCall struct {
 
 func newFakeServer(conn net.PacketConn, handle func([]byte) fakeReply) *fakeServer {
 	s := &fakeServer{
-		conn: conn, handle: handle, calls: map[fakeKey]*fakeCall{},
+		conn: conn, out: conn, handle: handle, calls: map[fakeKey]*fakeCall{},
 		quit: make(chan struct{}), seen: map[string]int{},
 	}
 	s.wg.Add(2)
@@ -120,17 +122,15 @@ func (s *fakeServer) tick() {
 	}
 }
 
-var fakeSerial uint32
-
 func (s *fakeServer) emit(c *fakeCall, typ, flags byte, seq uint32, body []byte) {
 	b := make([]byte, 28, 28+len(body))
-	fakeSerial++
-	for i, v := range []uint32{c.epoch, c.cid, c.number, seq, fakeSerial} {
+	s.serial++
+	for i, v := range []uint32{c.epoch, c.cid, c.number, seq, s.serial} {
 		binary.BigEndian.PutUint32(b[4*i:], v)
 	}
 	b[20], b[21] = typ, flags
 	binary.BigEndian.PutUint16(b[26:], c.service)
-	s.conn.WriteTo(append(b, body...), c.from)
+	s.out.WriteTo(append(b, body...), c.from)
 }
 
 func (s *fakeServer) ack(c *fakeCall, reason byte, serial uint32) {
@@ -141,7 +141,7 @@ func (s *fakeServer) ack(c *fakeCall, reason byte, serial uint32) {
 	for q := range c.parts {
 		top = max(top, q)
 	}
-	b := make([]byte, 18)
+	b := append(make([]byte, 0, 100), make([]byte, 18)...)
 	binary.BigEndian.PutUint32(b[4:], first)
 	binary.BigEndian.PutUint32(b[8:], top)
 	binary.BigEndian.PutUint32(b[12:], serial)
@@ -173,7 +173,7 @@ func (s *fakeServer) packet(b []byte, from net.Addr) {
 		reply[21] &^= 1
 		text := make([]byte, 65)
 		copy(text, "fake 1.0")
-		s.conn.WriteTo(append(reply, text...), from)
+		s.out.WriteTo(append(reply, text...), from)
 		return
 	}
 	if flags&1 == 0 {
@@ -354,19 +354,15 @@ func (s *fakeServer) gotAck(c *fakeCall, serial uint32, flags byte, b []byte) {
 		delete(c.sentAt, c.base)
 	}
 	for i := range n {
-		switch q := first + i; {
-		case b[18+i]&1 == 0:
-			missing = true
-			c.acked[q] = false
-		default:
-			if !c.acked[q] {
-				fresh++
-				c.acked[q] = true
-			}
-			if missing {
-				nacked++
-			}
+		q, got := first+i, b[18+i]&1 != 0
+		if got && !c.acked[q] {
+			fresh++
 		}
+		if got && missing {
+			nacked++
+		}
+		missing = missing || !got
+		c.acked[q] = got
 	}
 	if c.base > c.packets {
 		c.sending = false

@@ -191,7 +191,7 @@ func (s *server) handle(c *caller, h header, r Request) {
 	reply, code := s.e.options.Handle(r)
 	<-s.slots
 	if len(reply) > MaxReply {
-		reply, code = nil, int32(MessageSize)
+		reply, code = nil, MessageSize
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

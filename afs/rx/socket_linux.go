@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-	"unsafe" //nolint:gosec // recvmmsg has no safe form that does not allocate for each datagram
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,7 +47,7 @@ func newUDPSocket(conn *net.UDPConn) socket {
 	for i := range s.heads {
 		s.vectors[i].Base = &s.data[i][0]
 		s.vectors[i].SetLen(bufferSize)
-		s.heads[i].Name = (*byte)(unsafe.Pointer(&s.names[i]))
+		s.heads[i].Name = (*byte)(unsafe.Pointer(&s.names[i])) //nolint:gosec // recvmmsg has no safe form
 		s.heads[i].Iov = &s.vectors[i]
 		s.heads[i].SetIovlen(1)
 	}
@@ -78,7 +78,7 @@ func (s *batchSocket) receive() ([]datagram, error) {
 func (s *batchSocket) try(fd uintptr) bool {
 	for {
 		s.n, _, s.errno = unix.Syscall6(unix.SYS_RECVMMSG, fd,
-			uintptr(unsafe.Pointer(&s.heads[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+			uintptr(unsafe.Pointer(&s.heads[0])), batchSize, unix.MSG_DONTWAIT, 0, 0) //nolint:gosec // recvmmsg has no safe form
 		if s.errno != unix.EINTR {
 			return s.errno != unix.EAGAIN
 		}
@@ -89,16 +89,16 @@ func (s *batchSocket) try(fd uintptr) bool {
 func address(raw *unix.RawSockaddrInet6) (netip.AddrPort, bool) {
 	switch raw.Family {
 	case unix.AF_INET:
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(raw))
-		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), hostOrder(&v4.Port)), true
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(raw)) //nolint:gosec // recvmmsg has no safe form
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), hostOrder(v4.Port)), true
 	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16(raw.Addr).Unmap(), hostOrder(&raw.Port)), true
+		return netip.AddrPortFrom(netip.AddrFrom16(raw.Addr).Unmap(), hostOrder(raw.Port)), true
 	default:
 		return netip.AddrPort{}, false
 	}
 }
 
 // hostOrder reads a port, which the kernel keeps in network order.
-func hostOrder(port *uint16) uint16 {
-	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(port))[:])
+func hostOrder(port uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(make([]byte, 0, 2), port))
 }

@@ -101,7 +101,7 @@ func TestFirstDatagrams(t *testing.T) {
 func TestGapDatagram(t *testing.T) {
 	e, sock := recorded(t, Options{})
 	e.epoch, e.cid = 0x80000001, 0x10
-	go e.Peer(sock.peer, 1).Call(t.Context(), []byte{0, 0, 0, 1}, make([]byte, 100)) //nolint:errcheck // Close ends it
+	go e.Peer(sock.peer, 1).Call(t.Context(), []byte{0, 0, 0, 1}, make([]byte, 100)) // Close ends it
 	<-sock.out
 	for i, seq := range []string{"01", "02", "03", "04", "06", "07"} {
 		serial := hex.EncodeToString([]byte{byte(i + 1)})
