@@ -21,6 +21,9 @@ const (
 
 	// shunFor is how long one that did not answer is asked last.
 	shunFor = 30 * time.Second
+
+	// downFor is how long nobody waits for them after none has answered.
+	downFor = 2 * time.Second
 )
 
 var (
@@ -42,6 +45,8 @@ type cell struct {
 	until    time.Time // when locators have to be looked up again
 	volumes  map[string]*volume
 	addrs    map[wire.UUID]wire.Addrs // of file servers
+	down     error                    // no locator answers; nil: one does
+	tried    time.Time                // when that was found last
 }
 
 // locator is a volume location server.
@@ -127,6 +132,15 @@ func (cl *cell) found(addrs []netip.AddrPort, ttl time.Duration) []*locator {
 // call asks the volume location servers until one answers. A code that says
 // something of the volume and not of the server is an answer.
 func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
+	cl.mu.Lock()
+	down := cl.down
+	if time.Since(cl.tried) > downFor {
+		down = nil
+	}
+	cl.mu.Unlock()
+	if down != nil {
+		return 0, down
+	}
 	servers, err := cl.servers(ctx)
 	if err != nil {
 		return 0, err
@@ -134,11 +148,14 @@ func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
 	var errs []error
 	for _, l := range servers {
 		n, err := l.call(ctx, request, reply)
-		var abort rx.Abort
-		if errors.As(err, &abort) && abort > 0 && !wire.Code(abort).Ubik() {
-			return 0, wire.Code(abort)
+		if abort, ok := errors.AsType[rx.Abort](err); ok {
+			if code := wire.Code(abort); code > 0 && !code.Ubik() || code == wire.RXGENOpcode {
+				cl.answered()
+				return 0, code
+			}
 		}
 		if err == nil {
+			cl.answered()
 			return n, nil
 		}
 		if ctx.Err() != nil {
@@ -149,7 +166,30 @@ func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
 		cl.mu.Unlock()
 		errs = append(errs, err)
 	}
-	return 0, fmt.Errorf("%w: no volume location server of cell %s answers: %w", ErrUnavailable, cl.name, errors.Join(errs...))
+	return 0, cl.fell(errors.Join(errs...))
+}
+
+// fell notes that no volume location server answers, and returns the error that
+// says so.
+func (cl *cell) fell(err error) error {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.down == nil {
+		cl.c.log.Error("no volume location server of an AFS cell answers: volumes that have failed cannot be read until one does",
+			zap.String("cell", cl.name), zap.Error(err))
+	}
+	cl.tried = time.Now()
+	cl.down = fmt.Errorf("%w: no volume location server of cell %s answers: %w", ErrUnavailable, cl.name, err)
+	return cl.down
+}
+
+func (cl *cell) answered() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.down != nil {
+		cl.down = nil
+		cl.c.log.Info("volume location servers of an AFS cell answer again", zap.String("cell", cl.name))
+	}
 }
 
 func (l *locator) call(ctx context.Context, request, reply []byte) (int, error) {

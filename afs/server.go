@@ -121,6 +121,11 @@ func (s *server) call(ctx context.Context, request, reply []byte) (n int, err er
 		}
 		return n, nil
 	}
+	if errors.Is(err, context.DeadlineExceeded) && time.Since(start) > helloPatience {
+		// It is there and gets nowhere, as when its calls do not reach us any more:
+		// the next first call will tell.
+		s.forgotten()
+	}
 	return 0, s.failed(err)
 }
 

@@ -21,6 +21,9 @@ const (
 	// absence of any sign that it has changed.
 	entryTTL = 30 * time.Second
 
+	// missingTTL is how long it is believed that there is no such volume.
+	missingTTL = 5 * time.Second
+
 	// callPatience is how long one call to a file server may take in all.
 	callPatience = 8 * time.Second
 
@@ -96,16 +99,10 @@ func (v *volume) locate(ctx context.Context, after time.Time) error {
 			return err
 		}
 		l := v.looking
-		begun := false
 		if l == nil {
-			l = &look{time.Now(), make(chan struct{})}
-			v.looking = l
-			begun = true
+			l = v.beginLook()
 		}
 		v.mu.Unlock()
-		if begun {
-			go v.look(l)
-		}
 		select {
 		case <-l.done:
 		case <-ctx.Done():
@@ -118,6 +115,14 @@ func (v *volume) locate(ctx context.Context, after time.Time) error {
 			return cmp.Or(err, ErrUnavailable)
 		}
 	}
+}
+
+// beginLook begins a look at the database. v.mu is held, and none is under way.
+func (v *volume) beginLook() *look {
+	l := &look{time.Now(), make(chan struct{})}
+	v.looking = l
+	go v.look(l)
+	return l
 }
 
 // look reads the volume's entry.
@@ -264,15 +269,21 @@ func (v *volume) call(ctx context.Context, pin uint32, f ask) (release uint32, b
 
 // ready makes sure that the volume's sites are known, and its release.
 func (v *volume) ready(ctx context.Context) error {
-	err := v.locate(ctx, time.Now().Add(-entryTTL))
 	v.mu.Lock()
-	have, release := len(v.sites) > 0, v.release
+	have, release, missing := len(v.sites) > 0, v.release, v.missing
+	if have && missing == nil && v.looking == nil && time.Since(v.began) > entryTTL {
+		// Nobody waits for this: an answer is confirmed after it was read.
+		v.beginLook()
+	}
 	v.mu.Unlock()
-	if err != nil && (!have || errors.Is(err, errNoVolume)) {
-		if errors.Is(err, errNoVolume) {
+	if !have || missing != nil {
+		err := v.locate(ctx, time.Now().Add(-missingTTL))
+		switch {
+		case errors.Is(err, errNoVolume):
 			return err
+		case err != nil:
+			return v.unavailable(err)
 		}
-		return v.unavailable(err)
 	}
 	if release != 0 || v.typ == wire.ReadWrite {
 		return nil

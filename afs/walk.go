@@ -60,6 +60,7 @@ func (t *Tree) walk(ctx context.Context, op, name string, do func(*walk) error) 
 	if !validName(name) {
 		return fail(fs.ErrInvalid)
 	}
+	t.start.Do(func() { t.c.run(t.watch) })
 	for n := 1; ; n++ {
 		err := t.walkOnce(ctx, name, do)
 		switch {

@@ -209,6 +209,7 @@ func (v *volume) poll(ctx context.Context) error {
 		if !have || errors.Is(err, errNoVolume) {
 			return v.unavailable(err)
 		}
+		// With the sites that are known.
 	}
 	sites := v.order(0)
 	results := make(chan error, len(sites))

@@ -11,7 +11,9 @@ const (
 	pingEvery = 2 * time.Second
 	ackDelay  = 100 * time.Millisecond
 	// gapDelay is how long a gap may be a matter of order rather than of loss.
-	gapDelay = 10 * time.Millisecond
+	// It is told of again after that, then at growing intervals.
+	gapDelay   = 10 * time.Millisecond
+	maxGapWait = 500 * time.Millisecond
 	// maxUnacked is how many packets of a batch may go without an ack, so that the
 	// peer sends on while the batch is worked on.
 	maxUnacked = 8
@@ -59,7 +61,8 @@ type callState struct {
 	ackSerial uint32
 	queued    bool // for the end of the batch
 
-	gapAcks int // acks sent that tell of the present gap
+	gapAcks int           // acks sent that tell of the present gap, since it was last repeated
+	gapWait time.Duration // from one repetition to the next, 0 without a gap
 	gapAt   time.Time
 }
 

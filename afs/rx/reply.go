@@ -89,7 +89,7 @@ func (c *call) data(h *header, body []byte, now time.Time) consequence {
 // inOrder acknowledges a packet that made the reply longer.
 func (c *call) inOrder(h *header, now time.Time, filled bool) consequence {
 	c.unacked++
-	c.gapAcks = 0
+	c.gapAcks, c.gapWait = 0, 0
 	if c.ackReason != reasonRequested || h.flags&flagRequest != 0 {
 		c.ackReason, c.ackSerial = reasonIdle, h.serial
 	}
@@ -116,29 +116,33 @@ func (c *call) inOrder(h *header, now time.Time, filled bool) consequence {
 }
 
 // tellGap says at once what is missing. The peer resends it after three such
-// acks; repeatGap sends those that no packet prompts.
+// acks in a row.
 func (c *call) tellGap(serial uint32, now time.Time) {
-	if c.gapAcks == 0 {
-		c.gapAt = now.Add(gapDelay + c.conn.peer.rtt.smoothed()/4)
+	if c.gapWait == 0 {
+		c.gapWait = gapDelay + c.conn.peer.rtt.smoothed()/4
+		c.gapAt = now.Add(c.gapWait)
 		c.wakeBy(c.gapAt, now)
 	}
 	c.gapAcks++
 	c.sendAck(reasonOutOfOrder, serial)
 }
 
-// repeatGap tells of a gap as often as the peer needs to hear it, and returns
-// when to look again. c.mu is held.
+// repeatGap sends the acks that no packet prompts: too few came after the gap, or
+// what was resent is lost again, and the peer's own time-out is 200 ms at least.
+// It returns when to look again. c.mu is held.
 func (c *call) repeatGap(now time.Time) (at time.Time) {
-	if c.gapAcks == 0 || c.gapAcks >= nackThreshold {
+	if c.gapWait == 0 {
 		return at
 	}
-	if now.Before(c.gapAt) {
-		return c.gapAt
+	if !now.Before(c.gapAt) {
+		for ; c.gapAcks < nackThreshold; c.gapAcks++ {
+			c.sendAck(reasonOutOfOrder, 0)
+		}
+		c.gapAcks = 0
+		c.gapWait = min(2*max(c.gapWait, c.conn.peer.rtt.smoothed()), maxGapWait)
+		c.gapAt = now.Add(c.gapWait)
 	}
-	for ; c.gapAcks < nackThreshold; c.gapAcks++ {
-		c.sendAck(reasonOutOfOrder, 0)
-	}
-	return at
+	return c.gapAt
 }
 
 // flushAck sends an ack that was put off to the end of a batch.
