@@ -18,7 +18,7 @@ MODULES := ./caddyafs/... ./caddymirror/... ./mirror/... ./mirrorcache/...
 # the clients and repository tools of test/clients, a file system that can hang,
 # and the servers of an AFS cell in network namespaces.
 PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 \
-	openafs-dbserver openafs-fileserver openafs-client openafs-fuse openafs-krb5 krb5-user \
+	openafs-dbserver openafs-fileserver openafs-client openafs-fuse \
 	iproute2 nftables
 
 .PHONY: help run build sample test deps bench lint fmt clean
