@@ -1,0 +1,96 @@
+// Package step is what the steps of a job, its syncer, gates and releaser, are
+// given to work with.
+package step
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Run is one run of a job, as its steps see it. Steps of one run come one after
+// the other.
+type Run struct {
+	// Job is the name of the job.
+	Job string
+
+	// ID is different for every run of the job.
+	ID string
+
+	// Dir is the tree that is brought up to date, an absolute path. It is empty
+	// for jobs that have none.
+	Dir string
+
+	// State is a directory for what the steps want to know again in the next run.
+	// Each step uses files that begin with its own name. They are written to a
+	// temporary file and renamed.
+	State string
+
+	// Last is when the job last succeeded, zero if it never did.
+	Last time.Time
+
+	// Log is for what operators have to know; Out is the log of the run, where
+	// everything goes.
+	Log *zap.Logger
+	Out io.Writer
+
+	// Command runs a command as the job has it: with its environment, in a process
+	// group that ends with the run, with Kerberos tickets where so configured. What
+	// it prints goes to Out.
+	Command func(ctx context.Context, c Command) (Result, error)
+
+	// Report tells how far the run is. It may be called often.
+	Report func(Progress)
+
+	// Changed is set by a syncer that knows whether it has changed the tree; nil
+	// is not known.
+	Changed *bool
+
+	// Bytes is counted up by a syncer that knows how much it has fetched.
+	Bytes int64
+}
+
+// Command is a command to run.
+type Command struct {
+	// Name of the program, and its arguments. There is no shell.
+	Name string
+	Args []string
+
+	// Dir is the working directory. Default: that of the run.
+	Dir string
+
+	// Env is added to the job's environment.
+	Env []string
+
+	// Line is called with each line of output, as well.
+	Line func(string)
+
+	// Finish has the command left to end by itself when the run is to end: nobody
+	// kills `vos release`.
+	Finish bool
+}
+
+// Result is how a command ended.
+type Result struct {
+	// Code is its exit status, -1 if a signal ended it.
+	Code int
+
+	// Tail is the end of what it printed.
+	Tail string
+
+	Duration time.Duration
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	// Stage says what is being done: "packages", "indexes", "deletions".
+	Stage string
+
+	// Done is from 0 to 1; negative if it is not known.
+	Done float64
+
+	// Detail is a line for people.
+	Detail string
+}
