@@ -9,14 +9,6 @@ import (
 
 const (
 	pingEvery = 2 * time.Second
-	ackDelay  = 100 * time.Millisecond
-	// gapDelay is how long a gap may be a matter of order rather than of loss.
-	// It is told of again after that, then at growing intervals.
-	gapDelay   = 10 * time.Millisecond
-	maxGapWait = 500 * time.Millisecond
-	// maxUnacked is how many packets of a batch may go without an ack, so that the
-	// peer sends on while the batch is worked on.
-	maxUnacked = 8
 	// abortEvery bounds how often a peer is told that a call was given up.
 	abortEvery = 100 * time.Millisecond
 )
@@ -43,8 +35,9 @@ type call struct {
 
 // callState is what a new call starts afresh.
 type callState struct {
-	out     sender
-	in      receiver
+	out sender
+	in  receiver
+	acker
 	running bool
 	err     error // why it ended; nil is a reply
 	gaveUp  Abort // what we aborted it with, or 0
@@ -54,16 +47,6 @@ type callState struct {
 	lastPing   time.Time
 	pingSerial uint32
 	lastAbort  time.Time
-
-	unacked   int // packets consumed since the last ack
-	ackAt     time.Time
-	ackReason uint8
-	ackSerial uint32
-	queued    bool // for the end of the batch
-
-	gapAcks int           // acks sent that tell of the present gap, since it was last repeated
-	gapWait time.Duration // from one repetition to the next, 0 without a gap
-	gapAt   time.Time
 }
 
 func (c *call) init(owner *conn, channel uint32) {
@@ -82,7 +65,9 @@ func (c *call) init(owner *conn, channel uint32) {
 // with [ErrDead], an abort of the peer's with the [Abort]. When ctx ends, the
 // peer is told, and the error wraps ctx.Err(). Errors are of type [*CallError].
 //
-// If all MaxConns connections have their four calls, Call waits for one to end.
+// If all MaxConns connections have their four calls, Call waits for one to end. It
+// also waits, up to a second, while another call is the first of a new connection:
+// a file server refuses calls that come before it knows who calls.
 func (p *Peer) Call(ctx context.Context, request, reply []byte) (n int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, p.failed(err, false)
@@ -129,6 +114,7 @@ func (c *call) begin(request, reply []byte) {
 	c.callState = callState{
 		out:       newSender(len(request), int(p.mtu.Load())-headerSize),
 		in:        newReceiver(reply, p.e.options.Window),
+		acker:     acker{quick: quickAcks / 2},
 		running:   true,
 		lastHeard: time.Now(),
 	}
@@ -190,10 +176,7 @@ func (c *call) tick(out []outgoing) (_ []outgoing, running bool) {
 			next = earlier(next, c.keepAlive(now))
 		}
 	}
-	if at := c.delayedAck(now); !at.IsZero() {
-		next = earlier(next, at)
-	}
-	if at := c.repeatGap(now); !at.IsZero() {
+	if at := c.repeatAck(now); !at.IsZero() {
 		next = earlier(next, at)
 	}
 	c.wakeAt = next
@@ -223,12 +206,14 @@ func (c *call) keepAlive(now time.Time) time.Time {
 	if c.lastPing.After(last) {
 		last = c.lastPing
 	}
-	if at := last.Add(pingEvery); now.Before(at) {
+	// Some of them may get lost before the peer counts as dead.
+	every := min(pingEvery, c.conn.peer.e.options.Dead/5)
+	if at := last.Add(every); now.Before(at) {
 		return at
 	}
 	c.lastPing = now
 	c.pingSerial = c.sendAck(reasonPing, 0)
-	return now.Add(pingEvery)
+	return now.Add(every)
 }
 
 // transmit sends packets of the request. c.mu is not held: only this goroutine

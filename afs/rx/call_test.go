@@ -94,11 +94,11 @@ func TestFaults(t *testing.T) {
 		sendMin  float64
 	}{
 		{"clean", faults{delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 500, 500},
-		{"loss 1 %", faults{loss: .01, delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 150, 200},
-		{"loss 5 %", faults{loss: .05, delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 30, 40},
-		{"loss 10 %", faults{loss: .10, delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 5, 15},
-		{"reordering", faults{reorder: .1, delay: 5 * time.Millisecond, spacing: 10 * time.Microsecond}, 50, 50},
-		{"everything", faults{loss: .03, dup: .05, reorder: .05, delay: 2 * time.Millisecond, spacing: 10 * time.Microsecond}, 30, 30},
+		{"loss 1 %", faults{loss: .01, delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 300, 250},
+		{"loss 5 %", faults{loss: .05, delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 150, 100},
+		{"loss 10 %", faults{loss: .10, delay: 20 * time.Millisecond, spacing: 10 * time.Microsecond}, 100, 40},
+		{"reordering", faults{reorder: .1, delay: 5 * time.Millisecond, spacing: 10 * time.Microsecond}, 400, 400},
+		{"everything", faults{loss: .03, dup: .05, reorder: .05, delay: 2 * time.Millisecond, spacing: 10 * time.Microsecond}, 300, 500},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -261,6 +261,25 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
+// It does so too where nobody has the patience to wait for a ping of the usual
+// interval, and some get lost.
+func TestKeepAliveImpatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(1, faults{delay: time.Millisecond, loss: 0.1})
+		_, s, p := newPair(t, n, Options{Dead: time.Second}, func(b []byte) fakeReply {
+			r := echoSum(b)
+			r.delay = 20 * time.Second
+			return r
+		})
+		if err := check(t.Context(), p, 100, 4); err != nil {
+			t.Fatal(err)
+		}
+		if s.pings < 60 {
+			t.Errorf("%d pings in 20 s", s.pings)
+		}
+	})
+}
+
 func TestTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(1, faults{})
@@ -316,6 +335,83 @@ func TestCancel(t *testing.T) {
 		}
 		if err := check(t.Context(), p, 1000, 4); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A connection gets no second call, and no other is opened, before its first call
+// was answered.
+func TestOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(1, faults{delay: time.Millisecond})
+		answered := map[uint32]bool{} // by cid
+		n.drop = func(_, to netip.AddrPort, b []byte) bool {
+			cid := binary.BigEndian.Uint32(b[4:]) &^ 3
+			if known, seen := answered[cid]; b[20] == 1 && to == netip.MustParseAddrPort(serverAddr) {
+				for other, ok := range answered {
+					if !known && !ok && (seen || other != cid) {
+						t.Errorf("a call on %x while the first on %x is open", cid, other)
+					}
+				}
+				answered[cid] = known
+			} else if b[20] == 1 {
+				answered[cid] = true
+			}
+			return false
+		}
+		_, _, p := newPair(t, n, Options{}, func(b []byte) fakeReply {
+			r := echoSum(b)
+			r.delay = 100 * time.Millisecond
+			return r
+		})
+		p.rtt.sample(time.Millisecond)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 32 {
+			wg.Go(func() {
+				if err := check(t.Context(), p, 10, 4); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+// A server forgets connections that are idle for long.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, s, p := newPair(t, newNetwork(1, faults{}), Options{}, echoSum)
+		for _, pause := range []time.Duration{0, 9 * time.Minute, 11 * time.Minute} {
+			time.Sleep(pause)
+			if err := check(t.Context(), p, 10, 4); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(s.calls) != 2 || connections(e) != 1 {
+			t.Errorf("%d connections used, %d kept; want 2, 1", len(s.calls), connections(e))
+		}
+	})
+}
+
+// Lost acks do not make the server wait for its time-out.
+func TestLostAcks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(1, faults{delay: time.Millisecond})
+		client := netip.MustParseAddrPort(clientAddr)
+		n.drop = func(from, _ netip.AddrPort, b []byte) bool {
+			return from == client && b[20] == 2 && n.rnd.IntN(3) == 0
+		}
+		_, s, p := newPair(t, n, Options{}, echoSum)
+		start := time.Now()
+		if err := check(t.Context(), p, 1<<20, 4); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d > 500*time.Millisecond || s.resent > 5 {
+			t.Errorf("took %v, %d packets resent", d, s.resent)
 		}
 	})
 }
@@ -378,7 +474,7 @@ func TestChannelsExhausted(t *testing.T) {
 		n := newNetwork(1, faults{})
 		_, _, p := newPair(t, n, Options{MaxConns: 1}, func(b []byte) fakeReply {
 			r := echoSum(b)
-			r.delay = time.Second
+			r.delay = 3 * time.Second
 			return r
 		})
 		var wg sync.WaitGroup
@@ -389,7 +485,7 @@ func TestChannelsExhausted(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait()
+		time.Sleep(1500 * time.Millisecond) // the others begin when the first was not answered for a second
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if err := check(ctx, p, 10, 4); !errors.Is(err, context.DeadlineExceeded) {
@@ -399,7 +495,7 @@ func TestChannelsExhausted(t *testing.T) {
 		if err := check(t.Context(), p, 10, 4); err != nil {
 			t.Error(err)
 		}
-		if d := time.Since(start); d < 1500*time.Millisecond || d > 2500*time.Millisecond {
+		if d := time.Since(start); d < 4*time.Second || d > 5*time.Second {
 			t.Errorf("sixth call took %v: it should have waited for a channel", d)
 		}
 		wg.Wait()
@@ -419,7 +515,7 @@ func TestConnectionAbort(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait()
+		time.Sleep(3 * time.Second) // the first call is not answered, so others wait a second
 		s.mu.Lock()
 		for _, c := range s.calls {
 			s.emit(&fakeCall{from: c.from, epoch: c.epoch, cid: c.cid, service: c.service}, 4, 0, 0, []byte{0xff, 0xff, 0xff, 0xfb})
@@ -465,7 +561,7 @@ func TestClose(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait()
+		time.Sleep(3 * time.Second)
 		e.Close()
 		e.Close()
 		wg.Wait()

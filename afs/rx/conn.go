@@ -11,6 +11,7 @@ type conn struct {
 	cid    uint32        // set when registered
 	serial atomic.Uint32 // of the last packet sent
 	calls  [channels]call
+	heard  atomic.Bool // a call was answered
 
 	// Guarded by Peer.mu. A busy channel belongs to one goroutine in Peer.Call;
 	// active is how many are busy. A retired connection is not in Peer.conns, and
@@ -18,6 +19,7 @@ type conn struct {
 	busy    [channels]bool
 	rests   [channels]time.Time // not used before
 	active  int
+	used    time.Time // when a call ended last
 	retired bool
 }
 

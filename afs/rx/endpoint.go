@@ -253,6 +253,10 @@ func (e *Endpoint) reply(h header, body []byte, from netip.AddrPort, now time.Ti
 		}
 		return true
 	}
+	if (h.typ == typeData || h.typ == typeAbort) && !c.heard.Load() {
+		c.heard.Store(true)
+		c.peer.answered(c)
+	}
 	k := &c.calls[h.cid&channelMask]
 	switch k.packet(&h, body, now) {
 	case thenAck:

@@ -9,9 +9,16 @@ import (
 	"time"
 )
 
-// quarantine is how long a channel rests after its call was given up: the peer
-// may still be at work on it, and would refuse the next call.
-const quarantine = time.Minute
+const (
+	// quarantine is how long a channel rests after its call was given up: the peer
+	// may still be at work on it, and would refuse the next call.
+	quarantine = time.Minute
+	// maxIdle is how long a connection is used again: a server forgets it after 700
+	// seconds, and then takes its next calls for those of a new one.
+	maxIdle = 10 * time.Minute
+	// openTime is how long other calls wait for the first one of a connection.
+	openTime = time.Second
+)
 
 // A Peer is one service of one server. It is safe for concurrent use.
 type Peer struct {
@@ -22,10 +29,16 @@ type Peer struct {
 	mtu   atomic.Uint32 // longest packet the peer takes
 	slots chan struct{} // one for each call in flight
 
-	// mu guards conns and, in them, what conn says it guards. Endpoint.mu may be
-	// taken under it.
+	// mu guards what follows and, in conns, what conn says it guards. Endpoint.mu
+	// may be taken under it.
 	mu    sync.Mutex
 	conns []*conn
+	// opening is the latest of conns, while nothing has answered its first call, or
+	// nil. It gets no second call until then, and no other connection is opened: a
+	// file server asks who calls at the start of each connection, and refuses
+	// others (VBUSY) while it asks.
+	opening *conn
+	news    chan struct{} // closed when waiting calls are to try again; nil if none waits
 }
 
 func newPeer(e *Endpoint, key peerKey) *Peer {
@@ -52,34 +65,80 @@ func (p *Peer) Reset() {
 func (p *Peer) take(ctx context.Context) (*call, error) {
 	select {
 	case p.slots <- struct{}{}:
-	default:
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-p.e.done:
-			return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-p.e.done:
+		return nil, ErrClosed
+	}
+	for {
+		k, news, err := p.tryTake()
+		if news == nil {
+			if err != nil {
+				<-p.slots
+			}
+			return k, err
+		}
+		if err := p.await(ctx, news); err != nil {
+			<-p.slots
+			return nil, err
 		}
 	}
+}
+
+// tryTake returns a channel, or else what is closed when to try again.
+func (p *Peer) tryTake() (*call, <-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	for _, c := range p.conns {
-		if k := c.take(now); k != nil {
-			return k, nil
+	for i := 0; i < len(p.conns); {
+		c := p.conns[i]
+		if c.active == 0 && now.Sub(c.used) > maxIdle {
+			p.retire(c)
+			continue
 		}
+		if c != p.opening {
+			if k := c.take(now); k != nil {
+				return k, nil, nil
+			}
+		}
+		i++
 	}
-	c, err := p.open()
+	if p.opening != nil {
+		if p.news == nil {
+			p.news = make(chan struct{})
+		}
+		return nil, p.news, nil
+	}
+	c, err := p.open(now)
 	if err != nil {
-		<-p.slots
-		return nil, err
+		return nil, nil, err
 	}
-	return c.take(now), nil
+	p.opening = c
+	return c.take(now), nil, nil
+}
+
+// await waits for news, or until the connection being opened has had its time.
+func (p *Peer) await(ctx context.Context, news <-chan struct{}) error {
+	timer := time.NewTimer(openTime)
+	defer timer.Stop()
+	select {
+	case <-news:
+	case <-timer.C:
+		p.mu.Lock()
+		p.opened(p.opening)
+		p.mu.Unlock()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.e.done:
+		return ErrClosed
+	}
+	return nil
 }
 
 // open opens a connection; nothing is sent for it. p.mu is held.
-func (p *Peer) open() (*conn, error) {
+func (p *Peer) open(now time.Time) (*conn, error) {
 	c := newConn(p)
+	c.used = now
 	if !p.e.register(c) {
 		return nil, ErrClosed
 	}
@@ -91,6 +150,25 @@ func (p *Peer) open() (*conn, error) {
 	}
 	p.conns = append(p.conns, c)
 	return c, nil
+}
+
+// opened ends the opening of c, if it is being opened, and has the calls that
+// wait try again. p.mu is held.
+func (p *Peer) opened(c *conn) {
+	if p.opening == c {
+		p.opening = nil
+	}
+	if p.news != nil {
+		close(p.news)
+		p.news = nil
+	}
+}
+
+// answered takes note that a call of c was answered for the first time.
+func (p *Peer) answered(c *conn) {
+	p.mu.Lock()
+	p.opened(c)
+	p.mu.Unlock()
 }
 
 // An outcome says what may become of the channel of a call that has ended.
@@ -108,8 +186,10 @@ func (p *Peer) release(k *call, o outcome) {
 	c := k.conn
 	c.busy[k.channel] = false
 	c.active--
+	c.used = time.Now()
+	p.opened(c)
 	if o == channelRests {
-		c.rests[k.channel] = time.Now().Add(quarantine)
+		c.rests[k.channel] = c.used.Add(quarantine)
 	}
 	switch {
 	case o == connectionLost && !c.retired:
@@ -141,6 +221,7 @@ func (p *Peer) lose(c *conn) {
 // held.
 func (p *Peer) retire(c *conn) {
 	c.retired = true
+	p.opened(c)
 	if i := slices.Index(p.conns, c); i >= 0 {
 		p.conns = slices.Delete(p.conns, i, i+1)
 	}

@@ -62,8 +62,10 @@ func (c *call) data(h *header, body []byte, now time.Time) consequence {
 	if h.flags&flagJumbo != 0 {
 		return thenNothing // we never said that we take them
 	}
-	if !c.out.done() {
-		c.out.finish() // nobody replies to half a request
+	if !c.out.done() { // nobody replies to half a request
+		if d := c.out.replied(now); d > 0 {
+			c.conn.peer.rtt.sample(d)
+		}
 	}
 	switch c.in.add(h.seq, h.flags&flagLast != 0, body) {
 	case consumed:
@@ -72,10 +74,13 @@ func (c *call) data(h *header, body []byte, now time.Time) consequence {
 		return c.inOrder(h, now, true)
 	case heldBack:
 		count.gaps.Add(1)
-		c.tellGap(h.serial, now)
+		c.tellGap(h.serial)
+		c.expect(now)
 	case duplicate:
 		count.duplicates.Add(1)
+		c.quick = quickAcks
 		c.sendAck(reasonDuplicate, h.serial)
+		c.expect(now)
 	case outOfRange:
 		c.sendAck(reasonWindow, h.serial)
 	case overflowed:
@@ -84,88 +89,6 @@ func (c *call) data(h *header, body []byte, now time.Time) consequence {
 		c.conn.peer.e.stray.Add(1)
 	}
 	return thenNothing
-}
-
-// inOrder acknowledges a packet that made the reply longer.
-func (c *call) inOrder(h *header, now time.Time, filled bool) consequence {
-	c.unacked++
-	c.gapAcks, c.gapWait = 0, 0
-	if c.ackReason != reasonRequested || h.flags&flagRequest != 0 {
-		c.ackReason, c.ackSerial = reasonIdle, h.serial
-	}
-	if h.flags&flagRequest != 0 {
-		c.ackReason = reasonRequested
-	}
-	switch {
-	case c.in.done():
-		c.sendAck(c.ackReason, c.ackSerial)
-		c.end(nil, 0)
-	case c.in.gap():
-		c.tellGap(h.serial, now)
-	case filled || c.unacked >= maxUnacked:
-		c.sendAck(c.ackReason, c.ackSerial)
-	case c.queued:
-	case c.unacked >= 2 || c.ackReason == reasonRequested:
-		c.queued = true
-		return thenAck
-	default:
-		c.ackAt = now.Add(ackDelay)
-		c.wakeBy(c.ackAt, now)
-	}
-	return thenNothing
-}
-
-// tellGap says at once what is missing. The peer resends it after three such
-// acks in a row.
-func (c *call) tellGap(serial uint32, now time.Time) {
-	if c.gapWait == 0 {
-		c.gapWait = gapDelay + c.conn.peer.rtt.smoothed()/4
-		c.gapAt = now.Add(c.gapWait)
-		c.wakeBy(c.gapAt, now)
-	}
-	c.gapAcks++
-	c.sendAck(reasonOutOfOrder, serial)
-}
-
-// repeatGap sends the acks that no packet prompts: too few came after the gap, or
-// what was resent is lost again, and the peer's own time-out is 200 ms at least.
-// It returns when to look again. c.mu is held.
-func (c *call) repeatGap(now time.Time) (at time.Time) {
-	if c.gapWait == 0 {
-		return at
-	}
-	if !now.Before(c.gapAt) {
-		for ; c.gapAcks < nackThreshold; c.gapAcks++ {
-			c.sendAck(reasonOutOfOrder, 0)
-		}
-		c.gapAcks = 0
-		c.gapWait = min(2*max(c.gapWait, c.conn.peer.rtt.smoothed()), maxGapWait)
-		c.gapAt = now.Add(c.gapWait)
-	}
-	return c.gapAt
-}
-
-// flushAck sends an ack that was put off to the end of a batch.
-func (c *call) flushAck() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.queued = false
-	if c.running && c.unacked > 0 {
-		c.sendAck(c.ackReason, c.ackSerial)
-	}
-}
-
-// delayedAck sends an ack if one is owed for long, and returns when to look
-// again. c.mu is held.
-func (c *call) delayedAck(now time.Time) (at time.Time) {
-	if c.unacked == 0 {
-		return at
-	}
-	if now.Before(c.ackAt) {
-		return c.ackAt
-	}
-	c.sendAck(reasonDelay, 0)
-	return at
 }
 
 // takeAck takes an ack: of the request, or one that asks whether we are there.
@@ -192,23 +115,4 @@ func (c *call) takeAck(h *header, body []byte, now time.Time) {
 	if c.out.ready() {
 		c.signal()
 	}
-}
-
-// sendAck tells the peer what was received of the reply, and returns the ack's own
-// serial. c.mu is held.
-func (c *call) sendAck(reason uint8, serial uint32) uint32 {
-	var soft [maxWindow]byte
-	p := c.conn.peer
-	h := c.header(typeAck)
-	h.flags |= flagSlow
-	if reason == reasonPing {
-		h.flags |= flagRequest
-	}
-	h.serial = c.conn.serial.Add(1)
-	a := newAck(reason, serial, p.e.options.Window)
-	a.first, a.prev = c.in.next, c.in.highest
-	a.soft = c.in.soft(soft[:0])
-	c.unacked, c.ackReason = 0, 0
-	p.send(a.append(h.append(c.scratch[:0])))
-	return h.serial
 }

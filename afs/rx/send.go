@@ -77,6 +77,19 @@ func (s *sender) finish() {
 	s.first, s.next = s.total+1, s.total+1
 }
 
+// replied takes the start of the reply, which acknowledges all of the request. It
+// returns the time that took if it says something of the path: the peer was quick,
+// and the request was sent once.
+func (s *sender) replied(now time.Time) (rtt time.Duration) {
+	if last := s.slot(s.total); s.next > s.total && !last.again {
+		if d := now.Sub(last.sent); d < minRTO {
+			rtt = d
+		}
+	}
+	s.finish()
+	return rtt
+}
+
 func (s *sender) slot(seq uint32) *slot { return &s.slots[seq%maxWindow] }
 
 func (s *sender) inFlight() (n uint32) {
