@@ -56,9 +56,9 @@ type Command struct {
 	// Finish has the command left alone when the context ends.
 	Finish bool
 
-	// Keep is inherited by the command and all its children: whoever has locked it
+	// Keep are inherited by the command and all its children: whoever has locked one
 	// can tell later, by the lock, that some of them live.
-	Keep *os.File
+	Keep []*os.File
 
 	// Started is called with the number of the process, which is that of its group.
 	Started func(pid int)
@@ -100,9 +100,7 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	cmd := exec.Command(c.Name, c.Args...) //nolint:noctx,gosec // ended by us, the whole group of it; what runs is what an operator has configured
 	cmd.Dir, cmd.Env = c.Dir, c.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if c.Keep != nil {
-		cmd.ExtraFiles = []*os.File{c.Keep}
-	}
+	cmd.ExtraFiles = c.Keep
 	r, w, err := os.Pipe()
 	if err != nil {
 		return Result{Code: -1}, err

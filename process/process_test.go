@@ -156,7 +156,7 @@ func TestKeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := sh("echo begun; sleep 1")
-	c.Keep = f
+	c.Keep = []*os.File{f}
 	c.Line = func(string) { f.Close() } // as a kill -9 of this process would
 	other, err := os.Open(name)
 	if err != nil {

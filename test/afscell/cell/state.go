@@ -17,12 +17,13 @@ import (
 // netns is where ip(8) keeps network namespaces by name.
 const netns = "/run/netns"
 
-// networks are those of the cells that can run at a time.
+// networks are those of the cells that can run at a time (RFC 2544, for benchmarks).
+// Those for documentation are not free: sandboxes use them for what is real.
 var networks = []netip.Prefix{
-	netip.MustParsePrefix("198.51.100.0/24"), // RFC 5737, documentation
-	netip.MustParsePrefix("203.0.113.0/24"),
-	netip.MustParsePrefix("198.18.0.0/24"), // RFC 2544, benchmarks
+	netip.MustParsePrefix("198.18.0.0/24"),
 	netip.MustParsePrefix("198.18.1.0/24"),
+	netip.MustParsePrefix("198.18.2.0/24"),
+	netip.MustParsePrefix("198.18.3.0/24"),
 }
 
 // state is what is to be known of a cell to find all of it again, in state.json.
