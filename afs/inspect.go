@@ -58,14 +58,87 @@ func (s *Site) State() string {
 // after it.
 func (v Volume) Locked() bool { return v.Entry.Flags.Locked() }
 
-// site returns the first copy of a type, or nil.
-func (v Volume) site(typ wire.VolumeType) *Site {
+// ReadWrite returns the volume itself, or nil if there is none.
+func (v Volume) ReadWrite() *Site {
 	for i := range v.Sites {
-		if v.Sites[i].Type == typ.String() {
+		if v.Sites[i].Type == wire.ReadWrite.String() {
 			return &v.Sites[i]
 		}
 	}
 	return nil
+}
+
+// readOnly returns the read-only copies.
+func (v Volume) readOnly() []*Site {
+	var copies []*Site
+	for i := range v.Sites {
+		if v.Sites[i].Type == wire.ReadOnly.String() {
+			copies = append(copies, &v.Sites[i])
+		}
+	}
+	return copies
+}
+
+// Clean reports whether the entry marks no copy as old, new or not to be used: an
+// unfinished release leaves such marks.
+func (v Volume) Clean() bool {
+	for _, s := range v.readOnly() {
+		if s.Flags.DontUse() || s.Flags.NewRelease() {
+			return false
+		}
+	}
+	return v.Entry.CloneID == 0
+}
+
+// Agreed is why the read-only copies are not all usable and of one release; it is
+// empty if they are.
+func (v Volume) Agreed() (why string) {
+	if v.Locked() {
+		return "the volume is locked"
+	}
+	copies := v.readOnly()
+	if len(copies) == 0 {
+		return "there is no read-only copy"
+	}
+	for _, s := range copies {
+		at := s.Server + " " + s.Partition
+		switch {
+		case s.Flags.DontUse():
+			return at + " is not to be used"
+		case s.Flags.NewRelease():
+			return at + " is marked as new by a release that has not ended"
+		case s.Info == nil:
+			return at + " cannot be looked at: " + s.Err.Error()
+		case s.State() != "online":
+			return at + ": " + s.State()
+		case !s.Info.Created.Equal(copies[0].Info.Created):
+			return at + " is of another release than the others"
+		}
+	}
+	return ""
+}
+
+// Released is when the release was made that the copies are of, the oldest of them
+// if they do not agree. It is zero if that is not known.
+func (v Volume) Released() time.Time {
+	var oldest time.Time
+	for _, s := range v.readOnly() {
+		if s.Info == nil {
+			return time.Time{}
+		}
+		if oldest.IsZero() || s.Info.Created.Before(oldest) {
+			oldest = s.Info.Created
+		}
+	}
+	return oldest
+}
+
+// Newer reports whether the copies are certainly newer than what was last written.
+// Dates are whole seconds: of what was written in the second of the release itself
+// nobody knows.
+func (v Volume) Newer() bool {
+	rw := v.ReadWrite()
+	return rw != nil && rw.Info != nil && v.Released().After(rw.Info.Updated)
 }
 
 // Published reports whether all read-only copies of the volume can be used and
@@ -75,40 +148,26 @@ func (v Volume) site(typ wire.VolumeType) *Site {
 // Dates are whole seconds: what was written in the second of the release itself
 // counts as published.
 func (v Volume) Published() (ok bool, why string) {
-	rw := v.site(wire.ReadWrite)
-	switch {
-	case rw == nil || rw.Info == nil:
+	rw := v.ReadWrite()
+	if rw == nil || rw.Info == nil {
 		return false, "the read-write volume cannot be looked at"
-	case v.Locked():
-		return false, "the volume is locked"
 	}
-	var release time.Time
-	found := false
-	for _, s := range v.Sites {
-		if s.Type != wire.ReadOnly.String() {
-			continue
-		}
-		at := s.Server + " " + s.Partition
-		switch {
-		case s.Flags.DontUse():
-			return false, at + " is not to be used"
-		case s.Flags.NewRelease():
-			return false, at + " is marked as new by a release that has not ended"
-		case s.Info == nil:
-			return false, at + " cannot be looked at: " + s.Err.Error()
-		case s.State() != "online":
-			return false, at + ": " + s.State()
-		case s.Info.Created.Before(rw.Info.Updated):
-			return false, at + " is older than what was last written"
-		case found && !s.Info.Created.Equal(release):
-			return false, at + " is of another release than the others"
-		}
-		release, found = s.Info.Created, true
+	if why := v.Agreed(); why != "" {
+		return false, why
 	}
-	if !found {
-		return false, "there is no read-only copy"
+	if v.Released().Before(rw.Info.Updated) {
+		return false, "the read-only copies are older than what was last written"
 	}
 	return true, ""
+}
+
+// Look has those look for a new release of a volume who read it.
+func (c *Client) Look(cellName, name string) {
+	c.eachVolume(func(v *volume) {
+		if v.cell.name == cellName && v.name == name {
+			v.wake()
+		}
+	})
 }
 
 // Volume asks the servers for the state of a volume.

@@ -260,10 +260,13 @@ func (s *server) fell(err error) {
 
 // watch probes a server that is down.
 func (s *server) watch() {
-	for {
+	for first := true; ; first = false {
 		pause := probeEvery
-		if errors.Is(s.isDown(), errBlocked) {
+		switch {
+		case errors.Is(s.isDown(), errBlocked):
 			pause = blockedEvery
+		case first:
+			pause = 0 // perhaps it was only slow
 		}
 		select {
 		case <-time.After(pause):

@@ -37,6 +37,10 @@ var (
 	errNoSite  = errors.New("there is no site to read from")
 	errRenewed = errors.New("volume was released meanwhile")
 	errStruck  = errors.New("site was struck off while it was read")
+
+	// errDoubted says that a site is not to be believed just now: it is not listed
+	// for use, or others have found it failing since that was looked up.
+	errDoubted = errors.New("site has failed, or is not listed for use")
 )
 
 // volume is a read-only volume, or a read-write one.
@@ -217,6 +221,14 @@ func (v *volume) trusted(s *server) bool {
 	})
 }
 
+// listed reports whether a server's site is for use, by the last look at the
+// database.
+func (v *volume) listed(s *server) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.ContainsFunc(v.sites, func(at *site) bool { return at.server == s && at.usable })
+}
+
 // confirm looks at the database once more: whether the sites that were read from
 // are still listed for use. While no volume location server answers, none of them
 // having failed meanwhile is enough.
@@ -225,8 +237,12 @@ func (v *volume) confirm(ctx context.Context, since time.Time, servers ...*serve
 	if err != nil && (errors.Is(err, errNoVolume) || ctx.Err() != nil) {
 		return v.unavailable(err)
 	}
+	sound := v.listed // that it has failed since that look does not matter
+	if err != nil {
+		sound = v.trusted
+	}
 	for _, s := range servers {
-		if !v.trusted(s) {
+		if !sound(s) {
 			return v.unavailable(fmt.Errorf("site %s: %w", s, errStruck))
 		}
 	}
@@ -302,7 +318,7 @@ func retriable(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, errStale)
+	return errors.Is(err, errStale) || errors.Is(err, errDoubted)
 }
 
 // round asks each site once.
@@ -404,7 +420,7 @@ func (v *volume) clear(ctx context.Context, s *site) error {
 		return fmt.Errorf("it has failed, and the volume location database cannot be asked: %w", err)
 	}
 	if !v.trusted(s.server) {
-		return errors.New("it is not listed for use")
+		return errDoubted
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ var (
 type node struct {
 	vol *volume
 	fid wire.FID
+
+	// listed tells that its directory may be listed, and the files in it not read.
+	listed bool
 }
 
 // walk is the way to a file. All that it sees of a volume is of one release.
@@ -112,7 +115,7 @@ func validName(name string) bool {
 
 // push enters the root directory of a volume.
 func (w *walk) push(v *volume) {
-	w.stack = append(w.stack, node{v, wire.Root(v.currentID())})
+	w.stack = append(w.stack, node{vol: v, fid: wire.Root(v.currentID())})
 	w.t.use(v)
 }
 
@@ -208,7 +211,7 @@ func (w *walk) step(name string) error {
 	if strings.HasSuffix(name, "@sys") {
 		return fs.ErrNotExist
 	}
-	dir, err := w.dir(cur)
+	dir, access, err := w.dir(cur)
 	if err != nil {
 		return err
 	}
@@ -216,7 +219,11 @@ func (w *walk) step(name string) error {
 	if !ok {
 		return fs.ErrNotExist
 	}
-	w.stack = append(w.stack, node{cur.vol, wire.FID{Volume: cur.fid.Volume, Vnode: vnode, Unique: unique}})
+	w.stack = append(w.stack, node{
+		vol:    cur.vol,
+		fid:    wire.FID{Volume: cur.fid.Volume, Vnode: vnode, Unique: unique},
+		listed: access&wire.AccessRead == 0,
+	})
 	return nil
 }
 
@@ -290,6 +297,9 @@ func (w *walk) mount(parent *volume, text string) error {
 		m.Kind = '%'
 	}
 	v, err := w.volume(cl, base, m.Kind == '%', typ)
+	if errors.Is(err, errNoVolume) {
+		return fmt.Errorf("mount point: %w: %w", fs.ErrNotExist, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -340,6 +350,9 @@ func (w *walk) status(n node) (wire.Status, error) {
 			return st, nil
 		}
 	}
+	if n.listed {
+		return w.statusListed(n)
+	}
 	var st wire.Status
 	release, _, err := n.vol.call(w.ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		r, err := s.fetchStatus(ctx, n.fid)
@@ -355,23 +368,61 @@ func (w *walk) status(n node) (wire.Status, error) {
 	return st, w.pin(n.vol, release)
 }
 
-// dir returns the contents of a directory.
-func (w *walk) dir(n node) (*wire.Dir, error) {
+// statusListed is status for what is probably denied, but may be a symbolic link or
+// a directory. A server that refuses ten calls in a row delays its further answers,
+// and is then taken to be down: so it is asked in a way in which it need not refuse.
+func (w *walk) statusListed(n node) (wire.Status, error) {
+	var st wire.Status
+	release, _, err := n.vol.call(w.ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+		r, sync, err := s.bulkAndRelease(ctx, []wire.FID{n.fid})
+		if err == nil {
+			st = r.Statuses[0]
+		}
+		return sync, err
+	})
+	if err != nil {
+		return wire.Status{}, err
+	}
+	if err := w.pin(n.vol, release); err != nil {
+		return wire.Status{}, err
+	}
+	if st.Err != 0 {
+		return wire.Status{}, n.vol.explain(wire.Code(st.Err))
+	}
+	if snap := n.vol.snapshot(); snap != nil && snap.release == release {
+		snap.statuses.Add(n.fid, st)
+	}
+	return st, nil
+}
+
+// bulkAndRelease is bulkStatus that tells of the release even if none of the files
+// has a status.
+func (s *server) bulkAndRelease(ctx context.Context, fids []wire.FID) (wire.BulkReply, wire.VolSync, error) {
+	r, err := s.bulkStatus(ctx, fids)
+	if err != nil || r.VolSync.Creation != 0 {
+		return r, r.VolSync, err
+	}
+	root, err := s.fetchStatus(ctx, wire.Root(fids[0].Volume))
+	return r, root.VolSync, err
+}
+
+// dir returns the contents of a directory, and what we may do with its files.
+func (w *walk) dir(n node) (*wire.Dir, wire.Access, error) {
 	st, err := w.status(n)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if st.Type != wire.Directory {
-		return nil, fs.ErrNotExist
+		return nil, 0, fs.ErrNotExist
 	}
 	if err := readable(st); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	v, err := w.text(n, st, maxDir, func(b []byte) (any, error) { return wire.ParseDir(b) })
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return v.(*wire.Dir), nil
+	return v.(*wire.Dir), st.CallerAccess, nil
 }
 
 // link returns the text of a symbolic link or mount point.
@@ -422,9 +473,15 @@ func (w *walk) open(name string) (*File, error) {
 		if n.fid.Vnode%2 == 1 {
 			return nil, ErrIsDir
 		}
+		if err := w.denied(n); err != nil {
+			return nil, err
+		}
 		// One call for the status and the first bytes.
 		f := &File{t: w.t, vol: n.vol, info: Info{Name: name, FID: n.fid}}
 		st, err := f.begin(w.ctx)
+		if errors.Is(err, fs.ErrPermission) {
+			_, _ = w.status(n) // next time it is known
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -439,12 +496,32 @@ func (w *walk) open(name string) (*File, error) {
 			}
 			continue
 		}
-		if err := w.confirm(f); err != nil {
+		err = readable(st)
+		if err == nil {
+			err = w.confirm(f)
+		}
+		if err != nil {
 			f.Close()
 			return nil, err
 		}
 		return f, nil
 	}
+}
+
+// denied finds out whether a file is not for us, where that takes no call or, with
+// it, the file server would have to refuse one. See statusListed.
+func (w *walk) denied(n node) error {
+	if !n.listed {
+		snap := n.vol.snapshot()
+		if snap == nil || !snap.statuses.Contains(n.fid) {
+			return nil
+		}
+	}
+	st, err := w.status(n)
+	if err != nil {
+		return err
+	}
+	return readable(st)
 }
 
 // confirm confirms what has been read of a file, if that is all of it: nothing
@@ -466,7 +543,7 @@ func (w *walk) list() ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := w.dir(n)
+	dir, _, err := w.dir(n)
 	if err != nil {
 		return nil, err
 	}
@@ -490,13 +567,10 @@ func (w *walk) describe(v *volume, list []Info) error {
 	}
 	var r wire.BulkReply
 	release, _, err := v.call(w.ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+		var sync wire.VolSync
 		var err error
-		if r, err = s.bulkStatus(ctx, fids); err != nil || r.VolSync.Creation != 0 {
-			return r.VolSync, err
-		}
-		// None of them has a status: the root tells of the release.
-		root, err := s.fetchStatus(ctx, wire.Root(fids[0].Volume))
-		return root.VolSync, err
+		r, sync, err = s.bulkAndRelease(ctx, fids)
+		return sync, err
 	})
 	if err != nil {
 		return err

@@ -118,12 +118,13 @@ func (t *Tree) wake() {
 // watch looks at the volumes of the tree until it is closed.
 func (t *Tree) watch() {
 	for first := true; ; first = false {
+		start := time.Now()
 		t.check()
 		if first {
 			close(t.seen)
 		}
 		select {
-		case <-time.After(t.root.Check):
+		case <-time.After(time.Until(start.Add(t.root.Check))):
 		case <-t.kick:
 			// A callback comes from one site, a moment before it is in service.
 			select {

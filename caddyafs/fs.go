@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/unifiedmirrors/mirror/afs"
 )
@@ -152,7 +154,8 @@ func (f *FS) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fsys.Open(name)
+	file, err := fsys.Open(name)
+	return file, forHTTP(err)
 }
 
 // Stat implements fs.StatFS.
@@ -161,7 +164,8 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fs.Stat(fsys, name)
+	info, err := fs.Stat(fsys, name)
+	return info, forHTTP(err)
 }
 
 // ReadDir implements fs.ReadDirFS.
@@ -170,7 +174,17 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fs.ReadDir(fsys, name)
+	list, err := fs.ReadDir(fsys, name)
+	return list, forHTTP(err)
+}
+
+// forHTTP makes an error one that file_server answers with the right status: any
+// other *fs.PathError it takes for a bad request.
+func forHTTP(err error) error {
+	if errors.Is(err, afs.ErrUnavailable) {
+		return caddyhttp.Error(http.StatusServiceUnavailable, errors.New(err.Error()))
+	}
+	return err
 }
 
 // Interface guards

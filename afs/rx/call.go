@@ -8,6 +8,10 @@ import (
 )
 
 const (
+	// maxRefused is after how many equal aborts in a row a channel is not used any
+	// more. File servers delay the eleventh by three seconds.
+	maxRefused = 8
+
 	pingEvery = 2 * time.Second
 	// abortEvery bounds how often a peer is told that a call was given up.
 	abortEvery = 100 * time.Millisecond
@@ -28,6 +32,8 @@ type call struct {
 	// Acks are sent under it.
 	mu      sync.Mutex
 	number  uint32
+	refused Abort     // what the calls before ended with
+	times   int       // how many of them in a row
 	wakeAt  time.Time // of timer
 	scratch [maxAck]byte
 	callState
@@ -252,8 +258,17 @@ func (c *call) result() (n int, heard bool, then outcome, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer.Stop()
+	abort, _ := c.err.(Abort)
+	if abort != c.refused {
+		c.refused, c.times = abort, 0
+	}
+	if abort != 0 {
+		c.times++
+	}
 	switch {
 	case c.err == ErrDead || c.number == 1<<31: // numbers only rise
+		then = connectionLost
+	case c.times >= maxRefused:
 		then = connectionLost
 	case c.gaveUp != 0:
 		then = channelRests

@@ -24,6 +24,8 @@ var networks = []netip.Prefix{
 	netip.MustParsePrefix("198.18.1.0/24"),
 	netip.MustParsePrefix("198.18.2.0/24"),
 	netip.MustParsePrefix("198.18.3.0/24"),
+	netip.MustParsePrefix("198.18.4.0/24"),
+	netip.MustParsePrefix("198.18.5.0/24"),
 }
 
 // state is what is to be known of a cell to find all of it again, in state.json.
