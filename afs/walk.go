@@ -387,7 +387,7 @@ func (w *walk) statusListed(n node) (wire.Status, error) {
 		return wire.Status{}, err
 	}
 	if st.Err != 0 {
-		return wire.Status{}, n.vol.explain(wire.Code(st.Err))
+		return wire.Status{}, n.vol.explain(st.Err)
 	}
 	if snap := n.vol.snapshot(); snap != nil && snap.release == release {
 		snap.statuses.Add(n.fid, st)

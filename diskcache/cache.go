@@ -44,6 +44,7 @@ type Cache struct {
 
 	temps    atomic.Uint64 // names of temporary files
 	counters counters
+	buffers  atomic.Int64 // bytes that fills of small objects hold in memory
 	quiet    quiet
 
 	// mu guards what follows. While it is held nothing else is locked but

@@ -281,7 +281,10 @@ func (c *Cache) newStore(key Key, meta Meta, fresh Freshness) (store, error) {
 		return nil, fmt.Errorf("%w: %w", ErrBypass, err)
 	}
 	if meta.Size >= 0 && meta.Size <= bufferedMax {
-		return newBuffered(c, key, meta, fresh, head), nil
+		if c.buffers.Add(meta.Size) <= maxBuffers {
+			return newBuffered(c, key, meta, fresh, head), nil
+		}
+		c.buffers.Add(-meta.Size)
 	}
 	return newStreamed(c, key, meta, fresh, head, maxObject)
 }

@@ -479,3 +479,41 @@ func TestFillOfClosed(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestBuffers: however many fills of small objects are under way, what they hold in
+// memory is bounded; those beyond that are stored all the same.
+func TestBuffers(t *testing.T) {
+	c := open(t, t.TempDir(), Limits{MaxSize: 1 << 30})
+	body := make([]byte, bufferedMax)
+	var fills []*Fill
+	for i := range 2 * maxBuffers / bufferedMax {
+		f, begun := c.Fill(key(i))
+		if !begun {
+			t.Fatal("not begun")
+		}
+		if err := f.Start(Meta{Size: int64(len(body)), Validator: "1"}, Freshness{}); err != nil {
+			t.Fatal(err)
+		}
+		fills = append(fills, f)
+		if n := c.buffers.Load(); n > maxBuffers {
+			t.Fatalf("%d bytes held, the bound is %d", n, maxBuffers)
+		}
+	}
+	for i, f := range fills {
+		if _, err := f.Write(body); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		f.Leave()
+		e, ok := c.Get(key(i))
+		if !ok {
+			t.Fatalf("object %d is not stored", i)
+		}
+		e.Close()
+	}
+	if n := c.buffers.Load(); n != 0 {
+		t.Errorf("%d bytes held after all fills", n)
+	}
+}

@@ -279,6 +279,10 @@ func (c *Cache) sweep() {
 // one go, or to serve it though it cannot be written.
 const bufferedMax = 1 << 20
 
+// maxBuffers is how much all of those may take. Others are written as they come:
+// thousands of objects may be asked for at once.
+const maxBuffers = 64 << 20
+
 // buffered is the store of a small object.
 type buffered struct {
 	file
@@ -291,6 +295,11 @@ func newBuffered(c *Cache, key Key, meta Meta, fresh Freshness, head []byte) *bu
 		file: file{c: c, key: key, meta: meta, fresh: fresh, head: head},
 		body: make([]byte, meta.Size),
 	}
+}
+
+func (b *buffered) close() {
+	b.c.buffers.Add(-int64(len(b.body)))
+	b.file.close()
 }
 
 func (b *buffered) write(p []byte) error {
@@ -308,7 +317,7 @@ func (b *buffered) commit(f *Fill, size int64) error {
 	if err := b.create(size); err != nil {
 		return err
 	}
-	if err := b.writeAt(slices.Concat(b.head, b.body), headerLen); err != nil {
+	if err := b.writeAll(); err != nil {
 		return err
 	}
 	var sums []uint32
@@ -316,6 +325,18 @@ func (b *buffered) commit(f *Fill, size int64) error {
 		sums = append(sums, crc32.Checksum(blockOf(b.body, n), castagnoli))
 	}
 	return b.finish(f, size, sums, b.body)
+}
+
+// writeAll writes metadata and body, in one go if a copy costs less than that saves.
+func (b *buffered) writeAll() error {
+	const small = 64 << 10
+	if len(b.body) <= small {
+		return b.writeAt(slices.Concat(b.head, b.body), headerLen)
+	}
+	if err := b.writeAt(b.head, headerLen); err != nil {
+		return err
+	}
+	return b.writeAt(b.body, headerLen+int64(len(b.head)))
 }
 
 // streamed is the store of a large object, or of one of unknown size.

@@ -258,7 +258,7 @@ func (c *call) result() (n int, heard bool, then outcome, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer.Stop()
-	abort, _ := c.err.(Abort)
+	abort, _ := errors.AsType[Abort](c.err)
 	if abort != c.refused {
 		c.refused, c.times = abort, 0
 	}
