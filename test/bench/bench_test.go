@@ -2,14 +2,20 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/afs/wire"
 )
 
 func TestParseLoad(t *testing.T) {
@@ -138,4 +144,110 @@ func answer(t *testing.T, text string) (addr string) {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// TestChecker holds who reads AFS to notice whatever is wrong with a body.
+func TestChecker(t *testing.T) {
+	const size = afsPiece + 1
+	body, err := io.ReadAll(afsContents("x", size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := object{name: "x", size: size, sum: crc32.Checksum(body, castagnoli)}
+	flipped := slices.Clone(body)
+	flipped[size/2] ^= 1
+	for _, tt := range []struct {
+		name string
+		body []byte
+		ok   bool
+	}{
+		{"right", body, true},
+		{"flipped", flipped, false},
+		{"cut", body[:size-1], false},
+		{"long", append(slices.Clone(body), 0), false},
+	} {
+		c := newChecker()
+		c.add(10)
+		c.reset()
+		err := c.readAll(t.Context(), bytes.NewReader(tt.body))
+		if err == nil {
+			err = c.check(o)
+		}
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: got %v", tt.name, err)
+		}
+	}
+}
+
+// TestDeaf: a client that is to poll hears all but callbacks, which are answered.
+func TestDeaf(t *testing.T) {
+	server, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	deaf := &deafConn{PacketConn: conn}
+
+	packet := func(op wire.CallbackOp, flags byte) []byte {
+		p := make([]byte, rxHeaderSize, rxHeaderSize+4)
+		p[11], p[rxSequence+3], p[rxType], p[rxFlags] = 7, 1, rxData, flags
+		return binary.BigEndian.AppendUint32(p, uint32(op))
+	}
+	passing := [][]byte{
+		packet(wire.OpCallBack, 0), // a reply of these bytes
+		packet(wire.OpProbe, rxFromCaller),
+		{1, 2, 3},
+	}
+	for _, p := range append([][]byte{packet(wire.OpCallBack, rxFromCaller|rxLast)}, passing...) {
+		if _, err := server.WriteTo(p, conn.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 100)
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = server.SetDeadline(time.Now().Add(5 * time.Second))
+	for i, want := range passing {
+		n, _, err := deaf.ReadFrom(buf)
+		if err != nil || !bytes.Equal(buf[:n], want) {
+			t.Errorf("packet %d: %x, %v, want %x", i, buf[:n], err, want)
+		}
+	}
+	n, _, err := server.ReadFrom(buf)
+	if err != nil || deaf.dropped.Load() != 1 || n != rxHeaderSize || buf[11] != 7 || buf[rxFlags] != rxLast {
+		t.Errorf("the callback was answered with %x, %v; %d are known", buf[:n], err, deaf.dropped.Load())
+	}
+}
+
+func TestAFSGoals(t *testing.T) {
+	var s afsServed
+	for i := range 12 {
+		s.Times = append(s.Times, time.Duration(12-i)*time.Second)
+	}
+	s.finish()
+	if s.P50 != 6*time.Second || s.P99 != 12*time.Second {
+		t.Errorf("got %v and %v of 1s to 12s", s.P50, s.P99)
+	}
+	var table afsTable
+	table.add("slow", []float64{1, 2, 4}, []float64{3, 3, 3}, []float64{1, 2, 4})
+	if row := table.Ways[0]; row.Median != 2 || *row.Ratio != (spread{1.5, 0.75, 3}) {
+		t.Errorf("got %+v, ratio %+v", row, row.Ratio)
+	}
+	for _, r := range []afsResult{
+		{Cold: []afsTable{{Ways: []afsRow{{}, {Goal: atLeast(2, 1)}}}}},
+		{Far: &afsTable{Ways: []afsRow{{Goal: atLeast(2, 1)}}}},
+		{Releases: []afsServed{{}, {Goal: atMost(1, 2)}}},
+		{Crowd: &afsCrowd{AnonGoal: atMost(1, 2)}},
+	} {
+		if !(&report{AFS: &r}).missed() {
+			t.Errorf("goal missed, but not noticed: %+v", r)
+		}
+	}
+	if (&report{AFS: &afsResult{Far: &afsTable{Ways: []afsRow{{Goal: atLeast(2, 2)}}}}}).missed() {
+		t.Error("goal met, but missed")
+	}
 }

@@ -18,6 +18,13 @@
 // Fan-out: many clients at once on one cold object. Million: a cache of a
 // million entries. Allocs: the Go benchmarks of a hit.
 //
+// AFS: mirror_cache, the package afs alone and OpenAFS' own afsd.fuse read files
+// of a cell that the bench starts, with nothing cached: large and small, from near
+// and from far away. How soon what was released is served, and what a thousand
+// readers cost. It needs root, what test/afscell needs and openafs-fuse, and has all
+// cores for all programs; the cell and all caches are in memory (/dev/shm) if that
+// has room.
+//
 // It needs two cores, taskset, and from Debian the packages wrk, nginx,
 // apache2-bin and varnish, which -install installs (nginx and varnish start
 // their services then, as Debian packages do). Everything runs with private
@@ -49,9 +56,10 @@ const (
 	partFanout  = "fanout"
 	partMillion = "million"
 	partAllocs  = "allocs"
+	partAFS     = "afs"
 )
 
-var parts = []string{partHits, partFanout, partMillion, partAllocs}
+var parts = []string{partHits, partFanout, partMillion, partAllocs, partAFS}
 
 type options struct {
 	parts         []string
@@ -70,6 +78,7 @@ type options struct {
 	fanoutClients int
 	entries       int
 	millionDir    string
+	afsOpts       afsOptions
 }
 
 func parseFlags() (options, error) {
@@ -90,6 +99,7 @@ func parseFlags() (options, error) {
 	flag.IntVar(&o.fanoutClients, "fanout-clients", 200, "clients of the fan-out")
 	flag.IntVar(&o.entries, "entries", 1_000_000, "entries of the million")
 	flag.StringVar(&o.millionDir, "million-dir", "", "`directory` for the cache of the million (default: /dev/shm if it has room, else TMPDIR)")
+	o.afsOpts.register()
 	flag.Parse()
 
 	if flag.NArg() > 0 {
@@ -107,6 +117,9 @@ func parseFlags() (options, error) {
 		return o, fmt.Errorf("-fanout-size %q is not a size", *fanoutSize)
 	}
 	o.fanoutSize = int64(size)
+	if err := o.afsOpts.check(); err != nil {
+		return o, err
+	}
 	switch {
 	case o.rounds < 1, o.fanoutClients < 1, o.entries < 1:
 		return o, errors.New("-rounds, -fanout-clients and -entries must be at least 1")
@@ -188,6 +201,11 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 			return nil, err
 		}
 	}
+	if b.has(partAFS) {
+		if err := needAFS(); err != nil {
+			return nil, err
+		}
+	}
 	if err := checkCPUs(b.serverCPU, b.loadCPU); err != nil {
 		return nil, err
 	}
@@ -217,6 +235,7 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 		{partFanout, b.fanout},
 		{partMillion, b.million},
 		{partAllocs, b.allocs},
+		{partAFS, b.afs},
 	} {
 		if !b.has(p.name) {
 			continue
@@ -256,8 +275,8 @@ func moduleDir(ctx context.Context) (string, error) {
 // needCaddy builds the binary unless one was given, and sees to it that it has
 // what is to be measured.
 func (b *bench) needCaddy(ctx context.Context) error {
-	needed := b.has(partFanout)
-	ours := b.has(partFanout)
+	needed := b.has(partFanout) || b.has(partAFS)
+	ours := needed
 	if b.has(partHits) {
 		ours = ours || slices.Contains(b.servers, ourName)
 		needed = needed || slices.ContainsFunc(b.servers, usesCaddy)

@@ -24,6 +24,7 @@ type report struct {
 	Fanout   *fanoutResult     `json:"fanout,omitempty"`
 	Million  *millionResult    `json:"million,omitempty"`
 	Allocs   []allocResult     `json:"allocs,omitempty"`
+	AFS      *afsResult        `json:"afs,omitempty"`
 }
 
 type machine struct {
@@ -137,6 +138,9 @@ func (r *report) missed() bool {
 	if m := r.Million; m != nil {
 		goals = append(goals, m.BytesGoal, m.FirstHitGoal)
 	}
+	if r.AFS != nil {
+		goals = append(goals, r.AFS.goals()...)
+	}
 	return slices.ContainsFunc(goals, func(g *goal) bool { return g != nil && !g.Met })
 }
 
@@ -176,6 +180,9 @@ func (b *bench) versions(ctx context.Context) map[string]string {
 				ask["nginx"] = []string{"nginx", "-v"}
 			}
 		}
+	}
+	if b.has(partAFS) {
+		ask["openafs"] = []string{"fs", "version"}
 	}
 	versions := map[string]string{"go": runtime.Version()}
 	for name, argv := range ask {

@@ -29,6 +29,9 @@ func (r *report) print(w io.Writer) {
 	if len(r.Allocs) > 0 {
 		printAllocs(w, r.Allocs)
 	}
+	if r.AFS != nil {
+		r.AFS.print(w)
+	}
 	if r.missed() {
 		fmt.Fprintln(w, "\nGoals missed: see the rows marked MISSED.")
 	}
