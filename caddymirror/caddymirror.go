@@ -3,8 +3,9 @@
 //
 //   - http.handlers.mirror_cache, the directive: trees under URL prefixes,
 //     each served through a bounded disk cache
-//   - mirror, the app: the caches
+//   - mirror, the app: the caches, and the jobs
 //   - admin.api.mirror, and the command `caddy mirror`
+//   - mirror.syncers.*, mirror.gates.*, mirror.releasers.*, the steps of a job
 //   - mirror.origins.*, where bytes come from
 //   - afs, the app, and caddy.fs.afs: AFS for all of Caddy; `caddy afs`
 //   - mirror.formats.*, what a repository's paths mean
@@ -14,7 +15,10 @@ import (
 	// What registers itself.
 	_ "github.com/unifiedmirrors/mirror/caddyafs"
 	_ "github.com/unifiedmirrors/mirror/format"
+	_ "github.com/unifiedmirrors/mirror/gate"
 	_ "github.com/unifiedmirrors/mirror/mirror"
 	_ "github.com/unifiedmirrors/mirror/mirrorcache"
 	_ "github.com/unifiedmirrors/mirror/origin"
+	_ "github.com/unifiedmirrors/mirror/releaser"
+	_ "github.com/unifiedmirrors/mirror/syncer"
 )

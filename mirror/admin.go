@@ -19,6 +19,13 @@ func init() {
 //	GET  /mirror/status  state of caches and mounts, see Status
 //	POST /mirror/purge   {"mount": "/pypi", "path": "/simple/x/", "prefix": "/simple/"}
 //
+//	GET  /mirror/jobs/NAME            state of a job, see JobStatus
+//	POST /mirror/jobs/NAME/run        {"no_timeout": true}: 202 and {"id": ID}
+//	GET  /mirror/jobs/NAME/runs/ID    a run, see JobRun; ?wait=30s waits for its end
+//	POST /mirror/jobs/NAME/hold       {"reason": "..."}: it does not run by itself
+//	POST /mirror/jobs/NAME/resume     it does again
+//	GET  /mirror/jobs/NAME/log        what the last run printed; ?run=ID, ?last=BYTES
+//
 // A purge removes one path of a mount, or all paths that begin with prefix,
 // or, with neither, all of the mount. It answers {"purged": N}.
 type adminAPI struct{}
@@ -33,6 +40,7 @@ func (a *adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/mirror/status", Handler: caddy.AdminHandlerFunc(a.status)},
 		{Pattern: "/mirror/purge", Handler: caddy.AdminHandlerFunc(a.purge)},
+		{Pattern: "/mirror/jobs/", Handler: caddy.AdminHandlerFunc(a.job)},
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package mirror is the app that owns what outlives a configuration: the
-// caches. It answers for them on the admin API, on the command line and in
-// metrics.
+// Package mirror is the app that owns what outlives a configuration: the caches,
+// and the jobs that are running. It answers for them on the admin API, on the
+// command line and in metrics.
 package mirror
 
 import (
@@ -18,16 +18,23 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// App owns the caches of a package mirror.
+// App owns the caches of a package mirror, and runs its jobs.
 //
 // A cache belongs to its directory: a reload that names the same directory
 // keeps the cache and everything in it, and only changes its limits.
+//
+// A job belongs to its name: a reload that has it keeps its state. What a job is
+// running goes on over a reload in any case, with the settings that it began with.
 type App struct {
 	// Caches by name. Mounts that name none use the cache `default`, which is
 	// there even if it is not configured.
 	Caches map[string]*Cache `json:"caches,omitempty"`
 
-	log *zap.Logger
+	// Jobs by name: what is brought up to date and released, and when.
+	Jobs map[string]*Job `json:"jobs,omitempty"`
+
+	log    *zap.Logger
+	engine *engine // nil: there are no jobs, or the app is not started
 
 	mu     sync.Mutex // guards mounts; a leaf
 	mounts []Mount
@@ -68,10 +75,22 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("cache %s: %w", name, err)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(a.Jobs)) {
+		if a.Jobs[name] == nil {
+			a.Jobs[name] = new(Job)
+		}
+		if !validName(name) {
+			return fmt.Errorf("job name %q is not made of letters, digits, '-', '_' and '.'", name)
+		}
+		if err := a.Jobs[name].provision(ctx, name, a.log); err != nil {
+			return fmt.Errorf("job %s: %w", name, err)
+		}
+	}
 	return registerMetrics(ctx, a)
 }
 
-// Validate makes sure that no two caches want one directory.
+// Validate makes sure that no two caches want one directory, and no two jobs
+// release the same.
 func (a *App) Validate() error {
 	names := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
@@ -81,7 +100,7 @@ func (a *App) Validate() error {
 		}
 		names[path] = name
 	}
-	return nil
+	return checkTargets(a.Jobs)
 }
 
 // UseCache is the cache of this name, for a mount that is being provisioned.
@@ -120,7 +139,7 @@ func (a *App) Mounts() []Mount {
 	return slices.Clone(a.mounts)
 }
 
-// Start opens the caches.
+// Start opens the caches, and has the jobs run when they are due.
 func (a *App) Start() error {
 	names := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
@@ -135,13 +154,52 @@ func (a *App) Start() error {
 		}
 		names[key] = name
 	}
+	if err := a.startJobs(); err != nil {
+		return errors.Join(err, a.Stop())
+	}
 	return nil
 }
 
-// Stop gives the caches up. Those that the next configuration has too, or that
-// are being filled, stay open.
+// startJobs hands the jobs to the engine, which another configuration may have
+// started.
+func (a *App) startJobs() error {
+	if len(a.Jobs) == 0 {
+		return nil
+	}
+	dir := stateDir()
+	v, _, err := engines.LoadOrNew(dir, func() (caddy.Destructor, error) { return newEngine(dir, a.log) })
+	if err != nil {
+		return err
+	}
+	a.engine = v.(*engine)
+	for _, name := range slices.Sorted(maps.Keys(a.Jobs)) {
+		if err := a.engine.join(a.Jobs[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopJobs takes the jobs back. If no other configuration has any, what is running
+// is ended.
+func (a *App) stopJobs() error {
+	if a.engine == nil {
+		return nil
+	}
+	for _, j := range a.Jobs {
+		a.engine.leave(j)
+	}
+	dir := a.engine.dir
+	a.engine = nil
+	_, err := engines.Delete(dir)
+	return err
+}
+
+// Stop gives the caches and jobs up. Those that the next configuration has too, or
+// that are in use, go on.
 func (a *App) Stop() error {
-	errs := make([]error, 0, len(a.Caches))
+	errs := make([]error, 0, len(a.Caches)+1)
+	errs = append(errs, a.stopJobs())
 	for _, c := range a.Caches {
 		errs = append(errs, c.stop())
 	}

@@ -37,6 +37,24 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_object <size>|unlimited
 //			memory     <size>|off
 //		}
+//		job <name> {
+//			every     <duration>
+//			cron      <expression>
+//			jitter    <duration>
+//			timeout   <duration>
+//			grace     <duration>
+//			retry     <first> [<longest>]
+//			directory <path>
+//			sync      <syncer> ...
+//			gate      <gate> ...
+//			release   <releaser> ...
+//			lock      <path>
+//			exclusive
+//			kerberos  <keytab> <principal>
+//			env       <name> <value>
+//			timestamp [<file>]
+//			log       <runs> [<size>]
+//		}
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -47,6 +65,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		switch d.Val() {
 		case "cache":
 			if err := a.unmarshalCache(d); err != nil {
+				return err
+			}
+		case "job":
+			if err := a.unmarshalJob(d); err != nil {
 				return err
 			}
 		default:

@@ -26,6 +26,7 @@ Asks a running Caddy, through its admin API, for the state of its package
 mirror, or tells it what to do.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(statusCommand(), purgeCommand())
+			cmd.AddCommand(jobCommands()...)
 			cmd.RunE = func(cmd *cobra.Command, args []string) error {
 				if len(args) > 0 {
 					return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
@@ -39,7 +40,7 @@ mirror, or tells it what to do.`,
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
-		Short: "Shows the state of caches and mounts",
+		Short: "Shows the state of caches, mounts and jobs",
 		Args:  cobra.NoArgs,
 		RunE:  caddycmd.WrapCommandFuncForCobra(runStatus),
 	}
@@ -74,11 +75,19 @@ func addressFlags(cmd *cobra.Command) {
 	cmd.Flags().StringP("address", "", "", "Address of the administration listener, if different from config")
 }
 
-// ask makes a request to the admin API of the running Caddy.
-func ask(fl caddycmd.Flags, method, uri string, body io.Reader, into any) error {
+func adminAddress(fl caddycmd.Flags) (string, error) {
 	addr, err := caddycmd.DetermineAdminAPIAddress(fl.String("address"), nil, fl.String("config"), fl.String("adapter"))
 	if err != nil {
-		return fmt.Errorf("finding the admin address: %w", err)
+		return "", fmt.Errorf("finding the admin address: %w", err)
+	}
+	return addr, nil
+}
+
+// ask makes a request to the admin API of the running Caddy.
+func ask(fl caddycmd.Flags, method, uri string, body io.Reader, into any) error {
+	addr, err := adminAddress(fl)
+	if err != nil {
+		return err
 	}
 	resp, err := caddycmd.AdminAPIRequest(addr, method, uri, nil, body)
 	if err != nil {
@@ -161,7 +170,14 @@ func (s Status) print(out io.Writer) error {
 			prefix = ""
 		}
 	}
-	return w.Flush()
+	if len(s.Jobs) == 0 {
+		return w.Flush()
+	}
+	fmt.Fprintln(w)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return s.printJobs(out)
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

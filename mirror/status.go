@@ -12,6 +12,7 @@ import (
 type Status struct {
 	Caches []CacheStatus `json:"caches"`
 	Mounts []MountStatus `json:"mounts"`
+	Jobs   []JobStatus   `json:"jobs"`
 }
 
 // CacheStatus is the state of a cache.
@@ -30,9 +31,9 @@ type MountStatus struct {
 	Origins []origin.Status `json:"origins"`
 }
 
-// Status is the state of the caches and mounts now.
+// Status is the state of the caches, mounts and jobs now.
 func (a *App) Status() Status {
-	s := Status{Caches: []CacheStatus{}, Mounts: []MountStatus{}}
+	s := Status{Caches: []CacheStatus{}, Mounts: []MountStatus{}, Jobs: a.jobs()}
 	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
 		s.Caches = append(s.Caches, a.Caches[name].status(name))
 	}

@@ -17,6 +17,17 @@ import (
 // config names it.
 var dirStates = caddy.NewUsagePool()
 
+// LookAt has the release of the directory at root looked at now, if any origin has
+// that root.
+func LookAt(root string) {
+	dirStates.Range(func(key, value any) bool {
+		if key == root {
+			value.(*dirState).release.wake()
+		}
+		return true
+	})
+}
+
 // dirCosts holds, by path, what must outlive every config: calls that are
 // stuck in the kernel, which no reload ends, and counters. It forgets nothing;
 // there are only so many roots.

@@ -1,0 +1,387 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+func init() {
+	caddy.RegisterModule(new(Apt))
+}
+
+// Apt lets a tree pass in which the repositories of Debian packages are whole:
+//
+//   - Each `InRelease` and `Release` can be read, has not expired and, where there
+//     is a keyring, is signed by a key of it.
+//   - Of the indexes that they list, those that are there have the size and checksum
+//     listed, also as `by-hash` where there is such a directory. Mirrors leave out
+//     forms, components and architectures. But where there is a directory for an
+//     index of packages, the index is there as well, in at least one form.
+//   - All packages and sources that the indexes list are there, with the size
+//     listed.
+//
+// Nothing else is looked at: that there are files too many does no harm.
+type Apt struct {
+	// The repository, relative to the tree: the directory that `dists` is in.
+	// Default: the tree itself.
+	Root string `json:"root,omitempty"`
+
+	// The distributions, relative to `dists`. One that ends with a slash is a
+	// directory relative to the root, as in sources.list(5): a repository without
+	// `dists`. Default: all that there are.
+	Dists []string `json:"dists,omitempty"`
+
+	// Architectures that must be there in each component that has them; `source`
+	// is one. Default: those that there are.
+	Architectures []string `json:"architectures,omitempty"`
+
+	// Compare the checksums of all packages too, which reads the whole tree.
+	Hash bool `json:"hash,omitempty"`
+
+	// A file of OpenPGP keys, armored or not, of which one must have signed, by a
+	// signature that is good today. Default: signatures are not looked at.
+	Keyring string `json:"keyring,omitempty"`
+
+	// Let expired distributions pass: those that are no longer supported.
+	AllowExpired bool `json:"allow_expired,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Apt) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror.gates.apt", New: func() caddy.Module { return new(Apt) }}
+}
+
+// Validate checks the names.
+func (a *Apt) Validate() error {
+	if a.Root != "" {
+		if err := validPath(a.Root); err != nil {
+			return fmt.Errorf("root: %w", err)
+		}
+	}
+	for _, dist := range a.Dists {
+		if err := validPath(dist); err != nil && dist != "./" {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check implements Gate.
+func (a *Apt) Check(ctx context.Context, r *step.Run) error {
+	return within(ctx, func(ctx context.Context) error { return a.check(ctx, r) })
+}
+
+func (a *Apt) check(ctx context.Context, r *step.Run) error {
+	t, err := openTree(r)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	c := aptCheck{Apt: a, ctx: ctx, t: t, progress: newProgress(ctx, r, "apt"), planned: map[aptForm]bool{}}
+	if a.Keyring != "" {
+		if c.keys, err = readKeyring(a.Keyring); err != nil {
+			return err
+		}
+	}
+	c.files = newListed(ctx, t, a.Hash, &c.found)
+	if err := c.files.end(c.run()); err != nil {
+		return err
+	}
+	return c.found.err("apt")
+}
+
+// aptCheck is one check of a tree.
+type aptCheck struct {
+	*Apt
+	ctx      context.Context
+	t        *tree
+	keys     *keyring
+	found    problems
+	files    *listed
+	progress *progress
+
+	planned    map[aptForm]bool // what several Releases list is parsed once
+	todo, done int64            // bytes of indexes to be parsed
+	count      int64            // of packages
+}
+
+func (c *aptCheck) run() error {
+	suites, err := c.suites()
+	if err != nil {
+		return err
+	}
+	var plans []aptPlan
+	for _, dir := range suites {
+		releases, err := c.releases(dir)
+		if err != nil {
+			return err
+		}
+		for _, rel := range releases {
+			p, err := c.plan(rel)
+			if err != nil {
+				return err
+			}
+			plans = append(plans, p...)
+		}
+	}
+	for _, p := range plans {
+		if err := c.index(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add notes a problem with a file.
+func (c *aptCheck) add(file, format string, args ...any) {
+	c.found.add(c.files.place(), file, format, args...)
+}
+
+// note files an error, if it is the fault of the file.
+func (c *aptCheck) note(file string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return c.found.note(c.files.place(), file, err)
+}
+
+// suites returns the directories that have a Release, or should.
+func (c *aptCheck) suites() ([]string, error) {
+	if len(c.Dists) > 0 {
+		var dirs []string
+		for _, dist := range c.Dists {
+			if flat, ok := strings.CutSuffix(dist, "/"); ok {
+				dirs = append(dirs, path.Join(c.Root, flat))
+			} else {
+				dirs = append(dirs, path.Join(c.Root, "dists", dist))
+			}
+		}
+		return dirs, nil
+	}
+	s := suiteSearch{c: c}
+	top := path.Join(c.Root, "dists")
+	if err := s.search(top, 0); err != nil {
+		return nil, err
+	}
+	for _, alias := range s.aliases {
+		if s.isNew(alias) {
+			if err := s.search(alias, 0); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(s.dirs) == 0 && !c.found.any() {
+		c.add(top, "has no distribution: there is no InRelease or Release")
+	}
+	return s.dirs, nil
+}
+
+// maxSuiteDepth is how deep below dists a Release may be.
+const maxSuiteDepth = 4
+
+// suiteSearch looks for the directories that have a Release.
+type suiteSearch struct {
+	c       *aptCheck
+	dirs    []string
+	seen    []fs.FileInfo
+	aliases []string // symbolic links to directories
+}
+
+func (s *suiteSearch) search(dir string, depth int) error {
+	entries, err := s.c.t.list(dir)
+	if err != nil {
+		return s.c.note(dir, err)
+	}
+	for _, e := range entries {
+		if e.Name() == "Release" || e.Name() == "InRelease" {
+			s.dirs = append(s.dirs, dir)
+			return s.remember(dir)
+		}
+	}
+	if depth == maxSuiteDepth {
+		return nil
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		isDir, err := s.c.t.isDir(dir, e)
+		switch {
+		case err != nil:
+			err = s.c.note(name, err)
+		case isDir && !e.IsDir():
+			s.aliases = append(s.aliases, name)
+		case isDir:
+			err = s.search(name, depth+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suiteSearch) remember(dir string) error {
+	info, err := s.c.t.root.Stat(dir)
+	if err == nil {
+		s.seen = append(s.seen, info)
+	}
+	return err
+}
+
+// isNew reports whether a symbolic link leads to a directory that was not found
+// by another way.
+func (s *suiteSearch) isNew(alias string) bool {
+	info, err := s.c.t.root.Stat(alias)
+	if err != nil {
+		return true // which search will tell
+	}
+	for _, seen := range s.seen {
+		if os.SameFile(info, seen) {
+			return false
+		}
+	}
+	return true
+}
+
+// releases reads what is in a directory of InRelease and Release. Mostly they say
+// the same, and one is returned.
+func (c *aptCheck) releases(dir string) ([]*release, error) {
+	inline, err := c.release(dir, "InRelease")
+	if err != nil {
+		return nil, err
+	}
+	plain, err := c.release(dir, "Release")
+	if err != nil {
+		return nil, err
+	}
+	if !inline.exists && !plain.exists {
+		c.add(dir, "has no InRelease and no Release")
+		return nil, nil
+	}
+	if plain.exists && c.keys != nil {
+		ok, err := c.detached(dir, plain.text, inline.exists)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			plain.text = nil
+		}
+	}
+	texts := []*releaseText{inline, plain}
+	if string(inline.text) == string(plain.text) {
+		texts = texts[:1]
+	}
+	var releases []*release
+	for _, text := range texts {
+		if len(text.text) == 0 {
+			continue
+		}
+		rel := &release{file: text.file, dir: dir}
+		if err := rel.parse(text.text); err != nil {
+			if err := c.note(text.file, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if !rel.until.IsZero() && time.Now().After(rel.until) && !c.AllowExpired {
+			c.add(text.file, "has expired: it is valid until %s", rel.until.UTC().Format("2006-01-02 15:04:05 MST"))
+		}
+		releases = append(releases, rel)
+	}
+	return releases, nil
+}
+
+type releaseText struct {
+	file   string
+	exists bool
+	text   []byte // nil if it is not to be relied on
+}
+
+// release reads an InRelease or Release. A signature inside is checked, if there
+// is a keyring.
+func (c *aptCheck) release(dir, base string) (*releaseText, error) {
+	rel := &releaseText{file: path.Join(dir, base)}
+	var err error
+	if rel.exists, err = c.t.exists(rel.file); err != nil || !rel.exists {
+		return rel, err
+	}
+	text, err := c.t.read(c.ctx, rel.file, maxRelease)
+	switch {
+	case err != nil:
+	case len(text) == 0:
+		err = bad("is empty")
+	case isClearsigned(text):
+		text, err = openClearsigned(text, c.keys)
+	case base == "InRelease" && c.keys != nil:
+		err = bad("is not signed")
+	}
+	if err != nil {
+		return rel, c.note(rel.file, err)
+	}
+	rel.text = text
+	return rel, nil
+}
+
+// detached reports whether text has a good signature in Release.gpg. There need
+// not be one if there is an InRelease.
+func (c *aptCheck) detached(dir string, text []byte, optional bool) (bool, error) {
+	name := path.Join(dir, "Release.gpg")
+	exists, err := c.t.exists(name)
+	if err != nil || !exists && optional {
+		return true, err
+	}
+	signature, err := c.t.read(c.ctx, name, maxRelease)
+	if err == nil {
+		err = c.keys.verify(text, signature)
+	}
+	return err == nil, c.note(name, err)
+}
+
+// UnmarshalCaddyfile sets up the gate:
+//
+//	apt [<dist...>] {
+//		root          <path>
+//		architectures <name...>
+//		hash
+//		keyring       <file>
+//		allow_expired
+//	}
+func (a *Apt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the gate's name
+	a.Dists = d.RemainingArgs()
+	if err := a.Validate(); err != nil {
+		return d.WrapErr(err)
+	}
+	return options(d, map[string]option{
+		"root": {1, 1, func(args []string) error {
+			a.Root = args[0]
+			return validPath(a.Root)
+		}},
+		"architectures": {1, -1, func(args []string) error {
+			a.Architectures = args
+			return nil
+		}},
+		"hash": flag(&a.Hash),
+		"keyring": {1, 1, func(args []string) error {
+			a.Keyring = args[0]
+			return nil
+		}},
+		"allow_expired": flag(&a.AllowExpired),
+	})
+}
+
+// Interface guards
+var (
+	_ Gate                  = (*Apt)(nil)
+	_ caddy.Validator       = (*Apt)(nil)
+	_ caddyfile.Unmarshaler = (*Apt)(nil)
+)

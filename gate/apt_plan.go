@@ -1,0 +1,213 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// aptForm is one form of an index, as it was found.
+type aptForm struct {
+	name string // relative to the tree
+	size int64
+	sum  digest
+}
+
+// aptPlan is an index to be parsed.
+type aptPlan struct {
+	aptForm
+	by      string // the Release that lists it
+	packing string // the ending of its name there
+	sources bool
+}
+
+// aptGroup is an index in all the forms that a Release lists.
+type aptGroup struct {
+	dir, base string // relative to the Release
+	forms     []aptIndex
+}
+
+// lists reports whether the index lists packages.
+func (g *aptGroup) lists() bool { return g.base == "Packages" || g.base == "Sources" }
+
+// aptPlanner finds the indexes of a Release.
+type aptPlanner struct {
+	*aptCheck
+	rel    *release
+	cur    cursor
+	byHash map[string]bool // the directories that are there
+}
+
+// plan has the indexes of a Release looked at, and returns those to be parsed.
+func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
+	p := aptPlanner{c, rel, cursor{t: c.t}, map[string]bool{}}
+	defer p.cur.close()
+	var plans []aptPlan
+	any := false
+	for _, g := range p.groups() {
+		there, found, err := p.find(g)
+		if err != nil {
+			return nil, err
+		}
+		any = any || there && g.lists()
+		if !there && g.lists() {
+			if err := p.required(g); err != nil {
+				return nil, err
+			}
+		}
+		if !g.lists() {
+			err = p.queue(found)
+		} else if len(found) > 0 {
+			slices.SortStableFunc(found, func(a, b aptPlan) int { return a.cost() - b.cost() })
+			if found[0].cost() == len(packings) {
+				return nil, fmt.Errorf("%s: this form can not be read, and there is no other", found[0].name)
+			}
+			err = p.queue(found[1:])
+			if !c.planned[found[0].aptForm] {
+				c.planned[found[0].aptForm] = true
+				c.todo += found[0].size
+				plans = append(plans, found[0])
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !any {
+		c.add(rel.file, "lists no Packages or Sources that is here")
+	}
+	return plans, nil
+}
+
+// cost puts the forms in the order in which they are best read.
+func (p *aptPlan) cost() int {
+	if i := slices.Index(packings, p.packing); i >= 0 {
+		return i
+	}
+	return len(packings)
+}
+
+// groups returns the indexes in the order of the Release.
+func (p *aptPlanner) groups() []*aptGroup {
+	byName := map[string]*aptGroup{}
+	var all []*aptGroup
+	for _, x := range p.rel.index {
+		name := strings.TrimSuffix(x.name, packing(x.name))
+		g := byName[name]
+		if g == nil {
+			g = &aptGroup{dir: path.Dir(name), base: path.Base(name)}
+			byName[name] = g
+			all = append(all, g)
+		}
+		g.forms = append(g.forms, x)
+	}
+	return all
+}
+
+// packing returns the ending that says how a file is compressed, if it has one.
+func packing(name string) string {
+	if ext := path.Ext(name); slices.Contains(packings, ext) || slices.Contains(otherPackings, ext) {
+		return ext
+	}
+	return ""
+}
+
+// find returns the forms of an index that are there with the right size, each
+// under one name. there is whether any is there at all.
+func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) {
+	for _, x := range g.forms {
+		infos := make([]fs.FileInfo, 0, 2)
+		names, err := p.names(g, x)
+		if err != nil {
+			return false, nil, err
+		}
+		for i, name := range names {
+			info, err := p.cur.stat(name)
+			if missing(err) {
+				if i > 0 && len(infos) > 0 {
+					p.add(name, "is missing, %s lists it and there are others by hash", p.rel.file)
+				}
+				continue
+			}
+			there = true
+			if err == nil && info.Size() != x.size {
+				err = bad("its size is %d, %s says %d", info.Size(), p.rel.file, x.size)
+			}
+			if err != nil {
+				if err := p.note(name, err); err != nil {
+					return false, nil, err
+				}
+				continue
+			}
+			if !slices.ContainsFunc(infos, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
+				found = append(found, aptPlan{
+					aptForm{name, x.size, x.sum},
+					p.rel.file, packing(x.name), g.base == "Sources",
+				})
+			}
+			infos = append(infos, info)
+		}
+	}
+	return there, found, nil
+}
+
+// names returns the names that a form of an index has in the tree.
+func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
+	names := []string{path.Join(p.rel.dir, x.name)}
+	if !p.rel.byHash {
+		return names, nil
+	}
+	dir := path.Join(p.rel.dir, g.dir, "by-hash", byHashDirs[x.sum.kind])
+	there, ok := p.byHash[dir]
+	if !ok {
+		var err error
+		if there, err = p.t.exists(dir); err != nil {
+			return nil, err
+		}
+		p.byHash[dir] = there
+	}
+	if there {
+		names = append(names, path.Join(dir, fmt.Sprintf("%x", x.sum.sum)))
+	}
+	return names, nil
+}
+
+// byHashDirs are the directories of the kinds of checksums.
+var byHashDirs = map[string]string{"sha256": "SHA256", "sha512": "SHA512", "sha1": "SHA1", "md5": "MD5Sum"}
+
+func missing(err error) bool {
+	var b *badFile
+	return errors.As(err, &b) && b.reason == isMissing
+}
+
+// required notes that an index is not there, if it should be.
+func (p *aptPlanner) required(g *aptGroup) error {
+	dir := path.Join(p.rel.dir, g.dir)
+	arch := strings.TrimPrefix(path.Base(g.dir), "binary-")
+	needed := slices.Contains(p.Architectures, arch)
+	if !needed {
+		var err error
+		if needed, err = p.t.exists(dir); err != nil {
+			return err
+		}
+	}
+	// A repository without dists has all in one directory, and not always sources.
+	if needed && g.dir != "." {
+		p.add(path.Join(dir, g.base), "is missing in all forms, %s lists it", p.rel.file)
+	}
+	return nil
+}
+
+// queue has files looked at that are not parsed.
+func (p *aptPlanner) queue(plans []aptPlan) error {
+	for _, f := range plans {
+		if err := p.files.addIndex(f.name, f.by, f.size, f.sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+// Package gate has the checks that a tree must pass after it was brought up to
+// date and before it is released.
+//
+// Gates are Caddy modules of the namespace mirror.gates.
+package gate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+// Gate says whether a tree may be released.
+type Gate interface {
+	// Check returns nil if it may. A [*Verdict] says why not. Any other error says
+	// that the gate could not look: nothing is known of the tree then.
+	Check(ctx context.Context, r *step.Run) error
+}
+
+// Recorder is a Gate that compares a tree with the one released before.
+type Recorder interface {
+	Gate
+
+	// Released keeps what Check saw in the same run. It is called when that has
+	// been released, or found to be what is released already, and only then.
+	Released(r *step.Run) error
+}
+
+// Verdict is why a tree may not be released.
+type Verdict struct {
+	// Gate is the name of the gate.
+	Gate string
+
+	// File is what is wrong, relative to the tree. It is empty if no single file
+	// is to blame.
+	File string
+
+	// Reason says what is wrong with it.
+	Reason string
+
+	// More are further problems, the first few of them.
+	More []Problem
+
+	// Count is how many problems there are in all.
+	Count int
+}
+
+// Problem is something wrong with a tree.
+type Problem struct {
+	// File is relative to the tree.
+	File string
+
+	Reason string
+}
+
+func (p Problem) String() string {
+	if p.File == "" {
+		return p.Reason
+	}
+	return show(p.File) + ": " + p.Reason
+}
+
+// Error names the gate and the first problems, and says how many there are.
+func (v *Verdict) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", v.Gate, Problem{v.File, v.Reason})
+	for _, p := range v.More {
+		fmt.Fprintf(&b, "; %s", p)
+	}
+	if n := v.Count - 1 - len(v.More); n > 0 {
+		fmt.Fprintf(&b, "; and %d more", n)
+	}
+	return b.String()
+}

@@ -1,0 +1,402 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+func init() {
+	caddy.RegisterModule(new(Pypi))
+}
+
+// Pypi lets a tree pass in which the mirror of a Python package index is whole, as
+// bandersnatch makes it: each link of each page below `simple` (`index.html`,
+// `index.v1_html`, `index.v1_json`), also where projects are in a directory by
+// their first character, leads to a file within the web directory, and that has the
+// size that the page tells. The list of all projects has none that has no page.
+type Pypi struct {
+	// The web directory, relative to the tree: the one that `simple` is in.
+	// Default: `web` if there is one, else the tree itself.
+	Dir string `json:"dir,omitempty"`
+
+	// What links begin with that are not relative to their page, such as
+	// `https://mirror.example.org/pypi`; bandersnatch's `root_uri`. Default: all
+	// links are relative.
+	RootURI string `json:"root_uri,omitempty"`
+
+	// Compare the checksums of all files too, which reads the whole tree.
+	Hash bool `json:"hash,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Pypi) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror.gates.pypi", New: func() caddy.Module { return new(Pypi) }}
+}
+
+// Validate checks the directory.
+func (g *Pypi) Validate() error {
+	if g.Dir == "" {
+		return nil
+	}
+	return validPath(g.Dir)
+}
+
+// Check implements Gate.
+func (g *Pypi) Check(ctx context.Context, r *step.Run) error {
+	return within(ctx, func(ctx context.Context) error { return g.check(ctx, r) })
+}
+
+func (g *Pypi) check(ctx context.Context, r *step.Run) error {
+	t, err := openTree(r)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	c := pypiCheck{Pypi: g, t: t, web: path.Clean(g.Dir), progress: newProgress(ctx, r, "pypi")}
+	if g.Dir == "" {
+		there, err := t.exists("web/simple")
+		if err != nil {
+			return err
+		}
+		if there {
+			c.web = "web"
+		}
+	}
+	if err := c.run(ctx); err != nil {
+		return err
+	}
+	return c.found.err("pypi")
+}
+
+// pypiCheck is one check of a tree.
+type pypiCheck struct {
+	*Pypi
+	t     *tree
+	web   string
+	found problems
+
+	projects []project
+	next     atomic.Int64
+
+	mu       sync.Mutex
+	progress *progress
+	done     int
+	files    int64
+}
+
+// A project is a directory of pages.
+type project struct {
+	name    string
+	initial bool // the directory is one below that of its first character
+	pages   []string
+}
+
+// pageNames are the names of pages, the one that tells most last.
+var pageNames = []string{"index.html", "index.v1_html", "index.v1_json"}
+
+// perProject is how many places in the order of problems a project has.
+const perProject = 1 << 24
+
+func (c *pypiCheck) run(ctx context.Context) error {
+	simple := path.Join(c.web, "simple")
+	entries, err := c.t.list(simple)
+	if err != nil {
+		return c.found.note(0, simple, err)
+	}
+	if err := c.search(ctx, simple, entries); err != nil {
+		return err
+	}
+	if len(c.projects) == 0 {
+		c.found.add(0, simple, "has no projects")
+		return nil
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	workers := lookers
+	if c.Hash {
+		workers = readers
+	}
+	for range workers {
+		g.Go(func() error { return c.work(gctx) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.root(ctx, simple, entries)
+}
+
+// search finds the projects.
+func (c *pypiCheck) search(ctx context.Context, simple string, entries []fs.DirEntry) error {
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		isDir, err := c.t.isDir(simple, e)
+		if err != nil {
+			if err := c.found.note(0, path.Join(simple, e.Name()), err); err != nil {
+				return err
+			}
+		}
+		if !isDir {
+			continue
+		}
+		c.projects = append(c.projects, project{name: e.Name()})
+		if len(e.Name()) != 1 {
+			continue
+		}
+		dir := path.Join(simple, e.Name())
+		below, err := c.t.list(dir)
+		if err != nil {
+			return fmt.Errorf("listing %s: %w", dir, err)
+		}
+		for _, e := range below {
+			if e.IsDir() && e.Name() != "versions" { // which bandersnatch keeps old pages in
+				c.projects = append(c.projects, project{name: e.Name(), initial: true})
+			}
+		}
+	}
+	return nil
+}
+
+// dir returns the directory of a project, relative to the web directory.
+func (p *project) dir() string {
+	if p.initial {
+		return path.Join("simple", p.name[:1], p.name)
+	}
+	return path.Join("simple", p.name)
+}
+
+func (c *pypiCheck) work(ctx context.Context) error {
+	cur := cursor{t: c.t}
+	defer cur.close()
+	for {
+		i := int(c.next.Add(1)) - 1
+		if i >= len(c.projects) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		l := pypiLook{pypiCheck: c, cur: &cur, p: &c.projects[i], at: int64(i+1) * perProject, refs: map[string]int{}}
+		if err := l.run(ctx); err != nil {
+			return err
+		}
+		c.report(len(l.list))
+	}
+}
+
+func (c *pypiCheck) report(files int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done++
+	c.files += int64(files)
+	c.progress.report(float64(c.done)/float64(len(c.projects)), "%s of %s projects, %s files",
+		humanize.Comma(int64(c.done)), humanize.Comma(int64(len(c.projects))), humanize.Comma(c.files))
+}
+
+// pypiLook is a look at one project.
+type pypiLook struct {
+	*pypiCheck
+	cur  *cursor
+	p    *project
+	at   int64
+	list []ref
+	refs map[string]int // places in the list
+}
+
+func (l *pypiLook) place() int64 {
+	l.at++
+	return l.at
+}
+
+func (l *pypiLook) run(ctx context.Context) error {
+	dir := path.Join(l.web, l.p.dir())
+	entries, err := l.t.list(dir)
+	if err != nil {
+		return l.found.note(l.place(), dir, err)
+	}
+	var seen []fs.FileInfo
+	for _, name := range pageNames {
+		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
+			continue
+		}
+		l.p.pages = append(l.p.pages, name)
+		if seen, err = l.page(ctx, path.Join(dir, name), seen); err != nil {
+			return err
+		}
+	}
+	for i := range l.list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r := &l.list[i]
+		if !l.Hash {
+			r.sum = digest{}
+		}
+		if err := r.note(&l.found, r.look(ctx, l.cur)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page reads a page, unless it is one of those that were seen.
+func (l *pypiLook) page(ctx context.Context, name string, seen []fs.FileInfo) ([]fs.FileInfo, error) {
+	at := l.place()
+	f, info, err := l.t.open(name)
+	if err != nil {
+		return seen, l.found.note(at, name, err)
+	}
+	defer f.Close()
+	if slices.ContainsFunc(seen, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
+		return seen, nil
+	}
+	see := func(k link) error { return l.link(name, k) }
+	if strings.HasSuffix(name, "json") {
+		err = readJSON(withContext(ctx, f), "files", see)
+	} else {
+		err = readHTML(withContext(ctx, f), see)
+	}
+	return append(seen, info), l.found.note(at, name, spoilt(err))
+}
+
+// link adds what a link leads to, to what is looked at.
+func (l *pypiLook) link(page string, k link) error {
+	base := path.Join("simple", l.p.name)
+	name, sum, err := resolve(base, k.href, l.RootURI)
+	if err != nil && l.p.initial {
+		// Servers show such a project without the first character, but not all.
+		name, sum, err = resolve(l.p.dir(), k.href, l.RootURI)
+	}
+	if err != nil {
+		return l.found.note(l.place(), page, err)
+	}
+	if sum.kind == "" {
+		sum = k.sum
+	}
+	name = path.Join(l.web, name)
+	l.add(page, name, k.size, sum)
+	if k.metadata != "" && k.metadata != "false" {
+		l.add(page, name+".metadata", -1, linkDigest(k.metadata))
+	}
+	return nil
+}
+
+// add adds a file, or what a further page has of it.
+func (l *pypiLook) add(page, name string, size int64, sum digest) {
+	i, ok := l.refs[name]
+	if !ok {
+		l.refs[name] = len(l.list)
+		l.list = append(l.list, ref{l.place(), name, page, size, sum})
+		return
+	}
+	r := &l.list[i]
+	switch {
+	case r.size >= 0 && size >= 0 && r.size != size:
+		l.found.add(l.place(), name, "has different sizes in %s and %s", r.by, page)
+	case r.sum.kind == sum.kind && r.sum != sum:
+		l.found.add(l.place(), name, "has different checksums in %s and %s", r.by, page)
+	}
+	if r.size < 0 && size >= 0 {
+		r.size, r.by = size, page
+	}
+	if r.sum.kind == "" {
+		r.sum = sum
+	}
+}
+
+// root checks that the list of all projects has none that has no page.
+func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEntry) error {
+	known := make(map[string]bool, len(c.projects))
+	for _, p := range c.projects {
+		if len(p.pages) > 0 {
+			known[normal(p.name)] = true
+		}
+	}
+	at := int64(len(c.projects)+1) * perProject
+	for _, name := range pageNames {
+		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
+			continue
+		}
+		page := path.Join(simple, name)
+		f, _, err := c.t.open(page)
+		if err != nil {
+			if err := c.found.note(at, page, err); err != nil {
+				return err
+			}
+			continue
+		}
+		see := func(k link) error {
+			at++
+			name, _, err := resolve("simple", k.href, c.RootURI)
+			if err == nil && !known[normal(path.Base(name))] {
+				err = bad("lists project %s, which has no page", show(path.Base(name)))
+			}
+			return c.found.note(at, page, err)
+		}
+		if strings.HasSuffix(name, "json") {
+			err = readJSON(withContext(ctx, f), "projects", see)
+		} else {
+			err = readHTML(withContext(ctx, f), see)
+		}
+		f.Close()
+		if err := c.found.note(at, page, spoilt(err)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var separators = regexp.MustCompile(`[-_.]+`)
+
+// normal returns the normalized name of a project (PEP 503).
+func normal(name string) string {
+	return strings.ToLower(separators.ReplaceAllString(name, "-"))
+}
+
+// UnmarshalCaddyfile sets up the gate:
+//
+//	pypi [<webdir>] {
+//		root_uri <address>
+//		hash
+//	}
+func (g *Pypi) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the gate's name
+	if d.NextArg() {
+		g.Dir = d.Val()
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	if err := g.Validate(); err != nil {
+		return d.WrapErr(err)
+	}
+	return options(d, map[string]option{
+		"root_uri": {1, 1, func(args []string) error {
+			g.RootURI = args[0]
+			return nil
+		}},
+		"hash": flag(&g.Hash),
+	})
+}
+
+// Interface guards
+var (
+	_ Gate                  = (*Pypi)(nil)
+	_ caddy.Validator       = (*Pypi)(nil)
+	_ caddyfile.Unmarshaler = (*Pypi)(nil)
+)

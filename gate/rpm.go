@@ -1,0 +1,255 @@
+package gate
+
+import (
+	"context"
+	"io"
+	"path"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+// maxRepomd is how large a repomd.xml may be.
+const maxRepomd = 16 << 20
+
+func init() {
+	caddy.RegisterModule(new(Rpm))
+}
+
+// Rpm lets a tree pass in which the repositories of RPM packages are whole: each
+// `repodata/repomd.xml` can be read and, where there is a keyring, is signed by a
+// key of it; all metadata that it lists are there, with the size and checksum
+// listed; and so are all packages that these list, with their size. What is said to
+// be in another place (`xml:base`) is not looked at.
+type Rpm struct {
+	// The repositories, relative to the tree: the directories that `repodata` is in.
+	// Default: all that there are.
+	Dirs []string `json:"dirs,omitempty"`
+
+	// Compare the checksums of all packages too, which reads the whole tree.
+	Hash bool `json:"hash,omitempty"`
+
+	// A file of OpenPGP keys, armored or not, of which one must have signed each
+	// repomd.xml, in `repomd.xml.asc`, by a signature that is good today. Default:
+	// signatures are not looked at.
+	Keyring string `json:"keyring,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Rpm) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror.gates.rpm", New: func() caddy.Module { return new(Rpm) }}
+}
+
+// Validate checks the names.
+func (g *Rpm) Validate() error {
+	for _, dir := range g.Dirs {
+		if err := validPath(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check implements Gate.
+func (g *Rpm) Check(ctx context.Context, r *step.Run) error {
+	return within(ctx, func(ctx context.Context) error { return g.check(ctx, r) })
+}
+
+func (g *Rpm) check(ctx context.Context, r *step.Run) error {
+	t, err := openTree(r)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	c := rpmCheck{Rpm: g, ctx: ctx, t: t, progress: newProgress(ctx, r, "rpm")}
+	if g.Keyring != "" {
+		if c.keys, err = readKeyring(g.Keyring); err != nil {
+			return err
+		}
+	}
+	c.files = newListed(ctx, t, g.Hash, &c.found)
+	if err := c.files.end(c.run()); err != nil {
+		return err
+	}
+	return c.found.err("rpm")
+}
+
+// rpmCheck is one check of a tree.
+type rpmCheck struct {
+	*Rpm
+	ctx      context.Context
+	t        *tree
+	keys     *keyring
+	found    problems
+	files    *listed
+	progress *progress
+
+	repos, repo int // how many, and which is looked at
+	count       int64
+}
+
+func (c *rpmCheck) run() error {
+	dirs := c.Dirs
+	if len(dirs) == 0 {
+		var err error
+		if dirs, err = c.search(nil, "."); err != nil {
+			return err
+		}
+		if len(dirs) == 0 {
+			c.found.add(c.files.place(), "", "there is no repository: no directory has a repodata")
+		}
+	}
+	c.repos = len(dirs)
+	for i, dir := range dirs {
+		c.repo = i
+		if err := c.repository(path.Clean(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// search adds the repositories in dir to dirs. Symbolic links are not followed:
+// what they lead to is found where it is.
+func (c *rpmCheck) search(dirs []string, dir string) ([]string, error) {
+	if err := c.ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.progress.report(-1, "%d repositories found", len(dirs))
+	entries, err := c.t.list(dir)
+	if err != nil {
+		return dirs, c.found.note(c.files.place(), dir, err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if e.Name() == "repodata" {
+			dirs = append(dirs, dir)
+			continue
+		}
+		if dirs, err = c.search(dirs, path.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return dirs, nil
+}
+
+// repository checks one repository.
+func (c *rpmCheck) repository(dir string) error {
+	name := path.Join(dir, "repodata/repomd.xml")
+	at := c.files.place()
+	text, err := c.t.read(c.ctx, name, maxRepomd)
+	if err != nil {
+		return c.found.note(at, name, err)
+	}
+	if c.keys != nil {
+		signature, err := c.t.read(c.ctx, name+".asc", maxRepomd)
+		if err == nil {
+			err = c.keys.verify(text, signature)
+		}
+		if err != nil {
+			return c.found.note(at, name+".asc", err)
+		}
+	}
+	files, err := parseRepomd(text)
+	if err != nil {
+		return c.found.note(at, name, err)
+	}
+	lists := false
+	for _, f := range files {
+		if f.away {
+			continue
+		}
+		file, err := local(dir, f.name)
+		switch {
+		case err != nil:
+			err = c.found.note(at, name, err)
+		case f.kind == "primary":
+			lists = true
+			err = c.primary(dir, file, name, f)
+		default:
+			err = c.files.addIndex(file, name, f.size, f.sum)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !lists {
+		c.found.add(at, name, "lists no primary metadata")
+	}
+	return nil
+}
+
+// primary reads a primary.xml and has looked at what it lists.
+func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
+	x := ref{at: c.files.place(), name: name, by: by, size: want.size}
+	f, info, err := c.t.open(name)
+	if err == nil && x.size >= 0 && info.Size() != x.size {
+		f.Close()
+		err = bad("its size is %d, %s says %d", info.Size(), by, x.size)
+	}
+	if err != nil {
+		return x.note(&c.found, err)
+	}
+	defer f.Close()
+	var done int64
+	err = readIndex(c.ctx, f, want.sum, by, &done, func(in io.Reader) error {
+		z, err := unpack(name, in)
+		if err != nil {
+			return err
+		}
+		defer z.Close()
+		return readPrimary(z, func(p rpmFile) error {
+			if c.count++; c.count%batchSize == 0 {
+				part := float64(done) / float64(max(info.Size(), 1))
+				c.progress.report((float64(c.repo)+part)/float64(c.repos), "%s packages, %s", humanize.Comma(c.count), name)
+			}
+			return c.pkg(dir, name, p)
+		})
+	})
+	return x.note(&c.found, err)
+}
+
+// pkg has looked at a package.
+func (c *rpmCheck) pkg(dir, by string, p rpmFile) error {
+	if p.away {
+		return nil
+	}
+	name, err := local(dir, p.name)
+	if err != nil {
+		return err
+	}
+	return c.files.add(name, by, p.size, p.sum)
+}
+
+// UnmarshalCaddyfile sets up the gate:
+//
+//	rpm [<dir...>] {
+//		hash
+//		keyring <file>
+//	}
+func (g *Rpm) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the gate's name
+	g.Dirs = d.RemainingArgs()
+	if err := g.Validate(); err != nil {
+		return d.WrapErr(err)
+	}
+	return options(d, map[string]option{
+		"hash": flag(&g.Hash),
+		"keyring": {1, 1, func(args []string) error {
+			g.Keyring = args[0]
+			return nil
+		}},
+	})
+}
+
+// Interface guards
+var (
+	_ Gate                  = (*Rpm)(nil)
+	_ caddy.Validator       = (*Rpm)(nil)
+	_ caddyfile.Unmarshaler = (*Rpm)(nil)
+)

@@ -1,0 +1,165 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// job answers for /mirror/jobs/NAME/...
+func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
+	app, err := a.app()
+	if err != nil {
+		return err
+	}
+	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/mirror/jobs/"), "/")
+	var run *runner
+	if app.engine != nil {
+		run = app.engine.runner(name)
+	}
+	if run == nil {
+		return apiError(http.StatusNotFound, fmt.Errorf("there is no job %q", name))
+	}
+	what, id, _ := strings.Cut(rest, "/")
+	want := http.MethodGet
+	var answer func(http.ResponseWriter, *http.Request) error
+	switch what {
+	case "":
+		answer = func(w http.ResponseWriter, _ *http.Request) error { return reply(w, run.status(time.Now())) }
+	case "run":
+		want, answer = http.MethodPost, run.serveRun
+	case "hold":
+		want, answer = http.MethodPost, run.serveHold
+	case "resume":
+		want, answer = http.MethodPost, run.serveResume
+	case "log":
+		answer = run.serveLog
+	case "runs":
+		answer = func(w http.ResponseWriter, r *http.Request) error { return run.serveOne(w, r, id) }
+	default:
+		return apiError(http.StatusNotFound, fmt.Errorf("jobs have no %q", what))
+	}
+	if r.Method != want {
+		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s not allowed: use %s", r.Method, want))
+	}
+	return answer(w, r)
+}
+
+// decode reads the body of a request, which may be empty.
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return apiError(http.StatusBadRequest, fmt.Errorf("reading the request: %w", err))
+	}
+	return nil
+}
+
+type runRequest struct {
+	NoTimeout bool `json:"no_timeout,omitempty"`
+}
+
+type runReply struct {
+	ID string `json:"id"`
+}
+
+func (r *runner) serveRun(w http.ResponseWriter, req *http.Request) error {
+	var q runRequest
+	if err := decode(w, req, &q); err != nil {
+		return err
+	}
+	id, err := r.ask(q.NoTimeout)
+	if err != nil {
+		return apiError(http.StatusConflict, fmt.Errorf("job %s: %w", r.name, err))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", "/mirror/jobs/"+r.name+"/runs/"+id)
+	w.WriteHeader(http.StatusAccepted)
+	return json.NewEncoder(w).Encode(runReply{id})
+}
+
+type holdRequest struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+func (r *runner) serveHold(w http.ResponseWriter, req *http.Request) error {
+	var q holdRequest
+	if err := decode(w, req, &q); err != nil {
+		return err
+	}
+	if err := r.hold(&Hold{Reason: q.Reason, Since: time.Now()}); err != nil {
+		return fmt.Errorf("the job is held, and will not be after a restart: %w", err)
+	}
+	return reply(w, r.status(time.Now()))
+}
+
+func (r *runner) serveResume(w http.ResponseWriter, _ *http.Request) error {
+	if err := r.hold(nil); err != nil {
+		return fmt.Errorf("the job is resumed, and will not be after a restart: %w", err)
+	}
+	return reply(w, r.status(time.Now()))
+}
+
+// maxWait is the longest that a request for a run waits for its end.
+const maxWait = 5 * time.Minute
+
+func (r *runner) serveOne(w http.ResponseWriter, req *http.Request, id string) error {
+	var wait time.Duration
+	if text := req.URL.Query().Get("wait"); text != "" {
+		var err error
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > maxWait {
+			return apiError(http.StatusBadRequest, fmt.Errorf("wait is a duration up to %v, not %q", maxWait, text))
+		}
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), wait)
+	defer cancel()
+	run, ok := r.await(ctx, id)
+	if !ok {
+		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.name, id))
+	}
+	return reply(w, run)
+}
+
+// defaultLast is how much of a log is sent.
+const defaultLast = 64 << 10
+
+func (r *runner) serveLog(w http.ResponseWriter, req *http.Request) error {
+	last, err := strconv.ParseInt(cmp.Or(req.URL.Query().Get("last"), strconv.Itoa(defaultLast)), 10, 64)
+	if err != nil || last < 0 {
+		return apiError(http.StatusBadRequest, errors.New("last is a number of bytes"))
+	}
+	id := req.URL.Query().Get("run")
+	if id == "" {
+		id = r.lastID()
+	}
+	if _, ok := r.find(id); !ok {
+		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.name, id))
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	err = readRunLog(w, r.logDir(), id, last)
+	if errors.Is(err, fs.ErrNotExist) {
+		return apiError(http.StatusNotFound, fmt.Errorf("the log of run %s is not kept any more", id))
+	}
+	return err
+}
+
+// lastID names the run under way, or else the last one.
+func (r *runner) lastID() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.state.Current != nil:
+		return r.state.Current.ID
+	case len(r.state.Runs) > 0:
+		return r.state.Runs[0].ID
+	}
+	return ""
+}

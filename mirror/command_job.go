@@ -1,0 +1,222 @@
+package mirror
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+)
+
+func jobCommands() []*cobra.Command {
+	run := &cobra.Command{
+		Use:   "run JOB [--wait] [--no-timeout]",
+		Short: "Runs a job now",
+		Long: `
+Runs a job now, on hold or not. With --wait it waits for the end of the run, and
+the exit status is 1 if that has failed.`,
+		Args: cobra.ExactArgs(1),
+		RunE: jobCommand(runJob),
+	}
+	run.Flags().Bool("wait", false, "Wait for the end of the run, and show how far it is")
+	run.Flags().Bool("no-timeout", false, "Let the run take as long as it takes")
+	hold := &cobra.Command{
+		Use:   "hold JOB [--reason <text>]",
+		Short: "Keeps a job from running by itself",
+		Args:  cobra.ExactArgs(1),
+		RunE: jobCommand(func(fl caddycmd.Flags, job string) error {
+			return control(fl, job, "hold", holdRequest{Reason: fl.String("reason")})
+		}),
+	}
+	hold.Flags().String("reason", "", "Why, for whoever wonders")
+	resume := &cobra.Command{
+		Use:   "resume JOB",
+		Short: "Lets a job run by itself again",
+		Args:  cobra.ExactArgs(1),
+		RunE:  jobCommand(func(fl caddycmd.Flags, job string) error { return control(fl, job, "resume", nil) }),
+	}
+	log := &cobra.Command{
+		Use:   "log JOB [--run <id>] [--last <bytes>]",
+		Short: "Shows what a run of a job has printed",
+		Args:  cobra.ExactArgs(1),
+		RunE:  jobCommand(showLog),
+	}
+	log.Flags().String("run", "", "The run. Default: the one under way, or else the last")
+	log.Flags().Int("last", defaultLast, "The most to show, in bytes, of its end")
+	all := []*cobra.Command{run, hold, resume, log}
+	for _, cmd := range all {
+		addressFlags(cmd)
+	}
+	return all
+}
+
+// jobCommand is a command that is about one job.
+func jobCommand(f func(fl caddycmd.Flags, job string) error) func(*cobra.Command, []string) error {
+	return caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		if err := f(fl, fl.Arg(0)); err != nil {
+			return caddy.ExitCodeFailedStartup, err
+		}
+		return caddy.ExitCodeSuccess, nil
+	})
+}
+
+func jobURI(job, rest string) string { return "/mirror/jobs/" + url.PathEscape(job) + rest }
+
+// control tells a job something, and shows its state.
+func control(fl caddycmd.Flags, job, what string, body any) error {
+	var s JobStatus
+	if err := post(fl, jobURI(job, "/"+what), body, &s); err != nil {
+		return err
+	}
+	return Status{Jobs: []JobStatus{s}}.printJobs(os.Stdout)
+}
+
+func post(fl caddycmd.Flags, uri string, body, into any) error {
+	var r io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		r = bytes.NewReader(text)
+	}
+	return ask(fl, http.MethodPost, uri, r, into)
+}
+
+func runJob(fl caddycmd.Flags, job string) error {
+	var begun runReply
+	if err := post(fl, jobURI(job, "/run"), runRequest{fl.Bool("no-timeout")}, &begun); err != nil {
+		return err
+	}
+	if !fl.Bool("wait") {
+		fmt.Printf("run %s of %s is begun\n", begun.ID, job)
+		return nil
+	}
+	run, err := follow(fl, job, begun.ID)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("run %s of %s: %s, %v\n", run.ID, job, run.Outcome, run.Ended.Sub(run.Began).Round(time.Millisecond))
+	if run.Outcome.good() {
+		return nil
+	}
+	return errors.New(run.Error)
+}
+
+// follow waits for the end of a run and, on a terminal, shows how far it is.
+func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
+	live := isTerminal(os.Stderr)
+	wait := "1m"
+	if live {
+		wait = "1s"
+	}
+	for {
+		var run JobRun
+		if err := ask(fl, http.MethodGet, jobURI(job, "/runs/"+id+"?wait="+wait), nil, &run); err != nil {
+			return run, err
+		}
+		if live {
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", line(fl, job))
+		}
+		if run.Outcome != "" {
+			if live {
+				fmt.Fprintln(os.Stderr)
+			}
+			return run, nil
+		}
+	}
+}
+
+// line says in one line how far a job is.
+func line(fl caddycmd.Flags, job string) string {
+	var s JobStatus
+	if err := ask(fl, http.MethodGet, jobURI(job, ""), nil, &s); err != nil {
+		return err.Error()
+	}
+	return s.now()
+}
+
+func isTerminal(f *os.File) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+}
+
+func showLog(fl caddycmd.Flags, job string) error {
+	q := url.Values{"last": {fmt.Sprint(fl.Int("last"))}}
+	if run := fl.String("run"); run != "" {
+		q.Set("run", run)
+	}
+	addr, err := adminAddress(fl)
+	if err != nil {
+		return err
+	}
+	resp, err := caddycmd.AdminAPIRequest(addr, http.MethodGet, jobURI(job, "/log?"+q.Encode()), nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
+}
+
+// printJobs writes the state of jobs for a person.
+func (s Status) printJobs(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "JOB\tSTATE\tNEXT\tLAST\tSUCCESS\tRELEASE\tNOW")
+	for _, j := range s.Jobs {
+		last := "-"
+		if j.Last != nil {
+			last = string(j.Last.Outcome) + ", " + ago(j.Last.Ended)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.Name, j.State, ago(j.Next), last,
+			ago(j.LastSuccess), ago(j.LastRelease), j.now())
+		if j.Last != nil && !j.Last.Outcome.good() && j.Last.Error != "" {
+			fmt.Fprintf(w, "\t%s\n", j.Last.Error)
+		}
+		if j.Problem != "" {
+			fmt.Fprintf(w, "\t%s\n", j.Problem)
+		}
+	}
+	return w.Flush()
+}
+
+// now says what the job is doing, or why it is not.
+func (s JobStatus) now() string {
+	switch {
+	case s.Current != nil:
+		text := s.Current.Stage
+		if s.Progress != nil && s.Progress.Done >= 0 && s.Progress.Done <= 1 {
+			text += fmt.Sprintf(" %.0f%%", 100*s.Progress.Done)
+		}
+		if s.Progress != nil && s.Progress.Detail != "" {
+			text += ", " + s.Progress.Detail
+		}
+		text += ", for " + time.Since(s.Current.Began).Round(time.Second).String()
+		if s.Estimate > 0 {
+			text += " of about " + time.Duration(s.Estimate*float64(time.Second)).Round(time.Second).String()
+		}
+		return text
+	case s.Waits != "":
+		return s.Waits
+	case s.Hold != nil && s.Hold.Reason != "":
+		return "held: " + s.Hold.Reason
+	}
+	return "-"
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return humanize.RelTime(t, time.Now(), "ago", "from now")
+}

@@ -1,0 +1,330 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/gate"
+	"github.com/unifiedmirrors/mirror/origin"
+	"github.com/unifiedmirrors/mirror/process"
+	"github.com/unifiedmirrors/mirror/releaser"
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+var (
+	errTimeout = errors.New("time is up")
+	errBusy    = errors.New("somebody else has the lock")
+)
+
+// execution is a run of a job under way.
+type execution struct {
+	r    *runner
+	j    *Job
+	rec  *JobRun
+	out  *runLog
+	keep []*os.File // locks that last as long as any process of the run
+	last time.Time
+}
+
+// run takes the steps of the job, one after the other, and notes how that ended.
+func (x *execution) run(noTimeout bool) {
+	ctx, cancel := context.WithCancelCause(x.r.e.ctx)
+	defer cancel(nil)
+	if !noTimeout {
+		timer := time.AfterFunc(time.Duration(x.j.Timeout), func() {
+			cancel(fmt.Errorf("%w: %v", errTimeout, time.Duration(x.j.Timeout)))
+		})
+		defer timer.Stop()
+	}
+	x.last = x.r.lastSuccess()
+	x.keep = []*os.File{x.r.lock}
+	released, err := x.steps(ctx)
+	x.r.update(func() { x.note(released, err) })
+}
+
+func (r *runner) lastSuccess() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.LastSuccess
+}
+
+// note notes how the run has ended. The runner's lock is held.
+func (x *execution) note(released bool, err error) {
+	rec := x.rec
+	if exit, ok := errors.AsType[*process.ExitError](err); ok {
+		rec.Code = exit.Status.ExitStatus()
+	}
+	_, verdict := errors.AsType[*gate.Verdict](err)
+	switch {
+	case err == nil && released:
+		rec.Outcome = Released
+	case err == nil:
+		rec.Outcome = Unchanged
+	case errors.Is(err, errBusy):
+		rec.Outcome = Busy
+	case errors.Is(err, errShutdown):
+		rec.Outcome = Interrupted
+	case verdict:
+		rec.Outcome = Held
+	default:
+		rec.Outcome = Failed
+	}
+	if err != nil {
+		rec.Error = err.Error()
+	} else {
+		rec.Stage = ""
+	}
+}
+
+// steps takes them.
+func (x *execution) steps(ctx context.Context) (released bool, err error) {
+	unlock, err := x.locks(ctx)
+	defer unlock()
+	if err != nil {
+		return false, err
+	}
+	run := x.step()
+	if x.j.syncer != nil {
+		err := x.stage("sync", func() error { return x.j.syncer.Sync(ctx, run) })
+		if err != nil {
+			return false, err
+		}
+		x.r.update(func() { x.rec.Bytes = run.Bytes })
+	}
+	for _, g := range x.j.gates {
+		if err := x.stage("gate "+g.name, func() error { return g.Check(ctx, run) }); err != nil {
+			return false, err
+		}
+	}
+	return x.release(ctx, run)
+}
+
+// release publishes what the gates have let pass.
+func (x *execution) release(ctx context.Context, run *step.Run) (released bool, err error) {
+	if len(x.j.releases) == 0 {
+		return false, x.released(run)
+	}
+	if x.j.Timestamp != "" {
+		if err := x.stage("timestamp", x.timestamp); err != nil {
+			return false, err
+		}
+	}
+	for _, rel := range x.j.releases {
+		err := x.stage("release", func() error {
+			leave, err := x.r.e.enter(ctx, rel.Lane())
+			if err != nil {
+				return err
+			}
+			defer leave()
+			done, err := rel.Release(ctx, run)
+			if done {
+				lookAt(rel)
+			}
+			released = released || done
+			return err
+		})
+		if err != nil {
+			return released, err
+		}
+	}
+	return released, x.released(run)
+}
+
+// lookAt has those look who serve, on this host, what was released.
+func lookAt(rel releaser.Releaser) {
+	for _, target := range rel.Targets() {
+		if dir, ok := strings.CutPrefix(target, "dir:"); ok {
+			origin.LookAt(dir)
+		}
+	}
+}
+
+// released tells the gates that what they have seen is the last good state now.
+func (x *execution) released(run *step.Run) error {
+	for _, g := range x.j.gates {
+		after, ok := g.Gate.(interface{ Released(r *step.Run) error })
+		if !ok {
+			continue
+		}
+		if err := after.Released(run); err != nil {
+			return fmt.Errorf("gate %s: noting what was released: %w", g.name, err)
+		}
+	}
+	return nil
+}
+
+// stage takes one step.
+func (x *execution) stage(name string, f func() error) error {
+	start := time.Now()
+	x.r.update(func() {
+		x.rec.Stage = name
+		x.r.progress = step.Progress{Stage: name, Done: -1}
+	})
+	fmt.Fprintf(x.out, "--- %s %s\n", start.UTC().Format(time.RFC3339), name)
+	err := f()
+	x.r.update(func() { x.rec.Stages[name] += time.Since(start).Seconds() })
+	if err != nil {
+		fmt.Fprintf(x.out, "--- %s failed: %v\n", name, err)
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// timestamp writes the time into the tree.
+func (x *execution) timestamp() error {
+	root, err := os.OpenRoot(x.j.Directory)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	temp := x.j.Timestamp + ".tmp"
+	err = root.WriteFile(temp, []byte(time.Now().UTC().Format("2006-01-02T15:04:05,000000000-07:00")+"\n"), 0o644)
+	if err != nil {
+		return err
+	}
+	return root.Rename(temp, x.j.Timestamp)
+}
+
+// step is the run as its steps see it.
+func (x *execution) step() *step.Run {
+	return &step.Run{
+		Job: x.j.name, ID: x.rec.ID, Dir: x.j.Directory, State: x.r.dir, Last: x.last,
+		Log: x.j.log, Out: io.Writer(x.out),
+		Command: x.command,
+		Report: func(p step.Progress) {
+			x.r.mu.Lock()
+			x.r.progress = p
+			x.r.mu.Unlock()
+		},
+	}
+}
+
+// command runs a command of a step.
+func (x *execution) command(ctx context.Context, c step.Command) (step.Result, error) {
+	cmd := process.Command{
+		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: c.Line,
+		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Keep: x.keep,
+		Started: func(pid int) { x.r.update(func() { x.rec.PID = pid }) },
+	}
+	if cmd.Dir == "" {
+		cmd.Dir = x.j.Directory
+	}
+	if k := x.j.Kerberos; k != nil {
+		// -x: else it would ask for a ticket without end, and never begin.
+		cmd.Args = slices.Concat([]string{"-q", "-x", "-t", "-f", k.Keytab, k.Principal, "--", c.Name}, c.Args)
+		cmd.Name = k.Command
+	}
+	fmt.Fprintf(x.out, "$ %q\n", append([]string{cmd.Name}, cmd.Args...))
+	res, err := process.Run(ctx, cmd)
+	x.r.update(func() { x.rec.PID = 0 })
+	return step.Result{Code: res.Code, Tail: res.Tail, Duration: res.Duration}, err
+}
+
+// passed are the variables that commands inherit.
+var passed = []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"}
+
+func (x *execution) environment() []string {
+	var env []string
+	for _, name := range passed {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	env = append(env, "MIRROR_JOB="+x.j.name, "MIRROR_RUN="+x.rec.ID)
+	for _, name := range slices.Sorted(maps.Keys(x.j.Env)) {
+		env = append(env, name+"="+x.j.Env[name])
+	}
+	return env
+}
+
+// locks takes the locks that the job is to have while it runs.
+func (x *execution) locks(ctx context.Context) (unlock func(), err error) {
+	var undo []func()
+	unlock = func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}
+	if x.j.Lock != "" {
+		f, err := lockFile(x.j.Lock)
+		if err != nil {
+			return unlock, err
+		}
+		undo = append(undo, func() { f.Close() })
+		x.keep = append(x.keep, f)
+	}
+	if x.j.Exclusive {
+		release, err := lockStorage(ctx, "mirror-job-"+x.j.name)
+		if err != nil {
+			return unlock, err
+		}
+		undo = append(undo, release)
+	}
+	return unlock, nil
+}
+
+// lockFile locks a file as flock(1) does.
+func lockFile(name string) (*os.File, error) {
+	// As flock(1) makes it: others lock it, too.
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // see above
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("%w on %s", errBusy, name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// patience is how long another host may take to give a lock up that it is about to.
+const patience = 5 * time.Second
+
+// lockStorage takes a lock in Caddy's storage, which its module keeps alive.
+func lockStorage(ctx context.Context, name string) (release func(), err error) {
+	active := caddy.ActiveContext()
+	storage := active.Storage()
+	lctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := storage.Lock(lctx, name); err != nil {
+		if lctx.Err() != nil && ctx.Err() == nil {
+			return nil, fmt.Errorf("%w %s in Caddy's storage: the job runs on another host", errBusy, name)
+		}
+		return nil, fmt.Errorf("locking %s in Caddy's storage: %w", name, err)
+	}
+	return func() { _ = storage.Unlock(context.WithoutCancel(ctx), name) }, nil
+}
+
+// tell logs how the run has ended.
+func (x *execution) tell() {
+	rec := x.rec
+	fields := []zap.Field{
+		zap.String("run", rec.ID), zap.String("outcome", string(rec.Outcome)),
+		zap.Duration("duration", rec.Ended.Sub(rec.Began).Round(time.Millisecond)),
+	}
+	switch {
+	case rec.Outcome.good():
+		x.j.log.Info("job done", fields...)
+	case rec.Outcome == Busy || rec.Outcome == Interrupted:
+		x.j.log.Warn("job not done", append(fields, zap.String("error", rec.Error))...)
+	default:
+		x.j.log.Error("job failed", append(fields, zap.String("error", rec.Error),
+			zap.String("log", filepath.Join(x.r.logDir(), rec.ID+".log")))...)
+	}
+}

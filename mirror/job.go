@@ -1,0 +1,236 @@
+package mirror
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/gate"
+	"github.com/unifiedmirrors/mirror/releaser"
+	"github.com/unifiedmirrors/mirror/syncer"
+)
+
+// Job brings a tree up to date and releases it: sync, then gates, then releases,
+// each only if all before it went well.
+type Job struct {
+	// Every is how often the job runs, from the beginning of one run to that of the
+	// next. A run that was missed while the server was down is made up for. Without
+	// it and Cron the job runs when it is told to.
+	Every caddy.Duration `json:"every,omitempty"`
+
+	// Cron is when the job runs, as cron(8) has it: minute, hour, day and
+	// month, and day of the week; or `@daily` and the like. In the server's time zone,
+	// or with `CRON_TZ=Europe/Berlin` in front in another.
+	Cron string `json:"cron,omitempty"`
+
+	// Jitter delays each run by up to so much, to spread jobs with equal times.
+	Jitter caddy.Duration `json:"jitter,omitempty"`
+
+	// Timeout is how long a run may take; then it is ended. A `vos release` is left
+	// to finish. Default: 24h.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Grace is how long commands have between SIGTERM and SIGKILL. Default: 2m.
+	Grace caddy.Duration `json:"grace,omitempty"`
+
+	// Directory is the tree that is brought up to date, an absolute path.
+	Directory string `json:"directory,omitempty"`
+
+	// Sync is how the tree is brought up to date.
+	SyncRaw json.RawMessage `json:"sync,omitempty" caddy:"namespace=mirror.syncers inline_key=syncer"`
+
+	// Gates are what must hold before a release.
+	GatesRaw []json.RawMessage `json:"gates,omitempty" caddy:"namespace=mirror.gates inline_key=gate"`
+
+	// Releases are how the tree becomes the new state, in order.
+	ReleasesRaw []json.RawMessage `json:"releases,omitempty" caddy:"namespace=mirror.releasers inline_key=releaser"`
+
+	// RetryAfter is how long after a failure the job is tried again; twice as long
+	// after each further one, up to RetryMax. Default: 1m, and 1h.
+	RetryAfter caddy.Duration `json:"retry_after,omitempty"`
+	RetryMax   caddy.Duration `json:"retry_max,omitempty"`
+
+	// Lock is a file that is locked (flock) while the job runs, so that it and
+	// scripts that lock the same file keep out of each other's way. If it is locked
+	// already, the run is left out.
+	Lock string `json:"lock,omitempty"`
+
+	// Exclusive has the job run on one host at a time, of those that share Caddy's
+	// storage.
+	Exclusive bool `json:"exclusive,omitempty"`
+
+	// Kerberos has commands run with tickets, by way of k5start.
+	Kerberos *Kerberos `json:"kerberos,omitempty"`
+
+	// Env is added to the environment of commands, which is PATH, HOME, USER, LANG
+	// and TZ of the server's own and nothing else.
+	Env map[string]string `json:"env,omitempty"`
+
+	// Timestamp is a file in the tree that gets the time before each release.
+	Timestamp string `json:"timestamp,omitempty"`
+
+	// Log says how much of what commands print is kept.
+	Log *JobLog `json:"log,omitempty"`
+
+	name     string
+	log      *zap.Logger
+	schedule schedule
+	syncer   syncer.Syncer
+	gates    []namedGate
+	releases []releaser.Releaser
+}
+
+// Kerberos is how commands get their tickets.
+type Kerberos struct {
+	// Keytab is the file with the keys of Principal. Both are required.
+	Keytab    string `json:"keytab,omitempty"`
+	Principal string `json:"principal,omitempty"`
+
+	// Command is k5start, by another name. Default: k5start.
+	Command string `json:"command,omitempty"`
+}
+
+// JobLog says how much of what commands print is kept.
+type JobLog struct {
+	// Keep is of how many runs. Default: 30.
+	Keep int `json:"keep,omitempty"`
+
+	// Size is the most of one run, in bytes: the beginning of what is more is left
+	// out. Default: 16 MiB.
+	Size int64 `json:"size,omitempty"`
+}
+
+type namedGate struct {
+	gate.Gate
+	name string
+}
+
+const (
+	defaultJobTimeout = 24 * time.Hour
+	defaultGrace      = 2 * time.Minute
+	defaultRetryAfter = time.Minute
+	defaultRetryMax   = time.Hour
+	defaultLogKeep    = 30
+	defaultLogSize    = 16 << 20
+)
+
+// provision sets the job up. It runs nothing.
+func (j *Job) provision(ctx caddy.Context, name string, log *zap.Logger) error {
+	j.name, j.log = name, log.With(zap.String("job", name))
+	j.setDefaults()
+	if err := j.check(); err != nil {
+		return err
+	}
+	var err error
+	if j.schedule, err = newSchedule(j); err != nil {
+		return err
+	}
+	return j.loadModules(ctx)
+}
+
+func (j *Job) setDefaults() {
+	def := func(d *caddy.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = caddy.Duration(v)
+		}
+	}
+	def(&j.Timeout, defaultJobTimeout)
+	def(&j.Grace, defaultGrace)
+	def(&j.RetryAfter, defaultRetryAfter)
+	def(&j.RetryMax, defaultRetryMax)
+	if j.Log == nil {
+		j.Log = new(JobLog)
+	}
+	if j.Log.Keep == 0 {
+		j.Log.Keep = defaultLogKeep
+	}
+	if j.Log.Size == 0 {
+		j.Log.Size = defaultLogSize
+	}
+	if j.Kerberos != nil && j.Kerberos.Command == "" {
+		j.Kerberos.Command = "k5start"
+	}
+}
+
+func (j *Job) check() error {
+	switch {
+	case j.Timeout < 0 || j.Grace < 0 || j.RetryAfter < 0 || j.RetryMax < 0:
+		return errors.New("a duration is negative")
+	case j.RetryMax < j.RetryAfter:
+		return errors.New("the longest time between retries is shorter than the first")
+	case j.Log.Keep < 0 || j.Log.Size < 0:
+		return errors.New("log: a number is negative")
+	case j.Directory != "" && !filepath.IsAbs(j.Directory):
+		return fmt.Errorf("directory %q is not an absolute path", j.Directory)
+	case j.Lock != "" && !filepath.IsAbs(j.Lock):
+		return fmt.Errorf("lock %q is not an absolute path", j.Lock)
+	case j.Timestamp != "" && (!fs.ValidPath(j.Timestamp) || j.Timestamp == "."):
+		return fmt.Errorf("timestamp %q is not a path relative to the directory", j.Timestamp)
+	case j.Timestamp != "" && j.Directory == "":
+		return errors.New("a timestamp needs a directory")
+	case j.Kerberos != nil && (j.Kerberos.Keytab == "" || j.Kerberos.Principal == ""):
+		return errors.New("kerberos needs a keytab and a principal")
+	case j.SyncRaw == nil && j.ReleasesRaw == nil:
+		return errors.New("there is nothing to do: neither sync nor release")
+	}
+	for _, key := range slices.Sorted(maps.Keys(j.Env)) {
+		if key == "" || strings.ContainsAny(key, "=\x00") {
+			return fmt.Errorf("env: %q is not the name of a variable", key)
+		}
+	}
+	return nil
+}
+
+func (j *Job) loadModules(ctx caddy.Context) error {
+	if j.SyncRaw != nil {
+		mod, err := ctx.LoadModule(j, "SyncRaw")
+		if err != nil {
+			return fmt.Errorf("sync: %w", err)
+		}
+		j.syncer = mod.(syncer.Syncer)
+	}
+	if j.GatesRaw != nil {
+		mods, err := ctx.LoadModule(j, "GatesRaw")
+		if err != nil {
+			return fmt.Errorf("gate: %w", err)
+		}
+		for _, mod := range mods.([]any) {
+			j.gates = append(j.gates, namedGate{mod.(gate.Gate), mod.(caddy.Module).CaddyModule().ID.Name()})
+		}
+	}
+	if j.ReleasesRaw != nil {
+		mods, err := ctx.LoadModule(j, "ReleasesRaw")
+		if err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+		for _, mod := range mods.([]any) {
+			j.releases = append(j.releases, mod.(releaser.Releaser))
+		}
+	}
+	return nil
+}
+
+// checkTargets makes sure that no two jobs release the same.
+func checkTargets(jobs map[string]*Job) error {
+	owner := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(jobs)) {
+		for _, r := range jobs[name].releases {
+			for _, target := range r.Targets() {
+				if other, ok := owner[target]; ok && other != name {
+					return fmt.Errorf("jobs %s and %s both release %s", other, name, target)
+				}
+				owner[target] = name
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package mirror
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// maxRuns is how many runs of a job are remembered.
+const maxRuns = 30
+
+// Outcome is how a run ended.
+type Outcome string
+
+// Outcomes of runs.
+const (
+	Released    Outcome = "released"    // all went well, and there is a new release
+	Unchanged   Outcome = "unchanged"   // all went well, and there was nothing to release
+	Failed      Outcome = "failed"      // a step failed
+	Held        Outcome = "gate"        // a gate would not let it pass
+	Interrupted Outcome = "interrupted" // this process was ended in the middle of it
+	Busy        Outcome = "busy"        // somebody else had the lock
+)
+
+// good reports whether the job has done what it is for.
+func (o Outcome) good() bool { return o == Released || o == Unchanged }
+
+// JobRun is a run of a job.
+type JobRun struct {
+	ID      string    `json:"id"`
+	Trigger string    `json:"trigger"` // "schedule", "retry" or "manual"
+	Began   time.Time `json:"began"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Outcome Outcome   `json:"outcome,omitempty"` // empty while it runs
+	Stage   string    `json:"stage,omitempty"`   // where it is, or failed: "sync", "gate shrink", "release"
+	Error   string    `json:"error,omitempty"`
+	Code    int       `json:"exit_code,omitempty"` // of the command that failed
+	Bytes   int64     `json:"bytes,omitempty"`     // fetched, if known
+
+	// Stages is how long each took, in seconds.
+	Stages map[string]float64 `json:"stages,omitempty"`
+
+	// PID is the process group of the command that runs, or ran when this process
+	// was killed.
+	PID int `json:"pid,omitempty"`
+}
+
+// clone returns a copy that shares nothing.
+func (r *JobRun) clone() JobRun {
+	c := *r
+	c.Stages = maps.Clone(r.Stages)
+	return c
+}
+
+// Hold keeps a job from running by itself.
+type Hold struct {
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+}
+
+// jobState is what is known of a job over restarts.
+type jobState struct {
+	Hold        *Hold     `json:"hold,omitempty"`
+	Current     *JobRun   `json:"current,omitempty"`
+	Runs        []*JobRun `json:"runs,omitempty"` // the last first
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastRelease time.Time `json:"last_release,omitzero"`
+	Failures    int       `json:"failures,omitempty"` // in a row
+}
+
+const stateName = "state.json"
+
+// loadState reads the state of a job. A run that has not ended was interrupted; it
+// is returned, too.
+func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, stateName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil, nil
+	}
+	if err != nil {
+		return s, nil, fmt.Errorf("reading the state of a job: %w", err)
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, stateName), err)
+	}
+	if r := s.Current; r != nil {
+		r.Outcome, r.Ended = Interrupted, now
+		r.Error = "the server was ended while the job ran"
+		s.Current = nil
+		s.record(r)
+		interrupted = r
+	}
+	return s, interrupted, nil
+}
+
+// record takes a run that has ended into the history.
+func (s *jobState) record(r *JobRun) {
+	s.Runs = append([]*JobRun{r}, s.Runs...)
+	s.Runs = s.Runs[:min(len(s.Runs), maxRuns)]
+	switch {
+	case r.Outcome.good():
+		s.LastSuccess, s.Failures = r.Ended, 0
+		if r.Outcome == Released {
+			s.LastRelease = r.Ended
+		}
+	case r.Outcome != Busy:
+		s.Failures++
+	}
+}
+
+// save writes the state, so that a crash leaves either the old or the new.
+func (s *jobState) save(dir string) error {
+	text, err := json.MarshalIndent(s, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, stateName), append(text, '\n')); err != nil {
+		return fmt.Errorf("writing the state of a job: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces a file in one step.
+func writeFile(name string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

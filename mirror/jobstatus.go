@@ -1,0 +1,98 @@
+package mirror
+
+import (
+	"time"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+// JobStatus is the state of a job.
+type JobStatus struct {
+	Name string `json:"name"`
+
+	// State is "idle", "running", "waiting" (see Waits), "held" (see Hold), "failing"
+	// (the last run failed; Next is the next try) or "leaving" (it is in no config any
+	// more, and its last run has not ended).
+	State string `json:"state"`
+
+	Next        time.Time `json:"next,omitzero"` // zero: not by itself
+	Last        *JobRun   `json:"last,omitempty"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastRelease time.Time `json:"last_release,omitzero"`
+	Failures    int       `json:"failures,omitempty"` // in a row
+	Hold        *Hold     `json:"hold,omitempty"`
+	Waits       string    `json:"waits,omitempty"`
+
+	// Current is the run under way, Progress how far it is, and Estimate how long it
+	// may take in all, by those before it that went well; 0 is not known.
+	Current  *JobRun        `json:"current,omitempty"`
+	Progress *step.Progress `json:"progress,omitempty"`
+	Estimate float64        `json:"estimate_seconds,omitempty"`
+
+	// Problem is why the state of the job cannot be kept.
+	Problem string `json:"problem,omitempty"`
+}
+
+// jobs is the state of all jobs.
+func (a *App) jobs() []JobStatus {
+	list := []JobStatus{}
+	if a.engine == nil {
+		return list
+	}
+	for _, r := range a.engine.all() {
+		list = append(list, r.status(time.Now()))
+	}
+	return list
+}
+
+func (r *runner) status(now time.Time) JobStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := JobStatus{
+		Name: r.name, State: "idle", LastSuccess: r.state.LastSuccess, LastRelease: r.state.LastRelease,
+		Failures: r.state.Failures, Hold: r.state.Hold, Waits: r.waits,
+	}
+	if len(r.state.Runs) > 0 {
+		s.Last = new(r.state.Runs[0].clone())
+	}
+	if r.problem != nil {
+		s.Problem = r.problem.Error()
+	}
+	if s.Failures > 0 {
+		s.State = "failing"
+	}
+	if len(r.configs) > 0 && s.Hold == nil {
+		s.Next, _ = r.due(r.configs[0], now)
+	}
+	switch {
+	case r.state.Current != nil:
+		s.State = "running"
+		s.Current, s.Progress, s.Next = new(r.state.Current.clone()), new(r.progress), time.Time{}
+		s.Estimate = r.estimate().Seconds()
+		if len(r.configs) == 0 {
+			s.State = "leaving"
+		}
+	case s.Waits != "":
+		s.State = "waiting"
+	case s.Hold != nil:
+		s.State = "held"
+	}
+	return s
+}
+
+// estimate is the mean time of the last runs that went well. r.mu is held.
+func (r *runner) estimate() time.Duration {
+	const most = 5
+	var sum time.Duration
+	n := 0
+	for _, run := range r.state.Runs {
+		if run.Outcome.good() && n < most {
+			sum += run.Ended.Sub(run.Began)
+			n++
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return sum / time.Duration(n)
+}

@@ -1,0 +1,388 @@
+package releaser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/afs"
+	"github.com/unifiedmirrors/mirror/afs/cells"
+	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddyafs"
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+func init() {
+	caddy.RegisterModule(new(AFS))
+}
+
+// AFS releases volumes with `vos release`, one after the other, and makes sure that
+// it was done.
+//
+// A volume is released only if it was written to since its last release. Before, the
+// servers are asked for its state: while it is locked nothing is done, and if an
+// earlier release broke off, the clone that it left is made anew
+// (`-force-reclone`), for else vos would publish the old one and call that a
+// success. After, all copies have to be of one release that is not older than what
+// was last written, and none marked as anything but good. If that is not so it is
+// tried again, and then failed with what is wrong and the command that would mend it.
+//
+// `vos` is never killed: it would leave the volume locked, and copies offline.
+type AFS struct {
+	// Volumes to release, in this order. Required.
+	Volumes []string `json:"volumes,omitempty"`
+
+	// Cell that they are in. Default: the host's own, by its file ThisCell.
+	Cell string `json:"cell,omitempty"`
+
+	// LocalAuth has vos use the key of the cell, which is on its server machines.
+	LocalAuth bool `json:"localauth,omitempty"`
+
+	// Prefix is put in front of the command: `ssh root@fs1.example.org`, to run it
+	// where the key is.
+	Prefix []string `json:"prefix,omitempty"`
+
+	// Vos is the command. Default: vos.
+	Vos string `json:"vos,omitempty"`
+
+	// LockWait is how long to wait for somebody else's lock on a volume. Default: 10m.
+	LockWait caddy.Duration `json:"lock_wait,omitempty"`
+
+	// Tries is how often to release a volume before it is given up. Default: 3.
+	Tries int `json:"tries,omitempty"`
+
+	app  *caddyafs.App
+	cell string
+}
+
+const (
+	defaultLockWait = 10 * time.Minute
+	defaultTries    = 3
+
+	// settle is how long the state of the sites may take to be right after vos has
+	// ended.
+	settle = 10 * time.Second
+	look   = time.Second
+)
+
+// CaddyModule returns the Caddy module information.
+func (*AFS) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror.releasers.afs", New: func() caddy.Module { return new(AFS) }}
+}
+
+// Provision sets the releaser up. It asks nobody.
+func (a *AFS) Provision(ctx caddy.Context) error {
+	if a.Vos == "" {
+		a.Vos = "vos"
+	}
+	if a.LockWait == 0 {
+		a.LockWait = caddy.Duration(defaultLockWait)
+	}
+	if a.Tries == 0 {
+		a.Tries = defaultTries
+	}
+	if err := a.check(); err != nil {
+		return err
+	}
+	a.cell = a.Cell
+	if a.cell == "" {
+		var err error
+		if a.cell, err = thisCell(); err != nil {
+			return err
+		}
+	}
+	app, err := ctx.App("afs")
+	if err != nil {
+		return err
+	}
+	a.app = app.(*caddyafs.App)
+	return nil
+}
+
+func (a *AFS) check() error {
+	if len(a.Volumes) == 0 {
+		return errors.New("which volume?")
+	}
+	for i, v := range a.Volumes {
+		_, typ := wire.SplitVolumeName(v)
+		switch {
+		case v == "" || strings.ContainsAny(v, " \t/:") || strings.HasPrefix(v, "-"):
+			return fmt.Errorf("%q is not the name of a volume", v)
+		case typ != wire.ReadWrite:
+			return fmt.Errorf("%s is not a read-write volume: name the one that it is made from", v)
+		case slices.Contains(a.Volumes[:i], v):
+			return fmt.Errorf("volume %s is named twice", v)
+		}
+	}
+	switch {
+	case a.Cell != "" && !cells.ValidName(a.Cell):
+		return fmt.Errorf("%q is not the name of a cell", a.Cell)
+	case a.LockWait < 0:
+		return errors.New("lock_wait is negative")
+	case a.Tries < 0:
+		return errors.New("tries is negative")
+	}
+	return nil
+}
+
+// thisCell is the cell that the host belongs to.
+func thisCell() (string, error) {
+	for _, name := range []string{"/etc/openafs/ThisCell", "/usr/vice/etc/ThisCell"} {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		cell := strings.TrimSpace(string(text))
+		if !cells.ValidName(cell) {
+			return "", fmt.Errorf("%s: %q is not the name of a cell", name, cell)
+		}
+		return cell, nil
+	}
+	return "", errors.New("in which cell? this host has no file ThisCell")
+}
+
+// UnmarshalCaddyfile sets up the releaser from the Caddyfile:
+//
+//	release afs <volumes...> {
+//		cell      <name>
+//		localauth
+//		prefix    <command...>
+//		vos       <command>
+//		lock_wait <duration>
+//		tries     <number>
+//	}
+func (a *AFS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	a.Volumes = d.RemainingArgs()
+	if len(a.Volumes) == 0 {
+		return d.ArgErr()
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := a.unmarshalOption(d); err != nil {
+			return err
+		}
+	}
+	if err := a.check(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (a *AFS) unmarshalOption(d *caddyfile.Dispenser) error {
+	option := d.Val()
+	args := d.RemainingArgs()
+	if option == "prefix" && len(args) > 0 {
+		a.Prefix = args
+		return nil
+	}
+	want := 1
+	if option == "localauth" {
+		want = 0
+	}
+	if len(args) != want {
+		return d.ArgErr()
+	}
+	var err error
+	switch option {
+	case "cell":
+		a.Cell = args[0]
+	case "localauth":
+		a.LocalAuth = true
+	case "vos":
+		a.Vos = args[0]
+	case "lock_wait":
+		var v time.Duration
+		v, err = caddy.ParseDuration(args[0])
+		a.LockWait = caddy.Duration(v)
+	case "tries":
+		_, err = fmt.Sscanf(args[0], "%d", &a.Tries)
+	default:
+		return d.Errf("unrecognized subdirective '%s'", option)
+	}
+	if err != nil {
+		return d.Errf("%s: %v", option, err)
+	}
+	return nil
+}
+
+// Targets implements Releaser.
+func (a *AFS) Targets() []string {
+	targets := make([]string, len(a.Volumes))
+	for i, v := range a.Volumes {
+		targets[i] = a.Lane() + ":" + v
+	}
+	return targets
+}
+
+// Lane implements Releaser: releases of one cell wait for each other.
+func (a *AFS) Lane() string { return "afs:" + a.cell }
+
+// Release implements Releaser.
+func (a *AFS) Release(ctx context.Context, r *step.Run) (released bool, err error) {
+	for i, volume := range a.Volumes {
+		r.Report(step.Progress{Stage: "release", Done: float64(i) / float64(len(a.Volumes)), Detail: volume})
+		done, err := a.releaseVolume(ctx, r, volume)
+		released = released || done
+		if err != nil {
+			return released, fmt.Errorf("volume %s: %w", volume, err)
+		}
+	}
+	return released, nil
+}
+
+// releaseVolume releases one volume, if it is newer than its copies.
+func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bool, error) {
+	v, err := a.unlocked(ctx, volume)
+	if err != nil {
+		return false, err
+	}
+	rw := v.ReadWrite()
+	if rw == nil || rw.Info == nil {
+		return false, fmt.Errorf("%w: the read-write volume cannot be looked at: %w", errState, siteError(rw))
+	}
+	if ok, _ := v.Published(); ok && v.Newer() {
+		fmt.Fprintf(r.Out, "%s has not changed since its release\n", volume)
+		return false, nil
+	}
+	written := rw.Info.Updated
+	for try := 1; ; try++ {
+		err := a.vos(ctx, r, v)
+		if err == nil {
+			err = a.verify(ctx, volume, written)
+		}
+		if err == nil {
+			a.tell(volume)
+			return true, nil
+		}
+		if try == a.Tries || ctx.Err() != nil || errors.Is(err, errLocked) {
+			return false, err
+		}
+		r.Log.Warn("release failed; trying again", zap.String("volume", volume), zap.Int("try", try), zap.Error(err))
+		select {
+		case <-time.After(time.Duration(try) * settle):
+		case <-ctx.Done():
+			return false, err
+		}
+		if v, err = a.unlocked(ctx, volume); err != nil {
+			return false, err
+		}
+	}
+}
+
+var (
+	errState  = errors.New("its state is not known")
+	errLocked = errors.New("it is locked")
+)
+
+func siteError(s *afs.Site) error {
+	if s == nil {
+		return errors.New("there is none")
+	}
+	return s.Err
+}
+
+// state asks the servers for the state of a volume.
+func (a *AFS) state(ctx context.Context, volume string) (afs.Volume, error) {
+	c, err := a.app.Client()
+	if err != nil {
+		return afs.Volume{}, fmt.Errorf("%w: %w", errState, err)
+	}
+	v, err := c.Volume(ctx, a.cell, volume)
+	if err != nil {
+		return v, fmt.Errorf("%w: %w", errState, err)
+	}
+	return v, nil
+}
+
+// unlocked is state, once nobody works on the volume.
+func (a *AFS) unlocked(ctx context.Context, volume string) (afs.Volume, error) {
+	for start := time.Now(); ; {
+		v, err := a.state(ctx, volume)
+		if err != nil || !v.Locked() {
+			return v, err
+		}
+		if time.Since(start) > time.Duration(a.LockWait) {
+			return v, fmt.Errorf("%w (%v), by a vos that runs or was killed; if none runs, this mends it: vos unlock %s -cell %s",
+				errLocked, v.Entry.Flags, volume, a.cell)
+		}
+		select {
+		case <-time.After(5 * look):
+		case <-ctx.Done():
+			return v, fmt.Errorf("%w: %w", errLocked, context.Cause(ctx))
+		}
+	}
+}
+
+// vos runs vos release. What it says is not relied on.
+func (a *AFS) vos(ctx context.Context, r *step.Run, v afs.Volume) error {
+	args := []string{"release", v.Name, "-cell", a.cell, "-verbose"}
+	if a.LocalAuth {
+		args = append(args, "-localauth")
+	}
+	if !v.Clean() {
+		args = append(args, "-force-reclone")
+	}
+	argv := slices.Concat(a.Prefix, []string{a.Vos}, args)
+	_, err := r.Command(ctx, step.Command{Name: argv[0], Args: argv[1:], Finish: true})
+	return err
+}
+
+// verify makes sure that all copies are of one good release, as new as what was
+// written.
+func (a *AFS) verify(ctx context.Context, volume string, written time.Time) error {
+	for start := time.Now(); ; {
+		v, err := a.state(ctx, volume)
+		if err == nil {
+			err = isReleased(v, written)
+		}
+		if err == nil {
+			return nil
+		}
+		if time.Since(start) > settle || ctx.Err() != nil {
+			return fmt.Errorf("%w; this would mend it: vos release %s -cell %s -force-reclone", err, volume, a.cell)
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// isReleased is why the copies of a volume are not what was written up to a time.
+// What was written since then is the next run's.
+func isReleased(v afs.Volume, written time.Time) error {
+	if why := v.Agreed(); why != "" {
+		return fmt.Errorf("released, but %s", why)
+	}
+	if at := v.Released(); at.Before(written) {
+		return fmt.Errorf("released, but the copies are of %s, and the volume was written to at %s",
+			at.Format(time.DateTime), written.Format(time.DateTime))
+	}
+	return nil
+}
+
+// tell has those look who serve the volume on this host.
+func (a *AFS) tell(volume string) {
+	if c, err := a.app.Client(); err == nil {
+		c.Look(a.cell, volume)
+	}
+}
+
+// Interface guards
+var (
+	_ Releaser              = (*AFS)(nil)
+	_ caddy.Provisioner     = (*AFS)(nil)
+	_ caddyfile.Unmarshaler = (*AFS)(nil)
+)

@@ -1,0 +1,257 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+func init() {
+	caddy.RegisterModule(Reprepro{})
+}
+
+// Reprepro has reprepro update its repository from upstream, and checks it:
+//
+//  1. `update`, which keeps the files of packages that are no longer in the indexes.
+//  2. `deleteifunreferenced`: such files are deleted by the next run that finds them
+//     unreferenced, too. Clients that have fetched an older index find them for that
+//     long.
+//  3. `checkpool fast` and `check`: all files are there.
+//
+// What fails ends the run. A reprepro that is killed may leave its database damaged:
+// give the job a long timeout and a long grace.
+//
+// Where the repository, its database and its lists are is told by `conf/options`, or
+// here. Reprepro takes the working directory, which is that of the job, for what it
+// is not told.
+type Reprepro struct {
+	// The directory of `distributions`, `updates` and `options`. Required.
+	ConfDir string `json:"confdir,omitempty"`
+
+	// The codenames to update. Default: all.
+	Update []string `json:"update,omitempty"`
+
+	// The directory to which others are relative, the `basedir` of reprepro. Default:
+	// what `options` says.
+	BaseDir string `json:"basedir,omitempty"`
+
+	// The directory of `pool` and `dists`, the `outdir` of reprepro. Default: what
+	// `options` says.
+	OutDir string `json:"outdir,omitempty"`
+
+	// The directory of the database, the `dbdir` of reprepro. Default: what `options`
+	// says.
+	DBDir string `json:"dbdir,omitempty"`
+
+	// Do not check that all files are there. It reads the directories of the whole
+	// pool. Default: check.
+	NoCheck bool `json:"no_check,omitempty"`
+
+	// Further options for all commands of reprepro.
+	Args []string `json:"args,omitempty"`
+
+	// The program. Default: `reprepro`.
+	Command string `json:"command,omitempty"`
+}
+
+// unreferencedFile, in the state directory, lists the files that the last run found
+// unreferenced, one a line.
+const unreferencedFile = "reprepro-unreferenced"
+
+// maxArgs is how many bytes of names one command gets.
+const maxArgs = 64 << 10
+
+// CaddyModule returns the Caddy module information.
+func (Reprepro) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mirror.syncers.reprepro", New: func() caddy.Module { return new(Reprepro) }}
+}
+
+// Provision sets the defaults. It does not look for the directories.
+func (p *Reprepro) Provision(caddy.Context) error {
+	if p.Command == "" {
+		p.Command = "reprepro"
+	}
+	return expand("reprepro", &p.ConfDir, &p.BaseDir, &p.OutDir, &p.DBDir)
+}
+
+// Validate checks the settings.
+func (p *Reprepro) Validate() error {
+	if p.ConfDir == "" {
+		return errors.New("no confdir")
+	}
+	for _, name := range p.Update {
+		if name == "" || name[0] == '-' {
+			return fmt.Errorf("update: %q is not a codename", name)
+		}
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the syncer:
+//
+//	reprepro <confdir> {
+//		update  <codename...>
+//		basedir <directory>
+//		outdir  <directory>
+//		dbdir   <directory>
+//		check   on|off
+//		args    <option...>
+//		command <program>
+//	}
+func (p *Reprepro) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	if err := one(d, &p.ConfDir); err != nil {
+		return err
+	}
+	repeats := func(option string) bool { return option == "update" || option == "args" }
+	return block(d, repeats, func(option string) error {
+		switch option {
+		case "update":
+			return some(d, &p.Update)
+		case "basedir":
+			return one(d, &p.BaseDir)
+		case "outdir":
+			return one(d, &p.OutDir)
+		case "dbdir":
+			return one(d, &p.DBDir)
+		case "check":
+			return onOff(d, &p.NoCheck)
+		case "args":
+			return some(d, &p.Args)
+		case "command":
+			return one(d, &p.Command)
+		}
+		return d.Errf("unrecognized option '%s'", option)
+	})
+}
+
+// Sync updates the repository.
+func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
+	nothing := false
+	err := p.reprepro(ctx, r, "update", func(line string) {
+		nothing = nothing || strings.HasPrefix(line, "Nothing to do found.")
+	}, append([]string{"update"}, p.Update...)...)
+	if err != nil {
+		return err
+	}
+	deleted, err := p.deletions(ctx, r)
+	switch {
+	case deleted:
+		r.Changed = new(true)
+	case nothing && err == nil:
+		r.Changed = new(false)
+	}
+	if err != nil || p.NoCheck {
+		return err
+	}
+	if err := p.reprepro(ctx, r, "checks", nil, "checkpool", "fast"); err != nil {
+		return err
+	}
+	return p.reprepro(ctx, r, "checks", nil, "check")
+}
+
+// reprepro runs a command of reprepro.
+func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line func(string), command ...string) error {
+	args := []string{"--confdir", p.ConfDir, "--keepunreferencedfiles"}
+	for _, dir := range [][2]string{{"--basedir", p.BaseDir}, {"--outdir", p.OutDir}, {"--dbdir", p.DBDir}} {
+		if dir[1] != "" {
+			args = append(args, dir[:]...)
+		}
+	}
+	args = append(args, p.Args...)
+	locked, reason := "", ""
+	r.Report(step.Progress{Stage: stage, Done: -1, Detail: command[0]})
+	_, err := r.Command(ctx, step.Command{
+		Name: p.Command,
+		Args: append(args, command...),
+		Env:  []string{"LC_ALL=C"},
+		Line: func(text string) {
+			if rest, ok := strings.CutPrefix(text, "The lock file "); ok {
+				locked, _, _ = strings.Cut(rest, " already exists")
+			}
+			if reason == "" && (strings.HasPrefix(text, "Error") || strings.HasPrefix(text, "Missing file")) {
+				reason = text
+			}
+			if line != nil {
+				line(text)
+			}
+			r.Report(step.Progress{Stage: stage, Done: -1, Detail: text})
+		},
+	})
+	switch {
+	case err == nil:
+		return nil
+	case locked != "" && ctx.Err() == nil:
+		return fmt.Errorf("%s: another reprepro has the database; if there is none, it was killed: remove %s: %w", command[0], locked, err)
+	case reason != "" && ctx.Err() == nil:
+		return fmt.Errorf("%s: %s: %w", command[0], reason, err)
+	}
+	return fmt.Errorf("%s: %w", command[0], err)
+}
+
+// deletions deletes the files that are unreferenced now and were when the last run
+// ended, and notes the others for the next.
+func (p *Reprepro) deletions(ctx context.Context, r *step.Run) (deleted bool, err error) {
+	head := p.head()
+	data, err := loadState(r, unreferencedFile, head)
+	if err != nil {
+		return false, err
+	}
+	known := map[string]bool{}
+	for name := range strings.Lines(string(data)) {
+		known[strings.TrimSuffix(name, "\n")] = true
+	}
+	var due, next []string
+	err = p.reprepro(ctx, r, "deletions", func(name string) {
+		switch {
+		// Else it is something that reprepro has to say.
+		case !strings.HasPrefix(name, "pool/") || strings.ContainsAny(name, " \t"):
+		case known[name]:
+			due = append(due, name)
+		default:
+			next = append(next, name)
+		}
+	}, "dumpunreferenced")
+	if err != nil {
+		return false, err
+	}
+	for len(due) > 0 {
+		n, size := 0, 0
+		for n < len(due) && size < maxArgs {
+			size += len(due[n]) + 1
+			n++
+		}
+		if err := p.reprepro(ctx, r, "deletions", nil, append([]string{"deleteifunreferenced"}, due[:n]...)...); err != nil {
+			return deleted, err
+		}
+		deleted, due = true, due[n:]
+	}
+	slices.Sort(next)
+	return deleted, saveState(r, unreferencedFile, []byte(strings.Join(append([]string{head}, next...), "\n")+"\n"))
+}
+
+// head names what the list is of: other repositories have other lists.
+func (p *Reprepro) head() string {
+	var b strings.Builder
+	b.WriteString("unreferenced in")
+	for _, dir := range []string{p.ConfDir, p.BaseDir, p.OutDir, p.DBDir} {
+		b.WriteString(" " + strconv.Quote(dir))
+	}
+	return b.String()
+}
+
+// Interface guards
+var (
+	_ Syncer                = (*Reprepro)(nil)
+	_ caddy.Provisioner     = (*Reprepro)(nil)
+	_ caddy.Validator       = (*Reprepro)(nil)
+	_ caddyfile.Unmarshaler = (*Reprepro)(nil)
+)

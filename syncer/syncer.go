@@ -1,0 +1,65 @@
+// Package syncer brings the tree of a job up to date.
+//
+// Syncers are Caddy modules of the namespace mirror.syncers. Whatever they run,
+// they run through [step.Run.Command], so that it has the environment, the tickets
+// and the end that the job gives it.
+package syncer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+// Syncer brings a tree up to date.
+type Syncer interface {
+	// Sync returns nil if the tree is as new as the syncer can make it. After an
+	// error the tree may be of two states at once and must not be released; the
+	// next Sync mends that.
+	Sync(ctx context.Context, r *step.Run) error
+}
+
+// saveState writes what is to be known in the next run. All of it is written or
+// nothing.
+func saveState(r *step.Run, name string, data []byte) error {
+	f, err := os.CreateTemp(r.State, name+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(r.State, name))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// loadState reads what an earlier run has saved under head, which names what it is
+// about. There is nothing if that was about something else.
+func loadState(r *step.Run, name, head string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(r.State, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	body, ok := bytes.CutPrefix(data, []byte(head+"\n"))
+	if !ok {
+		return nil, nil
+	}
+	return body, nil
+}
