@@ -131,6 +131,7 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 			done, err := rel.Release(ctx, run)
 			if done {
 				lookAt(rel)
+				x.event(eventReleased, "release", nil)
 			}
 			released = released || done
 			return err
@@ -173,13 +174,30 @@ func (x *execution) stage(name string, f func() error) error {
 		x.r.progress = step.Progress{Stage: name, Done: -1}
 	})
 	fmt.Fprintf(x.out, "--- %s %s\n", start.UTC().Format(time.RFC3339), name)
+	if name == "sync" {
+		x.event(eventSyncStarted, name, nil)
+	}
 	err := f()
-	x.r.update(func() { x.rec.Stages[name] += time.Since(start).Seconds() })
+	took := time.Since(start).Seconds()
+	x.r.update(func() { x.rec.Stages[name] += took })
+	jobSeconds.WithLabelValues(x.j.name, name).Observe(took)
 	if err != nil {
+		x.event(failure(name), name, err)
 		fmt.Fprintf(x.out, "--- %s failed: %v\n", name, err)
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// failure is the event of a stage that failed.
+func failure(stage string) string {
+	switch {
+	case stage == "sync":
+		return eventSyncFailed
+	case strings.HasPrefix(stage, "gate "):
+		return eventGateFailed
+	}
+	return eventReleaseFailed
 }
 
 // timestamp writes the time into the tree.
@@ -311,9 +329,13 @@ func lockStorage(ctx context.Context, name string) (release func(), err error) {
 	return func() { _ = storage.Unlock(context.WithoutCancel(ctx), name) }, nil
 }
 
-// tell logs how the run has ended.
+// tell tells how the run has ended.
 func (x *execution) tell() {
 	rec := x.rec
+	jobRuns.WithLabelValues(x.j.name, string(rec.Outcome)).Inc()
+	if !rec.Outcome.good() && rec.Outcome != Busy {
+		x.event(eventJobFailed, rec.Stage, errors.New(rec.Error))
+	}
 	fields := []zap.Field{
 		zap.String("run", rec.ID), zap.String("outcome", string(rec.Outcome)),
 		zap.Duration("duration", rec.Ended.Sub(rec.Began).Round(time.Millisecond)),

@@ -16,7 +16,7 @@ func registerMetrics(ctx caddy.Context, a *App) error {
 	if err := reg.Register(collector{a}); err != nil {
 		return err
 	}
-	for _, c := range []prometheus.Collector{Requests, Bytes, Fills, OriginSeconds} {
+	for _, c := range []prometheus.Collector{Requests, Bytes, Fills, OriginSeconds, jobRuns, jobSeconds} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -99,6 +99,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		send(evictions, counter, float64(s.Evictions), s.Name)
 		send(evictedBytes, counter, float64(s.EvictedBytes), s.Name)
 	}
+	collectJobs(send, status.Jobs)
 	// Two sites may have a mount in common: it is one series.
 	seen := map[[2]string]bool{}
 	for _, m := range status.Mounts {
