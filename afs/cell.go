@@ -129,6 +129,9 @@ func (cl *cell) found(addrs []netip.AddrPort, ttl time.Duration) []*locator {
 	return slices.Clone(cl.locators)
 }
 
+// answers are the codes that other volume location servers would give as well.
+var answers = []wire.Code{wire.VLNoEnt, wire.VLEntDeleted, wire.VLBadName, wire.RXGENOpcode}
+
 // call asks the volume location servers until one answers. A code that says
 // something of the volume and not of the server is an answer.
 func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
@@ -149,7 +152,7 @@ func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
 	for _, l := range servers {
 		n, err := l.call(ctx, request, reply)
 		if abort, ok := errors.AsType[rx.Abort](err); ok {
-			if code := wire.Code(abort); code > 0 && !code.Ubik() || code == wire.RXGENOpcode {
+			if code := wire.Code(abort); slices.Contains(answers, code) {
 				cl.answered()
 				return 0, code
 			}

@@ -83,13 +83,19 @@ func New(conf Config) (*Client, error) {
 		servers: map[string]*server{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	ep, err := rx.Listen(conf.Address, rx.Options{Conn: conf.Conn, Handle: c.handle, Dead: silence})
+	open := make(chan struct{}) // calls may come before the client is whole
+	handle := func(r rx.Request) ([]byte, int32) {
+		<-open
+		return c.handle(r)
+	}
+	ep, err := rx.Listen(conf.Address, rx.Options{Conn: conf.Conn, Handle: handle, Dead: silence})
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("opening AFS socket: %w", err)
 	}
 	c.ep = ep
 	c.self = ep.LocalAddr().Addr()
+	close(open)
 	return c, nil
 }
 
@@ -123,13 +129,15 @@ func (c *Client) Close() error {
 	return err
 }
 
-// run runs f behind the client's calls until it is closed, unless it is already.
-func (c *Client) run(f func()) {
+// run runs f behind the client's calls until it is closed. It is false if it is
+// already.
+func (c *Client) run(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.done.Go(f)
 	}
+	return !c.closed
 }
 
 // Addr is the address of the client's socket.

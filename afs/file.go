@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/afs/rx"
 	"github.com/unifiedmirrors/mirror/afs/wire"
 )
 
@@ -24,6 +25,8 @@ type File struct {
 	mu   sync.Mutex // guards what follows
 	by   []*server  // who gave bytes that are not confirmed
 	last time.Time  // when the last of them came
+
+	struck error // one of them was struck off
 }
 
 // Info describes the file.
@@ -88,14 +91,15 @@ func (p *piece) free() {
 func (f *File) begin(ctx context.Context) (wire.Status, error) {
 	p := f.t.newPiece(0, chunk, true)
 	var st wire.Status
-	release, by, err := f.vol.call(ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	snap := f.vol.snapshot()
+	release, by, err := f.vol.call(ctx, f.info.FID.Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		r, err := s.fetchData(ctx, f.info.FID, 0, p.want, *p.buf)
 		p.data, st = r.Data, r.Status
+		if err == nil && int64(len(p.data)) != min(p.want, st.Length) {
+			err = fmt.Errorf("%w: %d bytes of %d", ErrUnavailable, len(p.data), st.Length)
+		}
 		return r.VolSync, err
 	})
-	if err == nil && int64(len(p.data)) != min(p.want, st.Length) {
-		err = fmt.Errorf("%w: %d bytes of %d", ErrUnavailable, len(p.data), st.Length)
-	}
 	if err != nil {
 		p.free()
 		return wire.Status{}, err
@@ -105,7 +109,7 @@ func (f *File) begin(ctx context.Context) (wire.Status, error) {
 	f.info = infoOf(f.info.Name, f.info.FID, st)
 	f.first = p
 	f.gave(by)
-	if snap := f.vol.snapshot(); snap != nil && snap.release == release {
+	if snap != nil && snap.release == release {
 		snap.statuses.Add(f.info.FID, st)
 	}
 	return st, nil
@@ -125,19 +129,27 @@ func (f *File) gave(s *server) {
 // who want to know.
 func (f *File) Confirm(ctx context.Context) error {
 	f.mu.Lock()
-	by, last := f.by, f.last
-	f.by = nil
+	by, last, err := f.by, f.last, f.struck
 	f.mu.Unlock()
-	if len(by) == 0 {
-		return nil
+	if len(by) == 0 || err != nil {
+		return err
 	}
-	return f.vol.confirm(ctx, last, by...)
+	err = f.vol.confirm(ctx, last, by...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case errors.Is(err, errStruck):
+		f.struck = err // even if it is listed again
+	case err == nil && f.last.Equal(last):
+		f.by = nil
+	}
+	return err
 }
 
 // fetch reads a piece. All of it is there, or there is an error.
 func (f *File) fetch(ctx context.Context, off int64, buf []byte, want int64) ([]byte, error) {
 	var data []byte
-	_, by, err := f.vol.call(ctx, f.release, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	_, by, err := f.vol.call(ctx, f.info.FID.Volume, f.release, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		r, err := s.fetchData(ctx, f.info.FID, off, want, buf)
 		if err != nil {
 			return r.VolSync, err
@@ -250,7 +262,10 @@ func (r *Reader) fill(ahead int64) {
 			if p == nil {
 				return
 			}
-			r.f.t.c.run(func() { r.fetch(p) })
+			if !r.f.t.c.run(func() { r.fetch(p) }) {
+				p.err = fmt.Errorf("%w: %w", ErrUnavailable, rx.ErrClosed)
+				close(p.done)
+			}
 		}
 		r.queue = append(r.queue, p)
 		r.next = p.off + p.want

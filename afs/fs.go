@@ -92,11 +92,15 @@ type openFile struct {
 	f    *File
 	r    *Reader // at off; nil: to be made
 	off  int64
+	err  error // of all reads from now on
 }
 
 func (o *openFile) Stat() (fs.FileInfo, error) { return fileInfo{o.f.Info()}, nil }
 
 func (o *openFile) Read(b []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
 	ctx, cancel := o.fsys.context()
 	defer cancel()
 	if o.r == nil {
@@ -106,14 +110,17 @@ func (o *openFile) Read(b []byte) (int, error) {
 	o.off += int64(n)
 	if o.off == o.f.Info().Size && err == nil {
 		// The last bytes must not make a whole of what was half written.
-		if err := o.f.Confirm(ctx); err != nil {
-			return 0, err
+		if o.err = o.f.Confirm(ctx); o.err != nil {
+			return 0, o.err
 		}
 	}
 	return n, err
 }
 
 func (o *openFile) ReadAt(b []byte, off int64) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
 	ctx, cancel := o.fsys.context()
 	defer cancel()
 	n, err := o.f.ReadAt(ctx, b, off)
@@ -151,6 +158,7 @@ func (o *openFile) drop() {
 
 func (o *openFile) Close() error {
 	o.drop()
+	o.err = fs.ErrClosed
 	return o.f.Close()
 }
 

@@ -1,7 +1,9 @@
 package afs
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 
 	"github.com/unifiedmirrors/mirror/afs/wire"
 )
@@ -14,7 +16,8 @@ func (s *server) fetchStatus(ctx context.Context, f wire.FID) (wire.StatusReply,
 	if err != nil {
 		return wire.StatusReply{}, err
 	}
-	return wire.DecodeFetchStatus(reply[:n])
+	r, err := wire.DecodeFetchStatus(reply[:n])
+	return r, cmp.Or(err, sane(f, r.Status))
 }
 
 func (s *server) bulkStatus(ctx context.Context, fids []wire.FID) (wire.BulkReply, error) {
@@ -25,7 +28,11 @@ func (s *server) bulkStatus(ctx context.Context, fids []wire.FID) (wire.BulkRepl
 	if err != nil {
 		return wire.BulkReply{}, err
 	}
-	return wire.DecodeInlineBulkStatus(reply[:n], len(fids))
+	r, err := wire.DecodeInlineBulkStatus(reply[:n], len(fids))
+	for i, st := range r.Statuses {
+		err = cmp.Or(err, sane(fids[i], st))
+	}
+	return r, err
 }
 
 // fetchData reads length bytes at most; the data in the reply are within buf.
@@ -36,5 +43,15 @@ func (s *server) fetchData(ctx context.Context, f wire.FID, offset, length int64
 	if err != nil {
 		return wire.DataReply{}, err
 	}
-	return wire.DecodeFetchData64(buf[:n])
+	r, err := wire.DecodeFetchData64(buf[:n])
+	return r, cmp.Or(err, sane(f, r.Status))
+}
+
+// sane checks that a status can be that of a file: directories have odd numbers,
+// and nothing else has.
+func sane(f wire.FID, st wire.Status) error {
+	if st.Err == 0 && (st.Type == wire.Directory) != (f.Vnode%2 == 1) {
+		return fmt.Errorf("status of %v %s", st.Type, f)
+	}
+	return nil
 }

@@ -225,15 +225,32 @@ func (s *server) firstCall() error {
 	ctx, cancel := context.WithTimeout(s.c.ctx, helloPatience)
 	defer cancel()
 	start := time.Now()
-	reply := make([]byte, wire.GetCapabilitiesReplySize)
-	_, err := s.peer().Call(ctx, wire.GetCapabilitiesRequest(), reply)
-	var abort rx.Abort
-	if err == nil || errors.As(err, &abort) && wire.Code(abort) == wire.RXGENOpcode {
-		return nil
+	for {
+		reply := make([]byte, wire.GetCapabilitiesReplySize)
+		_, err := s.peer().Call(ctx, wire.GetCapabilitiesRequest(), reply)
+		abort, aborted := errors.AsType[rx.Abort](err)
+		code := wire.Code(abort)
+		switch {
+		case err == nil, aborted && code == wire.RXGENOpcode:
+			return nil
+		case !aborted:
+			return s.blocked(ctx, err, start)
+		case code != wire.VBusy:
+			return code
+		}
+		select {
+		case <-time.After(jitter(busyPause)):
+		case <-ctx.Done():
+			return code
+		}
 	}
-	var failed *rx.CallError
-	if errors.As(err, &failed) && failed.Heard && ctx.Err() != nil && s.c.ctx.Err() == nil &&
-		s.called.Load() < start.UnixNano() {
+}
+
+// blocked tells whether a first call failed because the server's own calls do not
+// reach us.
+func (s *server) blocked(ctx context.Context, err error, start time.Time) error {
+	failed, ok := errors.AsType[*rx.CallError](err)
+	if ok && failed.Heard && ctx.Err() != nil && s.c.ctx.Err() == nil && s.called.Load() < start.UnixNano() {
 		return errBlocked
 	}
 	return err

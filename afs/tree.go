@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/unifiedmirrors/mirror/afs/cells"
 	"github.com/unifiedmirrors/mirror/afs/wire"
 )
@@ -91,6 +93,7 @@ type Tree struct {
 
 	mu      sync.Mutex // guards what follows
 	volumes map[*volume]bool
+	own     map[*volume]bool // those on the way to the root
 
 	// last is made of the volumes; nil: to be made anew. It is stored with mu held,
 	// so that what was made before a volume moved is not stored after that.
@@ -110,7 +113,7 @@ func (c *Client) Tree(r Root) (*Tree, error) {
 	}
 	t := &Tree{
 		c: c, root: r, base: elements(r.Path),
-		seen: make(chan struct{}), kick: make(chan struct{}, 1), volumes: map[*volume]bool{},
+		seen: make(chan struct{}), kick: make(chan struct{}, 1), volumes: map[*volume]bool{}, own: map[*volume]bool{},
 	}
 	t.ctx, t.stop = context.WithCancel(c.ctx)
 	return t, nil
@@ -244,38 +247,64 @@ func (t *Tree) ReadDir(ctx context.Context, name string) ([]Info, error) {
 	return list, nil
 }
 
+// maxFollow is how many links of a listing are followed at a time.
+const maxFollow = 16
+
 // followAll describes the symbolic links in a listing as what they lead to.
 func (t *Tree) followAll(ctx context.Context, dir string, list []Info) ([]Info, error) {
+	var g errgroup.Group
+	g.SetLimit(maxFollow)
+	lost := make([]bool, len(list))
+	for i := range list {
+		if list[i].Type != wire.Symlink {
+			continue
+		}
+		g.Go(func() (err error) {
+			list[i], lost[i], err = t.followOne(ctx, dir, list[i])
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	kept := list[:0]
-	for _, i := range list {
-		if i.Type != wire.Symlink {
-			kept = append(kept, i)
-			continue
+	for i, info := range list {
+		if !lost[i] {
+			kept = append(kept, info)
 		}
-		isMount := i.Mode&0o111 == 0
-		to, err := t.Stat(ctx, path.Join(dir, i.Name))
-		switch {
-		case err == nil:
-		case errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
-			return nil, err
-		case errors.Is(err, fs.ErrPermission):
-			to = Info{Name: i.Name, Type: wire.File, Denied: true}
-			if isMount {
-				to.Type = wire.Directory
-			}
-		default:
-			continue
-		}
-		to.Symlink = !isMount
-		kept = append(kept, to)
 	}
 	return kept, nil
 }
 
-// use notes that the tree has a part in a volume.
-func (t *Tree) use(v *volume) {
+// followOne describes a symbolic link or mount point as what it leads to. It is
+// lost if that is nothing. A volume that cannot be read just now is no reason for
+// not listing the rest.
+func (t *Tree) followOne(ctx context.Context, dir string, link Info) (to Info, lost bool, err error) {
+	isMount := link.Mode&0o111 == 0
+	to, err = t.Stat(ctx, path.Join(dir, link.Name))
+	switch {
+	case err == nil:
+	case ctx.Err() != nil, !isMount && errors.Is(err, ErrUnavailable):
+		return Info{}, true, err
+	case errors.Is(err, fs.ErrPermission), isMount && errors.Is(err, ErrUnavailable):
+		to = Info{Name: link.Name, Type: wire.File, Denied: true}
+		if isMount {
+			to.Type = wire.Directory
+		}
+	default:
+		return Info{}, true, nil
+	}
+	to.Symlink = !isMount
+	return to, false, nil
+}
+
+// use notes that the tree has a part in a volume, or its root.
+func (t *Tree) use(v *volume, own bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if own {
+		t.own[v] = true
+	}
 	if t.volumes[v] || t.ctx.Err() != nil {
 		return
 	}

@@ -36,6 +36,7 @@ var (
 	errStale   = errors.New("site has an older release")
 	errNoSite  = errors.New("there is no site to read from")
 	errRenewed = errors.New("volume was released meanwhile")
+	errNoRoot  = errors.New("site lacks the root of the volume")
 	errStruck  = errors.New("site was struck off while it was read")
 
 	// errDoubted says that a site is not to be believed just now: it is not listed
@@ -174,7 +175,14 @@ func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
 			errs = append(errs, err)
 			continue
 		}
-		sites = append(sites, &site{server: srv, flags: s.Flags})
+		// A server has one copy of a volume, whatever the entry says.
+		i := slices.IndexFunc(sites, func(o *site) bool { return o.server == srv })
+		switch {
+		case i < 0:
+			sites = append(sites, &site{server: srv, flags: s.Flags})
+		case sites[i].flags.DontUse():
+			sites[i].flags = s.Flags
+		}
 	}
 	if len(sites) == 0 {
 		return nil, cmp.Or(errors.Join(errs...), fmt.Errorf("%w: volume %s: %w", ErrUnavailable, v, errNoSite))
@@ -202,6 +210,10 @@ func (v *volume) relocate(e wire.Entry, sites []*site) (news []*Tree) {
 			news = append(news, t)
 		}
 	}
+	if v.known != nil && slices.ContainsFunc(v.sites, func(o *site) bool { return o.usable && !usable(sites, o.server) }) {
+		// What it has said of files may be of the half that was written already.
+		v.known = newSnapshot(v.release)
+	}
 	for _, s := range sites {
 		if i := slices.IndexFunc(v.sites, func(o *site) bool { return o.server == s.server }); i >= 0 {
 			s.release, s.suspect = v.sites[i].release, v.sites[i].suspect
@@ -209,6 +221,11 @@ func (v *volume) relocate(e wire.Entry, sites []*site) (news []*Tree) {
 	}
 	v.entry, v.sites = e, sites
 	return news
+}
+
+// usable reports whether one of some sites is at a server, and may be used.
+func usable(sites []*site, s *server) bool {
+	return slices.ContainsFunc(sites, func(at *site) bool { return at.server == s && at.usable })
 }
 
 // trusted reports whether answers of a server may be believed, by what is known
@@ -226,7 +243,7 @@ func (v *volume) trusted(s *server) bool {
 func (v *volume) listed(s *server) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.ContainsFunc(v.sites, func(at *site) bool { return at.server == s && at.usable })
+	return usable(v.sites, s)
 }
 
 // confirm looks at the database once more: whether the sites that were read from
@@ -262,12 +279,16 @@ type ask func(ctx context.Context, s *server, id uint32) (wire.VolSync, error)
 
 // call asks the sites of the volume, the best first, until one gives an answer
 // that can be trusted. That is of the newest release known, or of the one given,
-// if it is not 0. It returns which, and who answered.
-func (v *volume) call(ctx context.Context, pin uint32, f ask) (release uint32, by *server, err error) {
+// if it is not 0. It returns which, and who answered. id is the number of the
+// volume that is meant: it may have another one by now.
+func (v *volume) call(ctx context.Context, id, pin uint32, f ask) (release uint32, by *server, err error) {
 	if err := v.ready(ctx); err != nil {
-		return 0, nil, err
+		return 0, nil, v.unavailable(err)
 	}
 	for {
+		if v.currentID() != id {
+			return 0, nil, v.explain(errRenewed)
+		}
 		release, by, err = v.round(ctx, pin, f)
 		if err == nil || !retriable(err) || ctx.Err() != nil {
 			return release, by, err

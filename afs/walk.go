@@ -63,7 +63,7 @@ func (t *Tree) walk(ctx context.Context, op, name string, do func(*walk) error) 
 	if !validName(name) {
 		return fail(fs.ErrInvalid)
 	}
-	t.start.Do(func() { t.c.run(t.watch) })
+	t.begin()
 	for n := 1; ; n++ {
 		err := t.walkOnce(ctx, name, do)
 		switch {
@@ -116,7 +116,7 @@ func validName(name string) bool {
 // push enters the root directory of a volume.
 func (w *walk) push(v *volume) {
 	w.stack = append(w.stack, node{vol: v, fid: wire.Root(v.currentID())})
-	w.t.use(v)
+	w.t.use(v, w.floor == 0)
 }
 
 func (w *walk) top() node { return w.stack[len(w.stack)-1] }
@@ -298,7 +298,11 @@ func (w *walk) mount(parent *volume, text string) error {
 	}
 	v, err := w.volume(cl, base, m.Kind == '%', typ)
 	if errors.Is(err, errNoVolume) {
-		return fmt.Errorf("mount point: %w: %w", fs.ErrNotExist, err)
+		kind := fs.ErrNotExist
+		if w.floor == 0 {
+			kind = ErrUnavailable // as if it were the root of the tree
+		}
+		return fmt.Errorf("mount point: %w: %w", kind, err)
 	}
 	if err != nil {
 		return err
@@ -354,7 +358,7 @@ func (w *walk) status(n node) (wire.Status, error) {
 		return w.statusListed(n)
 	}
 	var st wire.Status
-	release, _, err := n.vol.call(w.ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	release, _, err := n.vol.call(w.ctx, n.fid.Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		r, err := s.fetchStatus(ctx, n.fid)
 		st = r.Status
 		return r.VolSync, err
@@ -373,7 +377,8 @@ func (w *walk) status(n node) (wire.Status, error) {
 // and is then taken to be down: so it is asked in a way in which it need not refuse.
 func (w *walk) statusListed(n node) (wire.Status, error) {
 	var st wire.Status
-	release, _, err := n.vol.call(w.ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	snap := n.vol.snapshot()
+	release, _, err := n.vol.call(w.ctx, n.fid.Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		r, sync, err := s.bulkAndRelease(ctx, []wire.FID{n.fid})
 		if err == nil {
 			st = r.Statuses[0]
@@ -389,7 +394,7 @@ func (w *walk) statusListed(n node) (wire.Status, error) {
 	if st.Err != 0 {
 		return wire.Status{}, n.vol.explain(st.Err)
 	}
-	if snap := n.vol.snapshot(); snap != nil && snap.release == release {
+	if snap != nil && snap.release == release {
 		snap.statuses.Add(n.fid, st)
 	}
 	return st, nil
@@ -399,6 +404,9 @@ func (w *walk) statusListed(n node) (wire.Status, error) {
 // has a status.
 func (s *server) bulkAndRelease(ctx context.Context, fids []wire.FID) (wire.BulkReply, wire.VolSync, error) {
 	r, err := s.bulkStatus(ctx, fids)
+	if err == nil {
+		err = trouble(r.Statuses)
+	}
 	if err != nil || r.VolSync.Creation != 0 {
 		return r, r.VolSync, err
 	}
@@ -440,6 +448,9 @@ func (w *walk) text(n node, st wire.Status, limit int64, parse func([]byte) (any
 	if v, ok := w.t.c.texts.get(key); ok {
 		return v, nil
 	}
+	if st.Length > limit && st.Type == wire.Symlink {
+		return nil, fmt.Errorf("%w: symbolic link of %d bytes", fs.ErrNotExist, st.Length)
+	}
 	if st.Length > limit {
 		return nil, fmt.Errorf("%w: %v of %d bytes", ErrUnavailable, st.Type, st.Length)
 	}
@@ -452,7 +463,7 @@ func (w *walk) text(n node, st wire.Status, limit int64, parse func([]byte) (any
 		return nil, err
 	}
 	// Names decide what is read: a wrong one must not last.
-	if err := f.Confirm(w.ctx); err != nil {
+	if err := w.confirm(f); err != nil {
 		return nil, err
 	}
 	v, err := parse(b)
@@ -498,7 +509,7 @@ func (w *walk) open(name string) (*File, error) {
 		}
 		err = readable(st)
 		if err == nil {
-			err = w.confirm(f)
+			err = w.confirmAll(f)
 		}
 		if err != nil {
 			f.Close()
@@ -524,12 +535,17 @@ func (w *walk) denied(n node) error {
 	return readable(st)
 }
 
-// confirm confirms what has been read of a file, if that is all of it: nothing
-// has been given away yet, so another site can be asked.
-func (w *walk) confirm(f *File) error {
+// confirmAll confirms what has been read of a file, if that is all of it.
+func (w *walk) confirmAll(f *File) error {
 	if int64(len(f.first.data)) < f.info.Size {
 		return nil
 	}
+	return w.confirm(f)
+}
+
+// confirm confirms what has been read of a file. Nothing has been given away yet,
+// so another site can be asked.
+func (w *walk) confirm(f *File) error {
 	err := f.Confirm(w.ctx)
 	if errors.Is(err, errStruck) {
 		return fmt.Errorf("%w: %w", errRenewed, err)
@@ -559,6 +575,18 @@ func (w *walk) list() ([]Info, error) {
 	return list, nil
 }
 
+// trouble returns why some files have no status, if that is about the volume: it
+// may go offline between two files.
+func trouble(statuses []wire.Status) error {
+	for _, st := range statuses {
+		_, errno := st.Err.Errno()
+		if st.Err != 0 && st.Err != wire.VNoVnode && (!errno || isIO(st.Err)) {
+			return st.Err
+		}
+	}
+	return nil
+}
+
 // describe fills in what files of a volume are.
 func (w *walk) describe(v *volume, list []Info) error {
 	fids := make([]wire.FID, len(list))
@@ -566,7 +594,8 @@ func (w *walk) describe(v *volume, list []Info) error {
 		fids[i] = list[i].FID
 	}
 	var r wire.BulkReply
-	release, _, err := v.call(w.ctx, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	snap := v.snapshot()
+	release, _, err := v.call(w.ctx, fids[0].Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		var sync wire.VolSync
 		var err error
 		r, sync, err = s.bulkAndRelease(ctx, fids)
@@ -578,7 +607,6 @@ func (w *walk) describe(v *volume, list []Info) error {
 	if err := w.pin(v, release); err != nil {
 		return err
 	}
-	snap := v.snapshot()
 	for i, st := range r.Statuses {
 		if st.Err != 0 {
 			list[i].Denied = true

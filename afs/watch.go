@@ -43,12 +43,21 @@ type Release struct {
 // Release returns the state as last seen. The first call has it looked at from
 // then on, and waits for the first look.
 func (t *Tree) Release(ctx context.Context) Release {
-	t.start.Do(func() { t.c.run(t.watch) })
+	t.begin()
 	select {
 	case <-t.seen:
 	case <-ctx.Done():
 	}
 	return t.Last()
+}
+
+// begin has the tree looked at from now on.
+func (t *Tree) begin() {
+	t.start.Do(func() {
+		if !t.c.run(t.watch) {
+			close(t.seen)
+		}
+	})
 }
 
 // Last is Release for those who only want to know: it has nothing looked at.
@@ -154,13 +163,28 @@ func (t *Tree) check() {
 	var wg sync.WaitGroup
 	for _, v := range volumes {
 		wg.Go(func() {
-			if err := v.poll(ctx); err != nil && t.ctx.Err() == nil {
+			err := v.poll(ctx)
+			if errors.Is(err, errNoVolume) {
+				t.drop(v)
+			}
+			if err != nil && t.ctx.Err() == nil {
 				t.c.log.Debug("looking for a release", zap.Stringer("volume", v), zap.Error(err))
 			}
 		})
 	}
 	wg.Wait()
 	t.moved() // or seen again, at least
+}
+
+// drop notes that a volume is gone, and its release with it. The tree's own may
+// come back.
+func (t *Tree) drop(v *volume) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.own[v] {
+		delete(t.volumes, v)
+		v.forget(t)
+	}
 }
 
 // String is the root of the tree.
@@ -267,6 +291,9 @@ func (v *volume) visit(ctx context.Context, s *site) error {
 	}
 	_, err := v.try(ctx, s, 0, func(ctx context.Context, srv *server, id uint32) (wire.VolSync, error) {
 		r, err := srv.fetchStatus(ctx, wire.Root(id))
+		if errors.Is(err, wire.VNoVnode) {
+			err = errNoRoot // nobody is to ask for the root to see why
+		}
 		return r.VolSync, err
 	})
 	return err
