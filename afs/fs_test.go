@@ -154,7 +154,7 @@ func TestFSStruck(t *testing.T) {
 		return 0
 	})
 	got, err := io.ReadAll(file)
-	if !errors.Is(err, ErrUnavailable) || len(got) >= 2*chunk {
+	if !errors.Is(err, ErrChanged) || len(got) >= 2*chunk {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	if _, err := file.Read(make([]byte, 10)); err == nil || err == io.EOF {

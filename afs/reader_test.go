@@ -399,7 +399,7 @@ func TestConfirm(t *testing.T) {
 	if _, err := large.ReadAt(within(t, 300*time.Millisecond), make([]byte, chunk), chunk); err == nil {
 		t.Fatal("read from a site that is offline")
 	}
-	if err := large.Confirm(ctx); !errors.Is(err, ErrUnavailable) {
+	if err := large.Confirm(ctx); !errors.Is(err, ErrChanged) {
 		t.Errorf("no database, and the site has failed: %v", err)
 	}
 }

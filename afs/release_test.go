@@ -261,7 +261,7 @@ func TestReleaseTornLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // nor is it confirmed by asking again
-		if err := f.Confirm(ctx); !errors.Is(err, ErrUnavailable) {
+		if err := f.Confirm(ctx); !errors.Is(err, ErrChanged) {
 			t.Errorf("confirmed what came from a site that was struck off: %v", err)
 		}
 	}
@@ -320,7 +320,7 @@ func TestConfirmTogether(t *testing.T) {
 	for range cap(errs) {
 		select {
 		case err := <-errs:
-			if !errors.Is(err, ErrUnavailable) {
+			if !errors.Is(err, ErrChanged) {
 				t.Errorf("confirmed: %v", err)
 			}
 		case <-time.After(time.Second):

@@ -1,6 +1,7 @@
 package afs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,15 +48,21 @@ type server struct {
 
 	mu      sync.Mutex // guards what follows
 	addrs   []netip.AddrPort
-	current int           // index of the address that answers
-	hello   chan struct{} // closed when the first call has ended; nil: it was not begun
-	known   bool          // the first call was answered
-	down    error         // nil: it is not
-	since   time.Time     // when that last changed
-	rtt     time.Duration // smoothed, of calls with small replies
+	current int                     // index of the address that answers
+	hello   chan struct{}           // closed when the first call has ended; nil: it was not begun
+	known   bool                    // the first call was answered
+	down    error                   // nil: it is not
+	since   time.Time               // when that last changed
+	up      context.Context         //nolint:containedctx // ends when it goes down, and what waits for it with it
+	fall    context.CancelCauseFunc // of up
+	rtt     time.Duration           // smoothed, of calls with small replies
 }
 
-func newServer(c *Client, addrs []netip.AddrPort) *server { return &server{c: c, addrs: addrs} }
+func newServer(c *Client, addrs []netip.AddrPort) *server {
+	s := &server{c: c, addrs: addrs}
+	s.up, s.fall = context.WithCancelCause(c.ctx)
+	return s
+}
 
 func (s *server) String() string {
 	s.mu.Lock()
@@ -114,6 +121,8 @@ func (s *server) call(ctx context.Context, request, reply []byte) (n int, err er
 	s.running.Add(1)
 	defer s.running.Add(-1)
 	start := time.Now()
+	ctx, done := s.whileUp(ctx)
+	defer done()
 	n, err = s.peer().Call(ctx, request, reply)
 	if err == nil {
 		if n < 1<<10 {
@@ -121,12 +130,29 @@ func (s *server) call(ctx context.Context, request, reply []byte) (n int, err er
 		}
 		return n, nil
 	}
+	if errors.Is(context.Cause(ctx), errDown) {
+		return 0, cmp.Or(s.isDown(), errDown)
+	}
 	if errors.Is(err, context.DeadlineExceeded) && time.Since(start) > helloPatience {
 		// It is there and gets nowhere, as when its calls do not reach us any more:
 		// the next first call will tell.
 		s.forgotten()
 	}
 	return 0, s.failed(err)
+}
+
+// whileUp returns a context that ends with the other, and when the server is found
+// to be down: not everybody has to find that out.
+func (s *server) whileUp(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	up := s.up
+	s.mu.Unlock()
+	stop := context.AfterFunc(up, func() { cancel(errDown) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 func (s *server) timed(d time.Duration) {
@@ -225,7 +251,7 @@ func (s *server) firstCall() error {
 	ctx, cancel := context.WithTimeout(s.c.ctx, helloPatience)
 	defer cancel()
 	start := time.Now()
-	for {
+	for n := 0; ; n++ {
 		reply := make([]byte, wire.GetCapabilitiesReplySize)
 		_, err := s.peer().Call(ctx, wire.GetCapabilitiesRequest(), reply)
 		abort, aborted := errors.AsType[rx.Abort](err)
@@ -237,6 +263,11 @@ func (s *server) firstCall() error {
 			return s.blocked(ctx, err, start)
 		case code != wire.VBusy:
 			return code
+		case n < busyTries:
+		case s.called.Load() < start.Add(-helloPatience).UnixNano():
+			return errBlocked // it is still asking us who we are, for another call
+		default:
+			return nil
 		}
 		select {
 		case <-time.After(jitter(busyPause)):
@@ -265,6 +296,7 @@ func (s *server) fell(err error) {
 	}
 	s.down, s.since = err, time.Now()
 	s.known, s.hello = false, nil
+	s.fall(errDown)
 	addr := s.addrs[s.current].Addr()
 	if errors.Is(err, errBlocked) {
 		s.c.log.Error("AFS file server answers, but its own calls do not reach us: let UDP from its port through to ours",
@@ -319,6 +351,7 @@ func (s *server) rose() {
 	s.mu.Lock()
 	was := time.Since(s.since)
 	s.down, s.since, s.known = nil, time.Now(), true
+	s.up, s.fall = context.WithCancelCause(s.c.ctx)
 	addr := s.addrs[s.current].Addr()
 	s.mu.Unlock()
 	s.c.log.Info("AFS file server is back", zap.Stringer("server", addr), zap.Duration("after", was.Round(time.Millisecond)))

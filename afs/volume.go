@@ -55,6 +55,7 @@ type volume struct {
 	sites   []*site
 	entry   wire.Entry
 	began   time.Time // when the look at the database began that this is from
+	calm    time.Time // the same, of the last one by which no site was at risk
 	missing error     // there is no such volume, by that look
 	looking *look     // the one under way
 	release uint32    // the newest seen; 0: none yet
@@ -70,6 +71,7 @@ type site struct {
 	server  *server
 	flags   wire.SiteFlags
 	usable  bool
+	atRisk  bool      // it may be the one that is being written to, or half written
 	release uint32    // last seen here
 	suspect time.Time // believed only after a look at the database that began later
 }
@@ -144,6 +146,9 @@ func (v *volume) look(l *look) {
 	switch {
 	case err == nil:
 		v.began, v.missing, v.lastErr = l.began, nil, nil
+		if !slices.ContainsFunc(sites, func(s *site) bool { return s.atRisk }) {
+			v.calm = l.began
+		}
 		news = v.relocate(e, sites)
 	case errors.Is(err, errNoVolume):
 		v.began, v.missing, v.lastErr = l.began, err, err
@@ -166,6 +171,7 @@ func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
 	}
 	var sites []*site
 	var errs []error
+	first := firstWritten(e)
 	for _, s := range e.Sites {
 		if !s.Flags.Has(v.typ) {
 			continue
@@ -175,13 +181,14 @@ func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
 			errs = append(errs, err)
 			continue
 		}
+		atRisk := v.typ == wire.ReadOnly && e.Flags.Releasing() && first(s)
 		// A server has one copy of a volume, whatever the entry says.
 		i := slices.IndexFunc(sites, func(o *site) bool { return o.server == srv })
 		switch {
 		case i < 0:
-			sites = append(sites, &site{server: srv, flags: s.Flags})
+			sites = append(sites, &site{server: srv, flags: s.Flags, atRisk: atRisk})
 		case sites[i].flags.DontUse():
-			sites[i].flags = s.Flags
+			sites[i].flags, sites[i].atRisk = s.Flags, atRisk
 		}
 	}
 	if len(sites) == 0 {
@@ -192,8 +199,33 @@ func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
 		// While a release is under way, the sites that have it already are the
 		// only ones that nobody is about to write to.
 		s.usable = !s.flags.DontUse() && (!renewing || v.typ != wire.ReadOnly || s.flags.NewRelease())
+		s.atRisk = s.atRisk && !renewing
 	}
 	return sites, nil
+}
+
+// firstWritten tells which sites a release writes to before the database says so:
+// the one beside the read-write volume or, if there is none there, any.
+func firstWritten(e wire.Entry) func(wire.Site) bool {
+	beside := func(s wire.Site) bool {
+		return slices.ContainsFunc(e.Sites, func(rw wire.Site) bool {
+			return rw.Flags.Has(wire.ReadWrite) && rw.UUID == s.UUID && rw.Addr == s.Addr && rw.Partition == s.Partition
+		})
+	}
+	if slices.ContainsFunc(e.Sites, func(s wire.Site) bool { return s.Flags.Has(wire.ReadOnly) && beside(s) }) {
+		return beside
+	}
+	return func(wire.Site) bool { return true }
+}
+
+// believed reports whether a site has not failed since the database was looked at.
+// Until the first site has all of a release, its flags tell nothing: a look that
+// finds it so clears nobody. v.mu is held.
+func (v *volume) believed(s *site) bool {
+	if s.atRisk {
+		return s.suspect.Before(v.calm)
+	}
+	return s.suspect.Before(v.began)
 }
 
 // relocate takes over what the database says. v.mu is held. It returns the trees
@@ -234,7 +266,7 @@ func (v *volume) trusted(s *server) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return slices.ContainsFunc(v.sites, func(at *site) bool {
-		return at.server == s && at.usable && at.suspect.Before(v.began)
+		return at.server == s && at.usable && v.believed(at)
 	})
 }
 
@@ -243,7 +275,9 @@ func (v *volume) trusted(s *server) bool {
 func (v *volume) listed(s *server) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return usable(v.sites, s)
+	return slices.ContainsFunc(v.sites, func(at *site) bool {
+		return at.server == s && at.usable && (!at.atRisk || v.believed(at))
+	})
 }
 
 // confirm looks at the database once more: whether the sites that were read from
@@ -260,7 +294,7 @@ func (v *volume) confirm(ctx context.Context, since time.Time, servers ...*serve
 	}
 	for _, s := range servers {
 		if !sound(s) {
-			return v.unavailable(fmt.Errorf("site %s: %w", s, errStruck))
+			return fmt.Errorf("%w: volume %s: site %s: %w", ErrChanged, v, s, errStruck)
 		}
 	}
 	return nil
@@ -406,7 +440,6 @@ func (v *volume) order(pin uint32) []*site {
 		}
 	}
 	want := cmp.Or(pin, v.release)
-	began := v.began
 	rank := make(map[*site]float64, len(sites))
 	for _, s := range sites {
 		// Waiting in line costs about as much as a call, for each in front.
@@ -414,7 +447,7 @@ func (v *volume) order(pin uint32) []*site {
 		switch {
 		case s.server.isDown() != nil:
 			cost += 3e12
-		case !s.suspect.Before(began):
+		case !v.believed(s):
 			cost += 2e12
 		case s.release != want && s.release != 0:
 			cost += 1e12
@@ -429,9 +462,9 @@ func (v *volume) order(pin uint32) []*site {
 // clear makes sure that a site is to be believed.
 func (v *volume) clear(ctx context.Context, s *site) error {
 	v.mu.Lock()
-	suspect, began := s.suspect, v.began
+	suspect, ok := s.suspect, v.believed(s)
 	v.mu.Unlock()
-	if suspect.Before(began) {
+	if ok {
 		return nil
 	}
 	if err := s.server.isDown(); err != nil {
@@ -570,11 +603,12 @@ func (v *volume) judge(ctx context.Context, s *site, release, pin uint32) (uint3
 		return 0, fmt.Errorf("%w, of %s", errStale, time.Unix(int64(release), 0).UTC().Format(time.RFC3339))
 	}
 	if !first {
+		v.doubt(s)
 		if err := v.locate(ctx, time.Now()); err != nil {
 			return 0, fmt.Errorf("it has a newer release, and the volume location database cannot be asked: %w", err)
 		}
 		if !v.trusted(s.server) {
-			return 0, errors.New("it has a newer release, and is not listed for use")
+			return 0, fmt.Errorf("it has a newer release: %w", errDoubted)
 		}
 	}
 	v.advance(release)

@@ -181,7 +181,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 // forHTTP makes an error one that file_server answers with the right status: any
 // other *fs.PathError it takes for a bad request.
 func forHTTP(err error) error {
-	if errors.Is(err, afs.ErrUnavailable) {
+	if errors.Is(err, afs.ErrUnavailable) || errors.Is(err, afs.ErrChanged) {
 		return caddyhttp.Error(http.StatusServiceUnavailable, errors.New(err.Error()))
 	}
 	return err

@@ -66,6 +66,8 @@ type afsCounters struct {
 	reads, readBytes, stats, lists, errors, timeouts atomic.Uint64
 
 	away      atomic.Bool
+	told      atomic.Int64 // when it was last logged that it is, in seconds since 1970
+	taken     atomic.Bool  // that has not been taken back
 	lastError atomic.Pointer[string]
 }
 
@@ -177,7 +179,7 @@ func (a *AFS) outcome(ctx context.Context, err error) error {
 	}
 	text := err.Error()
 	a.count.lastError.Store(&text)
-	if !errors.Is(err, afs.ErrChanged) && !a.count.away.Swap(true) {
+	if !errors.Is(err, afs.ErrChanged) && !a.count.away.Swap(true) && a.tell() {
 		a.log.Warn("origin is away", zap.String("origin", a.name), zap.Error(err))
 	}
 	return fmt.Errorf("%w: %w", ErrAway, err)
@@ -185,9 +187,21 @@ func (a *AFS) outcome(ctx context.Context, err error) error {
 
 // back notes that the origin answers.
 func (a *AFS) back() {
-	if a.count.away.Load() && a.count.away.Swap(false) {
+	if a.count.away.Load() && a.count.away.Swap(false) && a.count.taken.Swap(false) {
 		a.log.Info("origin is back", zap.String("origin", a.name))
 	}
+}
+
+// tell reports whether it should be logged that the origin is away: not again and
+// again where only a part of it is.
+func (a *AFS) tell() bool {
+	const again = 60
+	now, last := time.Now().Unix(), a.count.told.Load()
+	if now-last < again || !a.count.told.CompareAndSwap(last, now) {
+		return false
+	}
+	a.count.taken.Store(true)
+	return true
 }
 
 func afsInfo(i afs.Info) Info {
