@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -47,13 +46,13 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 	p := aptPlanner{c, rel, cursor{t: c.t}, map[string]bool{}}
 	defer p.cur.close()
 	var plans []aptPlan
-	any := false
+	some := false
 	for _, g := range p.groups() {
 		there, found, err := p.find(g)
 		if err != nil {
 			return nil, err
 		}
-		any = any || there && g.lists()
+		some = some || there && g.lists()
 		if !there && g.lists() {
 			if err := p.required(g); err != nil {
 				return nil, err
@@ -77,7 +76,7 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 			return nil, err
 		}
 	}
-	if !any {
+	if !some {
 		c.add(rel.file, "lists no Packages or Sources that is here")
 	}
 	return plans, nil
@@ -128,7 +127,8 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 		for i, name := range names {
 			info, err := p.cur.stat(name)
 			if missing(err) {
-				if i > 0 && len(infos) > 0 {
+				// Of other indexes, many mirrors have those only that they use.
+				if i > 0 && len(infos) > 0 && g.lists() {
 					p.add(name, "is missing, %s lists it and there are others by hash", p.rel.file)
 				}
 				continue
@@ -178,11 +178,6 @@ func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
 
 // byHashDirs are the directories of the kinds of checksums.
 var byHashDirs = map[string]string{"sha256": "SHA256", "sha512": "SHA512", "sha1": "SHA1", "md5": "MD5Sum"}
-
-func missing(err error) bool {
-	var b *badFile
-	return errors.As(err, &b) && b.reason == isMissing
-}
 
 // required notes that an index is not there, if it should be.
 func (p *aptPlanner) required(g *aptGroup) error {

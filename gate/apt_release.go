@@ -31,7 +31,7 @@ type aptIndex struct {
 // releaseLists are the fields with checksums.
 var releaseLists = map[string]string{"sha256": "sha256", "sha512": "sha512", "sha1": "sha1", "md5sum": "md5"}
 
-// parse reads text into r. Its error is a badFile.
+// parse reads text into r. Its error is a fileError.
 func (r *release) parse(text []byte) error {
 	lists := map[string][]aptIndex{}
 	paragraphs := 0

@@ -20,7 +20,7 @@ type openDir struct {
 	root *os.Root
 }
 
-// stat describes the regular file at name. Its error may be a badFile.
+// stat describes the regular file at name. Its error may be a fileError.
 func (c *cursor) stat(name string) (fs.FileInfo, error) {
 	info, err := c.lstat(name)
 	if err != nil || info.Mode()&fs.ModeSymlink != 0 {

@@ -29,6 +29,9 @@ func (d *deb822) read(r io.Reader) error {
 	b := bufio.NewReaderSize(r, bufferSize)
 	for {
 		line, err := b.ReadSlice('\n')
+		if err != nil && err != io.EOF && !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
 		if len(line) > 0 {
 			d.line++
 			if err := d.take(bytes.TrimRight(line, " \t\r\n")); err != nil {

@@ -41,7 +41,7 @@ func newHash(kind string) hash.Hash {
 	return nil
 }
 
-// parseDigest reads a checksum as indexes have it. Its error is a badFile.
+// parseDigest reads a checksum as indexes have it. Its error is a fileError.
 func parseDigest(kind, text string) (digest, error) {
 	h := newHash(kind)
 	if h == nil {
@@ -64,7 +64,7 @@ func sumOf(ctx context.Context, r io.Reader, kind string) (digest, error) {
 }
 
 // check compares the file at name with the checksum that by has of it. Its error
-// may be a badFile.
+// may be a fileError.
 func (t *tree) check(ctx context.Context, name string, want digest, by string) error {
 	f, _, err := t.open(name)
 	if err != nil {

@@ -70,7 +70,7 @@ func (e *Exists) Check(ctx context.Context, r *step.Run) error {
 	})
 }
 
-// filled returns a badFile if there is no file or directory at name, or an empty
+// filled returns a fileError if there is no file or directory at name, or an empty
 // one.
 func (t *tree) filled(name string) error {
 	info, err := t.root.Stat(name)

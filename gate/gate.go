@@ -29,7 +29,7 @@ type Recorder interface {
 }
 
 // Verdict is why a tree may not be released.
-type Verdict struct {
+type Verdict struct { //nolint:errname // what an operator reads is a verdict
 	// Gate is the name of the gate.
 	Gate string
 

@@ -306,11 +306,9 @@ func TestCaddyfile(t *testing.T) {
 		{"exec", new(Exec), "Testfile:1"},
 	} {
 		err := test.gate.UnmarshalCaddyfile(caddyfile.NewTestDispenser(test.in))
-		got := ""
+		got := asJSON(t, test.gate)
 		if err != nil {
 			got = err.Error()
-		} else {
-			got = asJSON(t, test.gate)
 		}
 		if strings.HasPrefix(test.want, "{") && got != test.want || !strings.Contains(got, test.want) {
 			t.Errorf("%q: %s\nwant %s", test.in, got, test.want)

@@ -8,7 +8,7 @@ import (
 
 // readIndex has parse read an index, and compares the checksum of the very bytes
 // that it reads with the one that by has. done is how many bytes were read so far.
-// The error may be a badFile: of the index, not of what it lists.
+// The error may be a fileError: of the index, not of what it lists.
 func readIndex(ctx context.Context, f io.Reader, want digest, by string, done *int64, parse func(io.Reader) error) error {
 	h := newHash(want.kind)
 	raw := io.TeeReader(withContext(ctx, f), h)
@@ -18,7 +18,7 @@ func readIndex(ctx context.Context, f io.Reader, want digest, by string, done *i
 		return n, err
 	})
 	err := spoilt(parse(in))
-	if err != nil && !errors.As(err, new(*badFile)) {
+	if err != nil && !errors.As(err, new(*fileError)) {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// lookers is how many files are looked at at a time: on a network file system,
+	// lookers is how many files are looked at together: on a network file system,
 	// each waits for an answer.
 	lookers = 16
 
@@ -28,7 +28,7 @@ type ref struct {
 	sum  digest // empty if it is not to be compared
 }
 
-// look compares the file with what is listed. Its error may be a badFile.
+// look compares the file with what is listed. Its error may be a fileError.
 func (r *ref) look(ctx context.Context, c *cursor) error {
 	info, err := c.stat(r.name)
 	if err != nil {
@@ -45,7 +45,7 @@ func (r *ref) look(ctx context.Context, c *cursor) error {
 
 // note files what was found wrong with r.
 func (r *ref) note(p *problems, err error) error {
-	if err, ok := err.(*badFile); ok && err.reason == isMissing {
+	if missing(err) {
 		p.add(r.at, r.name, "is missing, %s lists it", r.by)
 		return nil
 	}

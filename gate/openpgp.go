@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
@@ -43,7 +45,7 @@ func armored(b []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP "))
 }
 
-// verify checks a detached signature. Its error is a badFile of the signature.
+// verify checks a detached signature. Its error is a fileError of the signature.
 func (k *keyring) verify(signed, signature []byte) error {
 	var r io.Reader = bytes.NewReader(signature)
 	if armored(signature) {
@@ -57,7 +59,14 @@ func (k *keyring) verify(signed, signature []byte) error {
 }
 
 func (k *keyring) check(signed []byte, signature io.Reader) error {
-	_, _, err := openpgp.VerifyDetachedSignature(k.keys, bytes.NewReader(signed), signature, nil)
+	b, err := io.ReadAll(signature)
+	if err != nil {
+		return bad("is not a signature: %s", show(err.Error()))
+	}
+	err = verify(usable{k.keys, time.Now()}, signed, b)
+	if errors.Is(err, pgperrors.ErrUnknownIssuer) && verify(k.keys, signed, b) == nil {
+		return bad("the key that has signed it has expired, or was revoked")
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -67,13 +76,33 @@ func (k *keyring) check(signed []byte, signature io.Reader) error {
 	return bad("has no good signature: %s", show(err.Error()))
 }
 
+func verify(keys openpgp.KeyRing, signed, signature []byte) error {
+	_, _, err := openpgp.VerifyDetachedSignature(keys, bytes.NewReader(signed), bytes.NewReader(signature), nil)
+	return err
+}
+
+// usable are the keys that could sign now. A signature of a key that has expired
+// since is not accepted by clients.
+type usable struct {
+	openpgp.EntityList
+	now time.Time
+}
+
+// EntitiesById overrides that of the list.
+func (u usable) EntitiesById(id uint64) []*openpgp.Entity {
+	return slices.DeleteFunc(u.EntityList.EntitiesById(id), func(e *openpgp.Entity) bool {
+		_, ok := e.SigningKeyById(u.now, id, nil)
+		return !ok
+	})
+}
+
 const clearsigned = "-----BEGIN PGP SIGNED MESSAGE-----"
 
 // isClearsigned reports whether a file says that it is a signed message.
 func isClearsigned(b []byte) bool { return bytes.HasPrefix(b, []byte(clearsigned)) }
 
 // openClearsigned returns what is in a clear-signed message (RFC 9580 section 7).
-// The signature is checked if there is a keyring. Its error is a badFile.
+// The signature is checked if there is a keyring. Its error is a fileError.
 func openClearsigned(b []byte, k *keyring) ([]byte, error) {
 	block, rest := clearsign.Decode(b)
 	if block == nil {

@@ -54,13 +54,13 @@ func unpack(name string, r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
-// spoilt turns an error of unpacking or parsing a file into a badFile, unless it
+// spoilt turns an error of unpacking or parsing a file into a fileError, unless it
 // is one of reading it.
 func spoilt(err error) error {
 	var (
 		errno syscall.Errno
 		perr  *fs.PathError
-		b     *badFile
+		b     *fileError
 	)
 	switch {
 	case err == nil, errors.As(err, &b), errors.As(err, &errno), errors.As(err, &perr), errors.Is(err, os.ErrClosed),

@@ -56,6 +56,7 @@ func readHTML(r io.Reader, see func(link) error) error {
 			if name, _ := z.TagName(); string(name) == "html" {
 				open = false
 			}
+		default: // text and the like have no links
 		}
 	}
 }
@@ -203,7 +204,7 @@ func linkDigest(text string) digest {
 
 // resolve returns what a link on the page at the address base leads to, both
 // relative to the web directory; root is the address of that, if links have it. Its
-// error is a badFile.
+// error is a fileError.
 func resolve(base, href, root string) (name string, sum digest, err error) {
 	href, fragment, _ := strings.Cut(href, "#")
 	sum = linkDigest(fragment)

@@ -32,7 +32,7 @@ type repomd struct {
 	} `xml:"data"`
 }
 
-// parseRepomd reads a repomd.xml. Its error is a badFile.
+// parseRepomd reads a repomd.xml. Its error is a fileError.
 func parseRepomd(text []byte) ([]rpmFile, error) {
 	var md repomd
 	if err := xml.Unmarshal(text, &md); err != nil {
@@ -68,7 +68,7 @@ func rpmDigest(kind string) string {
 }
 
 // readPrimary reads a primary.xml and calls see with each package. It does not
-// keep them. Its error may be a badFile.
+// keep them. Its error may be a fileError.
 func readPrimary(r io.Reader, see func(rpmFile) error) error {
 	p := primary{d: xml.NewDecoder(r), see: see}
 	p.d.Strict = true

@@ -143,8 +143,7 @@ func (s *Same) fetch(ctx context.Context) (sum digest, changed string, err error
 	req.Header.Set("Cache-Control", "no-cache") // of a mirror, a cache is no master
 	resp, err := s.client.Do(req)
 	if err != nil {
-		var uerr *url.Error
-		if errors.As(err, &uerr) {
+		if uerr, ok := errors.AsType[*url.Error](err); ok {
 			err = uerr.Err // the address is told already
 		}
 		return digest{}, "", err

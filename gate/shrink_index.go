@@ -115,7 +115,8 @@ func (w *indexWriter) abandon() {
 // An indexReader reads an index.
 type indexReader struct {
 	total total
-	f     *os.File
+	name  string
+	f     io.Closer
 	z     *zstd.Decoder
 	r     *bufio.Reader
 	last  string
@@ -127,19 +128,26 @@ func openIndex(name string) (*indexReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := readHeader(f)
+	x, err := newIndexReader(name, f)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return x, nil
+}
+
+func newIndexReader(name string, f io.ReadCloser) (*indexReader, error) {
+	h, err := readHeader(f)
+	if err != nil {
+		return nil, err
 	}
 	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	return &indexReader{
 		total: total{h.Entries, h.Bytes},
-		f:     f, z: z, r: bufio.NewReader(z),
+		name:  name, f: f, z: z, r: bufio.NewReader(z),
 		left: h.Entries,
 	}, nil
 }
@@ -211,7 +219,7 @@ func (r *indexReader) broken(err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("%s: %w", r.f.Name(), err)
+	return fmt.Errorf("%s: %w", r.name, err)
 }
 
 func (r *indexReader) close() {

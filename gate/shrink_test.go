@@ -1,8 +1,10 @@
 package gate
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -225,11 +227,7 @@ func FuzzShrinkIndex(f *testing.F) {
 	}
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		file := filepath.Join(t.TempDir(), "index")
-		if err := os.WriteFile(file, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		x, err := openIndex(file)
+		x, err := newIndexReader("index", io.NopCloser(bytes.NewReader(b)))
 		if err != nil {
 			return
 		}

@@ -51,31 +51,36 @@ func fault(err error) (reason string, ok bool) {
 		return "", false
 	}
 	// Only what an os.Root says by itself has no number.
-	var perr *fs.PathError
-	if errors.As(err, &perr) {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return "is a symbolic link that leads out of the tree", true
 	}
 	return "", false
 }
 
-// A badFile is an error that says what is wrong with a file, as opposed to one
-// of looking at it.
-type badFile struct{ reason string }
-
-func (b *badFile) Error() string { return b.reason }
-
-func bad(format string, args ...any) error {
-	return &badFile{fmt.Sprintf(format, args...)}
+// missing reports whether an error says that there is no such file.
+func missing(err error) bool {
+	b, ok := errors.AsType[*fileError](err)
+	return ok && b.reason == isMissing
 }
 
-// judge turns an error of looking at the file name into a badFile, if it is the
+// A fileError is an error that says what is wrong with a file, as opposed to one
+// of looking at it.
+type fileError struct{ reason string }
+
+func (b *fileError) Error() string { return b.reason }
+
+func bad(format string, args ...any) error {
+	return &fileError{fmt.Sprintf(format, args...)}
+}
+
+// judge turns an error of looking at the file name into a fileError, if it is the
 // file's fault.
 func judge(err error) error {
 	if err == nil {
 		return nil
 	}
 	if reason, ok := fault(err); ok {
-		return &badFile{reason}
+		return &fileError{reason}
 	}
 	return err
 }
@@ -86,8 +91,7 @@ func (p *problems) note(at int64, file string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var b *badFile
-	if errors.As(err, &b) {
+	if b, ok := errors.AsType[*fileError](err); ok {
 		p.add(at, file, "%s", b.reason)
 		return nil
 	}
@@ -161,7 +165,7 @@ func (t *tree) list(name string) ([]fs.DirEntry, error) {
 }
 
 // isDir reports whether the entry of dir is a directory, or a symbolic link to
-// one. If the link leads nowhere or out, its error is a badFile.
+// one. If the link leads nowhere or out, its error is a fileError.
 func (t *tree) isDir(dir string, e fs.DirEntry) (bool, error) {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return e.IsDir(), nil

@@ -1,0 +1,239 @@
+package gate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rpmRepo is a repository made by hand.
+type rpmRepo struct {
+	t        testing.TB
+	dir      string // of the tree
+	repo     string // in the tree
+	packages []string
+	count    int
+	pack     func(testing.TB, string) string
+	ext      string
+}
+
+func newRpmRepo(t testing.TB) *rpmRepo {
+	r := &rpmRepo{t: t, dir: t.TempDir(), repo: "9/BaseOS", pack: gz, ext: ".gz"}
+	for _, name := range []string{"a", "b", "c"} {
+		r.add("Packages/"+name+"/"+name+"-1.rpm", "package "+name)
+		put(t, r.dir, r.repo+"/Packages/"+name+"/"+name+"-1.rpm", "package "+name)
+	}
+	put(t, r.dir, r.repo+"/repodata/filelists.xml.gz", gz(t, "<filelists/>"))
+	return r
+}
+
+func (r *rpmRepo) add(href, text string) {
+	r.packages = append(r.packages, rpmPackage(href, len(text), sum256(text)))
+}
+
+func rpmPackage(href string, size int, sum string) string {
+	return fmt.Sprintf(`<package type="rpm"><name>x</name><checksum type="sha256" pkgid="YES">%s</checksum><summary>a &amp; b</summary>`+
+		`<size package="%d" installed="1" archive="1"/><location href="%s"/><format><rpm:license>MIT</rpm:license>`+
+		`<rpm:provides><rpm:entry name="size"/></rpm:provides><file>/usr/bin/x</file></format></package>`+"\n", sum, size, href)
+}
+
+func (r *rpmRepo) primary() string {
+	n := r.count
+	if n == 0 {
+		n = len(r.packages)
+	}
+	return fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
+<metadata xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm" packages="%d">
+%s</metadata>`, n, strings.Join(r.packages, ""))
+}
+
+func rpmData(kind, href, text string) string {
+	return fmt.Sprintf(`<data type="%s"><checksum type="sha256">%s</checksum><location href="%s"/><size>%d</size></data>`,
+		kind, sum256(text), href, len(text))
+}
+
+// write writes the metadata with this primary.xml, compressed, and more data.
+func (r *rpmRepo) write(packed string, more ...string) {
+	name := "repodata/primary.xml" + r.ext
+	put(r.t, r.dir, r.repo+"/"+name, packed)
+	put(r.t, r.dir, r.repo+"/repodata/repomd.xml", fmt.Sprintf(`<?xml version="1.0"?><repomd xmlns="http://linux.duke.edu/metadata/repo"><revision>1</revision>%s%s%s</repomd>`,
+		rpmData("primary", name, packed), rpmData("filelists", "repodata/filelists.xml.gz", gz(r.t, "<filelists/>")), strings.Join(more, "")))
+}
+
+func (r *rpmRepo) whole() string { return r.pack(r.t, r.primary()) }
+
+func TestRpm(t *testing.T) {
+	need(t, "xz")
+	const base = "9/BaseOS/"
+	const repomd, prim = base + "repodata/repomd.xml", base + "repodata/primary.xml.gz"
+	for _, test := range []struct {
+		name         string
+		gate         *Rpm
+		harm         func(*rpmRepo)
+		file, reason string // empty: it passes
+	}{
+		{"whole", nil, nil, "", ""},
+		{"hash", &Rpm{Hash: true}, nil, "", ""},
+		{"dir", &Rpm{Dirs: []string{"9/BaseOS/"}}, nil, "", ""},
+		{"no such dir", &Rpm{Dirs: []string{"9/BaseOS", "8"}}, nil, "8/repodata/repomd.xml", "is missing"},
+		{"no repository", nil, func(r *rpmRepo) { rm(t, r.dir, base+"repodata") }, "", "there is no repository"},
+		{"no repomd", nil, func(r *rpmRepo) { rm(t, r.dir, repomd) }, repomd, "is missing"},
+		{"second repository", nil, func(r *rpmRepo) { put(t, r.dir, "8/repodata/x", "x") }, "8/repodata/repomd.xml", "is missing"},
+		{"package missing", nil, func(r *rpmRepo) { rm(t, r.dir, base+"Packages/b") }, base + "Packages/b/b-1.rpm", "is missing, " + prim + " lists it"},
+		{"package short", nil, func(r *rpmRepo) { put(t, r.dir, base+"Packages/b/b-1.rpm", "x") }, base + "Packages/b/b-1.rpm", "its size is 1, " + prim + " says 9"},
+		{"package differs", nil, func(r *rpmRepo) { put(t, r.dir, base+"Packages/b/b-1.rpm", "PACKAGE b") }, "", ""},
+		{"package differs, hash", &Rpm{Hash: true}, func(r *rpmRepo) { put(t, r.dir, base+"Packages/b/b-1.rpm", "PACKAGE b") }, base + "Packages/b/b-1.rpm", "its sha256 is"},
+		{"package is a link out", nil, func(r *rpmRepo) {
+			rm(t, r.dir, base+"Packages/b/b-1.rpm")
+			symlink(t, r.dir, "/etc/passwd", base+"Packages/b/b-1.rpm")
+		}, base + "Packages/b/b-1.rpm", "leads out of the tree"},
+		{"name escapes", nil, func(r *rpmRepo) { r.add("../../../x", "x"); r.write(r.whole()) }, prim, "lists ../../../x, which leads out"},
+		{"name absolute", nil, func(r *rpmRepo) { r.add("/etc/passwd", "x"); r.write(r.whole()) }, prim, "an absolute name"},
+		{"no name", nil, func(r *rpmRepo) { r.add("", "x"); r.write(r.whole()) }, prim, "has no location"},
+		{"no size", nil, func(r *rpmRepo) {
+			r.packages = []string{strings.Replace(r.packages[0], `package="9"`, "", 1)}
+			r.write(r.whole())
+		}, prim, "has no size"},
+		{"unknown checksum", nil, func(r *rpmRepo) {
+			r.packages[0] = strings.Replace(r.packages[0], "sha256", "crc", 1)
+			r.write(r.whole())
+		}, prim, "unknown kind, crc"},
+		{"away", nil, func(r *rpmRepo) {
+			r.packages[0] = strings.Replace(r.packages[0], `<location href="`, `<location xml:base="https://example.org/" href="none/`, 1)
+			r.write(r.whole())
+		}, "", ""},
+		{"listed twice", nil, func(r *rpmRepo) { r.packages = append(r.packages, r.packages[0]); r.write(r.whole()) }, "", ""},
+		{"listed twice, differently", nil, func(r *rpmRepo) { r.add("Packages/a/a-1.rpm", "PACKAGE a"); r.write(r.whole()) }, base + "Packages/a/a-1.rpm", "is listed twice"},
+		{"too few", nil, func(r *rpmRepo) { r.count = 4; r.write(r.whole()) }, prim, "has 3 packages and says that there are 4"},
+
+		{"filelists missing", nil, func(r *rpmRepo) { rm(t, r.dir, base+"repodata/filelists.xml.gz") }, base + "repodata/filelists.xml.gz", "is missing, " + repomd},
+		{"filelists differ", nil, func(r *rpmRepo) {
+			put(t, r.dir, base+"repodata/filelists.xml.gz", strings.Repeat("x", len(gz(t, "<filelists/>"))))
+		}, base + "repodata/filelists.xml.gz", "its sha256"},
+		{"primary missing", nil, func(r *rpmRepo) { rm(t, r.dir, prim) }, prim, "is missing, " + repomd},
+		{"primary short", nil, func(r *rpmRepo) { put(t, r.dir, prim, "x") }, prim, "its size is 1, " + repomd + " says"},
+		{"primary differs", nil, func(r *rpmRepo) { put(t, r.dir, prim, r.whole()[:30]+"x"+r.whole()[31:]) }, prim, "its sha256 is"},
+		{"gz cut off", nil, func(r *rpmRepo) { r.write(r.whole()[:100]) }, prim, "is cut off"},
+		{"gz garbage", nil, func(r *rpmRepo) { r.write("garbage, and more of it") }, prim, "can not be read"},
+		{"empty", nil, func(r *rpmRepo) { r.write("") }, prim, "is cut off"},
+		{"xml cut off", nil, func(r *rpmRepo) { r.write(gz(t, strings.TrimSuffix(r.primary(), "</metadata>"))) }, prim, "is cut off"},
+		{"no xml", nil, func(r *rpmRepo) { r.write(gz(t, "<html><body>503</body></html>")) }, prim, "is not a list of packages, but html"},
+		{"repomd garbage", nil, func(r *rpmRepo) { put(t, r.dir, repomd, "garbage") }, repomd, "can not be read"},
+		{"repomd cut off", nil, func(r *rpmRepo) { put(t, r.dir, repomd, get(t, r.dir, repomd)[:200]) }, repomd, "can not be read"},
+		{"repomd empty", nil, func(r *rpmRepo) { put(t, r.dir, repomd, "<repomd/>") }, repomd, "lists no metadata"},
+		{"repomd name escapes", nil, func(r *rpmRepo) { r.write(r.whole(), rpmData("group", "../../x", "x")) }, repomd, "lists ../../x, which leads out"},
+		{"no primary", nil, func(r *rpmRepo) {
+			put(t, r.dir, repomd, "<repomd>"+rpmData("filelists", "repodata/filelists.xml.gz", gz(t, "<filelists/>"))+"</repomd>")
+		}, repomd, "lists no primary metadata"},
+
+		{"zst", nil, func(r *rpmRepo) {
+			r.ext = ".zst"
+			r.write(zst(t, r.primary()))
+			rm(t, r.dir, base+"Packages/c")
+		}, base + "Packages/c/c-1.rpm", "primary.xml.zst lists it"},
+		{"xz", nil, func(r *rpmRepo) {
+			r.ext = ".xz"
+			r.write(pipe(t, r.primary(), "xz"))
+			rm(t, r.dir, base+"Packages/c")
+		}, base + "Packages/c/c-1.rpm", "primary.xml.xz lists it"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRpmRepo(t)
+			r.write(r.whole())
+			if test.harm != nil {
+				test.harm(r)
+			}
+			g := test.gate
+			if g == nil {
+				g = new(Rpm)
+			}
+			if test.file == "" && test.reason == "" {
+				passes(t, g, newRun(t, r.dir))
+			} else {
+				fails(t, g, newRun(t, r.dir), test.file, test.reason)
+			}
+		})
+	}
+}
+
+func TestRpmSignatures(t *testing.T) {
+	now := time.Now()
+	key, ring := newKey(t, now.Add(-time.Hour), 0)
+	other, _ := newKey(t, now.Add(-time.Hour), 0)
+	r := newRpmRepo(t)
+	r.write(r.whole())
+	const repomd = "9/BaseOS/repodata/repomd.xml"
+	g := &Rpm{Keyring: ring}
+	fails(t, g, newRun(t, r.dir), repomd+".asc", "is missing")
+	put(t, r.dir, repomd+".asc", sign(t, other, get(t, r.dir, repomd), now))
+	fails(t, g, newRun(t, r.dir), repomd+".asc", "no key of")
+	put(t, r.dir, repomd+".asc", sign(t, key, get(t, r.dir, repomd)+"\n", now))
+	fails(t, g, newRun(t, r.dir), repomd+".asc", "no good signature")
+	put(t, r.dir, repomd+".asc", sign(t, key, get(t, r.dir, repomd), now))
+	passes(t, g, newRun(t, r.dir))
+}
+
+// TestRpmCreaterepo checks a repository that createrepo_c has made, in all the ways
+// that it compresses.
+func TestRpmCreaterepo(t *testing.T) {
+	need(t, "createrepo_c", "rpmbuild")
+	home := t.TempDir()
+	for _, name := range []string{"one", "two"} {
+		put(t, home, name+".spec", fmt.Sprintf("Name: %s\nVersion: 1\nRelease: 1\nSummary: x & y\nLicense: MIT\nBuildArch: noarch\n%%description\nx\n%%files\n", name))
+		run(t, home, nil, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+home, "--define", "_rpmdir "+filepath.Join(home, "tree/sub"), name+".spec")
+	}
+	repo := filepath.Join(home, "tree/sub")
+	for _, args := range [][]string{{}, {"--xz"}, {"--general-compress-type", "bz2"}, {"--checksum", "sha512"}, {"--simple-md-filenames"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			if err := os.RemoveAll(filepath.Join(repo, "repodata")); err != nil {
+				t.Fatal(err)
+			}
+			run(t, repo, nil, "createrepo_c", append(args, "--quiet", ".")...)
+			r := newRun(t, filepath.Dir(repo))
+			passes(t, &Rpm{Hash: true}, r)
+			const name = "noarch/two-1-1.noarch.rpm"
+			if err := os.Rename(filepath.Join(repo, name), filepath.Join(home, "kept")); err != nil {
+				t.Fatal(err)
+			}
+			fails(t, new(Rpm), r, "sub/"+name, "is missing")
+			if err := os.Rename(filepath.Join(home, "kept"), filepath.Join(repo, name)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func BenchmarkPrimary(b *testing.B) {
+	r := &rpmRepo{t: b}
+	more := strings.Repeat(`<rpm:entry name="libsomething.so.1()(64bit)" flags="EQ" epoch="0" ver="1"/>`, 20)
+	for i := range 1000 {
+		p := rpmPackage(fmt.Sprintf("Packages/p/p%d.rpm", i), i, sum256("x"))
+		r.packages = append(r.packages, strings.Replace(p, `<rpm:entry name="size"/>`, more, 1))
+	}
+	text := r.primary()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if err := readPrimary(strings.NewReader(text), func(rpmFile) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func FuzzRepomd(f *testing.F) {
+	f.Add(`<repomd>` + rpmData("primary", "repodata/primary.xml.gz", "x") + `</repomd>`)
+	f.Add(`<metadata packages="1">` + rpmPackage("a", 1, sum256("x")) + `</metadata>`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if files, err := parseRepomd([]byte(text)); err == nil && len(files) == 0 {
+			t.Error("a repomd.xml that lists nothing")
+		}
+		_ = readPrimary(strings.NewReader(text), func(p rpmFile) error {
+			if p.name == "" || p.size < -1 {
+				t.Errorf("%+v", p)
+			}
+			return nil
+		})
+	})
+}
