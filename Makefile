@@ -17,7 +17,8 @@ MODULES := ./caddyafs/... ./caddymirror/... ./mirror/... ./mirrorcache/...
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, a file system that can hang,
 # and the servers of an AFS cell in network namespaces.
-PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 \
+PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 rsync \
+	createrepo-c rpm xz-utils bzip2 \
 	openafs-dbserver openafs-fileserver openafs-client openafs-fuse \
 	iproute2 nftables
 

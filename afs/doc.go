@@ -18,10 +18,12 @@
 //     was broken off half-way comes back under the old date.
 //   - A newer date than known is believed after another look at the database;
 //     an older one never is, and the site counts as failed.
-//   - Data are confirmed after they were read by a look at the database that
-//     began later: a site is struck off before it is written to.
+//   - Which version of a file belongs to the release is confirmed, before anything
+//     is given away, by a look at the database that began later: a site is struck
+//     off before it is written to.
 //
-// Contents are known by FID and data version. Both outlast a release in which a
+// Contents are known by FID and data version. A file server tells the version with
+// every answer, and replaces a file as a whole. Both outlast a release in which a
 // file did not change.
 //
 // # Failures

@@ -13,8 +13,9 @@ import (
 	"github.com/unifiedmirrors/mirror/afs/wire"
 )
 
-// File is a file as it was when it was opened: its bytes are those of one
-// version, or there is an error. It is safe for concurrent use.
+// File is a file as it was when it was opened: its bytes are those of one version,
+// that of the release it was opened in, or there is an error. It is safe for
+// concurrent use.
 type File struct {
 	t       *Tree
 	vol     *volume
@@ -22,11 +23,14 @@ type File struct {
 	info    Info
 	first   *piece // the first bytes, as they came with the status; nil: used
 
-	mu   sync.Mutex // guards what follows
-	by   []*server  // who gave bytes that are not confirmed
-	last time.Time  // when the last of them came
+	// unsure tells that the version to read is from a status that nobody has
+	// confirmed: then whoever gives bytes of it has to be confirmed, too.
+	unsure bool
 
-	struck error // one of them was struck off
+	mu     sync.Mutex // guards what follows
+	by     []*server  // who has told of the version, and is not confirmed
+	last   time.Time  // when the last of them did
+	struck error      // one of them was struck off
 }
 
 // Info describes the file.
@@ -124,10 +128,14 @@ func (f *File) gave(s *server) {
 	f.last = time.Now()
 }
 
-// Confirm reports whether what was read so far came from sites that had not been
-// struck off by then. It asks the volume location database, together with others
-// who want to know.
-func (f *File) Confirm(ctx context.Context) error {
+// confirm reports whether the site that has told of the file's version had not been
+// struck off by then. It asks the volume location database, together with others who
+// want to know, and asks once.
+//
+// The sites that give the bytes need not be confirmed: a file server says with the
+// bytes of which version they are, and replaces a file as a whole, also when it is
+// broken off.
+func (f *File) confirm(ctx context.Context) error {
 	f.mu.Lock()
 	by, last, err := f.by, f.last, f.struck
 	f.mu.Unlock()
@@ -170,7 +178,9 @@ func (f *File) fetch(ctx context.Context, off int64, buf []byte, want int64) ([]
 	if err != nil {
 		return nil, fmt.Errorf("reading %s of %s: %w", f.info.FID, f.vol, err)
 	}
-	f.gave(by)
+	if f.unsure {
+		f.gave(by)
+	}
 	return data, nil
 }
 

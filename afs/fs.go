@@ -92,7 +92,7 @@ type openFile struct {
 	f    *File
 	r    *Reader // at off; nil: to be made
 	off  int64
-	err  error // of all reads from now on
+	err  error // it is closed
 }
 
 func (o *openFile) Stat() (fs.FileInfo, error) { return fileInfo{o.f.Info()}, nil }
@@ -108,12 +108,6 @@ func (o *openFile) Read(b []byte) (int, error) {
 	}
 	n, err := o.r.ReadContext(ctx, b)
 	o.off += int64(n)
-	if o.off == o.f.Info().Size && err == nil {
-		// The last bytes must not make a whole of what was half written.
-		if o.err = o.f.Confirm(ctx); o.err != nil {
-			return 0, o.err
-		}
-	}
 	return n, err
 }
 
@@ -123,13 +117,7 @@ func (o *openFile) ReadAt(b []byte, off int64) (int, error) {
 	}
 	ctx, cancel := o.fsys.context()
 	defer cancel()
-	n, err := o.f.ReadAt(ctx, b, off)
-	if err == nil || err == io.EOF {
-		if cerr := o.f.Confirm(ctx); cerr != nil {
-			return 0, cerr
-		}
-	}
-	return n, err
+	return o.f.ReadAt(ctx, b, off)
 }
 
 func (o *openFile) Seek(off int64, whence int) (int64, error) {

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
-
-	"github.com/unifiedmirrors/mirror/afs/wire"
 )
 
 func TestFS(t *testing.T) {
@@ -131,33 +129,4 @@ func TestFSSeek(t *testing.T) {
 		t.Errorf("read %d bytes after Close", n)
 	}
 	whole(t, client)
-}
-
-// TestFSStruck: the end of a file that cannot be confirmed is not given away, nor
-// does the next call say that it has ended well.
-func TestFSStruck(t *testing.T) {
-	t.Parallel()
-	c := newFakeCell(t, 1)
-	v := c.vols["root.cell"]
-	v.write("large", pattern(1, 2*chunk))
-	v.release(firstDate + 100)
-	_, tree := c.start()
-	file, err := tree.FS(5 * time.Second).Open("large")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	c.files[0].on(func(op string, _ wire.FID, off int64) int32 {
-		if op == "data" && off > 0 {
-			c.do(func() { v.sites[0].flags |= wire.SiteDontUse })
-		}
-		return 0
-	})
-	got, err := io.ReadAll(file)
-	if !errors.Is(err, ErrChanged) || len(got) >= 2*chunk {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
-	if _, err := file.Read(make([]byte, 10)); err == nil || err == io.EOF {
-		t.Errorf("after that: %v", err)
-	}
 }

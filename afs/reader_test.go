@@ -70,9 +70,6 @@ func TestReadSizes(t *testing.T) {
 				}
 			}
 		}
-		if err := f.Confirm(within(t, 5*time.Second)); err != nil {
-			t.Error(err)
-		}
 		f.Close()
 	}
 	whole(t, client)
@@ -340,68 +337,6 @@ func TestManyReaders(t *testing.T) {
 	t.Logf("%d goroutines, %d MiB, fakes included", most.Load(), heap.Load()>>20)
 	whole(t, client)
 	soon(t, 5*time.Second, "the goroutines have ended", func() bool { return runtime.NumGoroutine() < base+200 })
-}
-
-// TestConfirm: nothing is asked when nothing was read since, and once for many.
-func TestConfirm(t *testing.T) {
-	t.Parallel()
-	c := newFakeCell(t, 1)
-	v := c.vols["root.cell"]
-	v.write("small", "small")
-	v.write("large", pattern(1, 3*chunk))
-	v.release(firstDate + 100)
-	_, tree := c.start()
-	ctx := within(t, 10*time.Second)
-	f, err := tree.Open(ctx, "small")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.ReadAt(ctx, make([]byte, 5), 0); err != nil {
-		t.Fatal(err)
-	}
-	soon(t, 3*time.Second, "the first look is over", func() bool { return !tree.Last().Seen.IsZero() })
-	before := c.dbs[0].asked()
-	if err := f.Confirm(ctx); err != nil || c.dbs[0].asked() != before {
-		t.Errorf("%v, and asked about what was confirmed when it was opened", err)
-	}
-	large, err := tree.Open(ctx, "large")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer large.Close()
-	before = c.dbs[0].asked()
-	for range 2 {
-		if _, err := large.ReadAt(ctx, make([]byte, 3*chunk), 0); err != nil {
-			t.Fatal(err)
-		}
-		for range 3 {
-			if err := large.Confirm(ctx); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	if n := c.dbs[0].asked() - before; n != 2 {
-		t.Errorf("asked %d times, want once for each reading", n)
-	}
-	// While nobody can be asked, no failure is enough.
-	if _, err := large.ReadAt(ctx, make([]byte, chunk), chunk); err != nil {
-		t.Fatal(err)
-	}
-	c.dbs[0].silent.Store(true)
-	if err := large.Confirm(ctx); err != nil {
-		t.Errorf("no database: %v", err)
-	}
-	if _, err := large.ReadAt(ctx, make([]byte, chunk), chunk); err != nil {
-		t.Fatal(err)
-	}
-	v.cell.do(func() { v.sites[0].fail = wire.VOffline })
-	if _, err := large.ReadAt(within(t, 300*time.Millisecond), make([]byte, chunk), chunk); err == nil {
-		t.Fatal("read from a site that is offline")
-	}
-	if err := large.Confirm(ctx); !errors.Is(err, ErrChanged) {
-		t.Errorf("no database, and the site has failed: %v", err)
-	}
 }
 
 // TestInfo: what is known of a file is what the server said.

@@ -454,7 +454,7 @@ func (w *walk) text(n node, st wire.Status, limit int64, parse func([]byte) (any
 	if st.Length > limit {
 		return nil, fmt.Errorf("%w: %v of %d bytes", ErrUnavailable, st.Type, st.Length)
 	}
-	f := &File{t: w.t, vol: n.vol, release: w.pins[n.vol], info: infoOf("", n.fid, st)}
+	f := &File{t: w.t, vol: n.vol, release: w.pins[n.vol], info: infoOf("", n.fid, st), unsure: true}
 	b := make([]byte, st.Length)
 	if _, err := f.ReadAt(w.ctx, b, 0); err != nil {
 		if errors.Is(err, ErrChanged) {
@@ -509,7 +509,7 @@ func (w *walk) open(name string) (*File, error) {
 		}
 		err = readable(st)
 		if err == nil {
-			err = w.confirmAll(f)
+			err = w.confirm(f)
 		}
 		if err != nil {
 			f.Close()
@@ -535,18 +535,10 @@ func (w *walk) denied(n node) error {
 	return readable(st)
 }
 
-// confirmAll confirms what has been read of a file, if that is all of it.
-func (w *walk) confirmAll(f *File) error {
-	if int64(len(f.first.data)) < f.info.Size {
-		return nil
-	}
-	return w.confirm(f)
-}
-
-// confirm confirms what has been read of a file. Nothing has been given away yet,
-// so another site can be asked.
+// confirm confirms the version of a file. Nothing has been given away yet, so
+// another site can be asked.
 func (w *walk) confirm(f *File) error {
-	err := f.Confirm(w.ctx)
+	err := f.confirm(w.ctx)
 	if errors.Is(err, errStruck) {
 		return fmt.Errorf("%w: %w", errRenewed, err)
 	}

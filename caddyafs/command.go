@@ -166,10 +166,8 @@ func cat(ctx context.Context, w io.Writer, t *afs.Tree) error {
 	defer f.Close()
 	r := f.Reader(0)
 	defer r.Close()
-	if _, err := io.Copy(w, r); err != nil {
-		return err
-	}
-	return f.Confirm(ctx)
+	_, err = io.Copy(w, r)
+	return err
 }
 
 func showVolume(ctx context.Context, cmd *cobra.Command, c *afs.Client, cell, name string) error {

@@ -336,9 +336,6 @@ func (f *volumeFaults) cutOff(t *testing.T) func(*testing.T) {
 		defer file.Close()
 		b := make([]byte, file.Info().Size)
 		if _, err = file.ReadAt(ctx, b, 0); err == nil {
-			err = file.Confirm(ctx)
-		}
-		if err == nil {
 			_, err = f.files.generation(name, b)
 		}
 		if err != nil {

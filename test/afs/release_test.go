@@ -480,5 +480,5 @@ func readAll(ctx context.Context, tree *afs.Tree, name string) ([]byte, error) {
 	r := f.Reader(0)
 	defer r.Close()
 	b, err := io.ReadAll(r)
-	return b, errors.Join(err, f.Confirm(ctx))
+	return b, err
 }

@@ -121,7 +121,7 @@ func (p *afsPackage) worker(ctx context.Context) (func(object) error, error) {
 		if err := p.read(ctx, f, c); err != nil {
 			return err
 		}
-		return errors.Join(f.Confirm(ctx), c.check(o))
+		return c.check(o)
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	osuser "os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -164,8 +165,8 @@ func (p *process) stop() {
 
 // stopAll ends what was started, the last one first.
 func (b *bench) stopAll() {
-	for i := len(b.running) - 1; i >= 0; i-- {
-		b.running[i].stop()
+	for _, v := range slices.Backward(b.running) {
+		v.stop()
 	}
 	b.running = nil
 }
