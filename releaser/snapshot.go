@@ -194,6 +194,9 @@ func (s *Snapshot) Release(ctx context.Context, r *step.Run) (bool, error) {
 	if current != "" {
 		r.Report(step.Progress{Stage: "comparing", Done: -1, Detail: tree + " with " + current})
 		same, err := s.compare(ctx, r, tree, current)
+		if same {
+			s.prune(ctx, r, filepath.Base(current)) // the last release may not have come to it
+		}
 		if same || err != nil {
 			return false, err
 		}
@@ -210,10 +213,7 @@ func (s *Snapshot) Release(ctx context.Context, r *step.Run) (bool, error) {
 		return false, errors.Join(err, s.clean())
 	}
 	r.Log.Info("released", zap.String("tree", tree), zap.String("link", s.Link), zap.String("release", name))
-	r.Report(step.Progress{Stage: "removing old releases", Done: -1})
-	if err := s.prune(ctx, name); err != nil {
-		r.Log.Warn("old releases could not be removed", zap.String("releases", s.releases()), zap.Error(err))
-	}
+	s.prune(ctx, r, name)
 	return true, nil
 }
 
@@ -400,9 +400,18 @@ func (s *Snapshot) publish(name string) error {
 	return nil
 }
 
-// prune removes all releases but the last. Each is renamed first, so that nobody
-// takes half of one for a release.
-func (s *Snapshot) prune(ctx context.Context, current string) error {
+// prune removes all releases but the last. If it cannot, that is no reason to call the
+// release a failure.
+func (s *Snapshot) prune(ctx context.Context, r *step.Run, current string) {
+	r.Report(step.Progress{Stage: "removing", Done: -1, Detail: "old releases"})
+	if err := s.removeOld(ctx, current); err != nil {
+		r.Log.Warn("old releases could not be removed", zap.String("releases", s.releases()), zap.Error(err))
+	}
+}
+
+// removeOld renames each release before it removes it, so that nobody takes half of
+// one for a release.
+func (s *Snapshot) removeOld(ctx context.Context, current string) error {
 	names, err := s.list()
 	if err != nil {
 		return err

@@ -172,6 +172,11 @@ func (s *Snapshot) copy(ctx context.Context, r *step.Run, tree string) error {
 	}
 	defer dst.close()
 
+	// Syncers do not wait for the disk, but a release outlives a power failure. Links
+	// need no such care: they are in the journal before the switch.
+	synced := make(chan error, 1)
+	go func() { synced <- syncfs(tree) }()
+
 	r.Report(step.Progress{Stage: "copying", Done: -1, Detail: tree})
 	c := copier{crew: newCrew(ctx), releases: s.releases()}
 	all := new(record)
@@ -188,11 +193,19 @@ func (s *Snapshot) copy(ctx context.Context, r *step.Run, tree string) error {
 	if err := v.finish(r, "verifying", func() error { return v.verify(again, all) }); err != nil {
 		return changing(err)
 	}
-	// Syncers do not wait for the disk, and a release outlives a power failure.
-	if err := unix.Syncfs(dst.fd); err != nil {
+	if err := <-synced; err != nil {
 		return fmt.Errorf("writing the tree to the disk: %w", err)
 	}
 	return nil
+}
+
+func syncfs(path string) error {
+	d, err := openFolder(nil, path)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	return unix.Syncfs(d.fd)
 }
 
 // changing tells errors that come of a tree that changes under the copy.
@@ -369,7 +382,7 @@ func (s *Snapshot) compare(ctx context.Context, r *step.Run, tree, release strin
 	case err == nil:
 		return true, nil
 	case ctx.Err() != nil:
-		return false, err
+		return false, context.Cause(ctx)
 	case errors.Is(err, errDiffers), errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	}

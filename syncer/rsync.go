@@ -353,7 +353,7 @@ func (p *pass) mirror(ctx context.Context) error {
 	if !p.s.OnePhase {
 		var later []string
 		for _, pattern := range p.s.Indexes {
-			later = append(later, "--filter=- "+pattern)
+			later = append(later, "--filter=H "+pattern)
 		}
 		if err := p.copy(ctx, "packages", later); err != nil {
 			return err
@@ -440,11 +440,13 @@ func (s *Rsync) arguments(source, dir string, args []string) []string {
 	if s.BWLimit != "" {
 		a = append(a, "--bwlimit="+s.BWLimit)
 	}
+	// They hide files upstream and protect none here, so nothing that is hidden stands
+	// in the way of what is not.
 	for _, pattern := range s.Includes {
-		a = append(a, "--filter=+ "+pattern)
+		a = append(a, "--filter=S "+pattern)
 	}
 	for _, pattern := range s.Excludes {
-		a = append(a, "--filter=- "+pattern)
+		a = append(a, "--filter=H "+pattern)
 	}
 	a = append(a, args...)
 	a = append(a, s.Args...)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -139,7 +140,11 @@ func (t *tree) close() {
 // remove removes a file or an empty directory. It reports whether it was there, and
 // not a directory with something in it: that is not due yet.
 func (t *tree) remove(name string) (bool, error) {
-	dir, err := t.enter(path.Dir(strings.TrimSuffix(name, "/")))
+	name = strings.TrimSuffix(name, "/")
+	if name != path.Clean(name) || !filepath.IsLocal(name) || name == "." {
+		return false, fmt.Errorf("%q is not a path in the tree", name)
+	}
+	dir, err := t.enter(path.Dir(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -190,7 +195,7 @@ func enterOne(dir *os.Root, name string) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fi.IsDir() || name == ".." || name == "" {
+	if !fi.IsDir() {
 		return nil, errNotDir
 	}
 	return dir.OpenRoot(name)

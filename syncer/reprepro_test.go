@@ -1,0 +1,246 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+// archive is a real repository made by reprepro, and the configuration of a mirror
+// of it.
+type archive struct {
+	t       testing.TB
+	dir     string // of the archive
+	confdir string // of the mirror
+	base    string
+}
+
+func newArchive(t *testing.T) *archive {
+	t.Helper()
+	for _, program := range []string{"reprepro", "dpkg-deb"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs ", program)
+		}
+	}
+	if !exists("/usr/lib/apt/methods/file") {
+		t.Skip("needs the methods of apt")
+	}
+	a := &archive{t: t, dir: t.TempDir(), base: t.TempDir(), confdir: t.TempDir()}
+	const distribution = "Codename: test\nArchitectures: amd64\nComponents: main\n"
+	write(t, filepath.Join(a.dir, "conf/distributions"), distribution)
+	write(t, filepath.Join(a.confdir, "distributions"), distribution+"Update: upstream\n")
+	write(t, filepath.Join(a.confdir, "updates"),
+		"Name: upstream\nMethod: file:"+a.dir+"\nSuite: test\nVerifyRelease: blindtrust\nGetInRelease: no\n")
+	return a
+}
+
+func (a *archive) reprepro(args ...string) {
+	a.t.Helper()
+	if out, err := exec.Command("reprepro", append([]string{"--basedir", a.dir}, args...)...).CombinedOutput(); err != nil {
+		a.t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// add puts a version of a package into the archive.
+func (a *archive) add(name, version string) {
+	a.t.Helper()
+	dir := a.t.TempDir()
+	write(a.t, filepath.Join(dir, "DEBIAN/control"), fmt.Sprintf(
+		"Package: %s\nVersion: %s\nArchitecture: amd64\nSection: misc\nPriority: optional\nMaintainer: Test <test@example.org>\nDescription: test\n", name, version))
+	deb := filepath.Join(a.t.TempDir(), name+".deb")
+	if out, err := exec.Command("dpkg-deb", "--build", dir, deb).CombinedOutput(); err != nil {
+		a.t.Fatalf("%v\n%s", err, out)
+	}
+	a.reprepro("includedeb", "test", deb)
+}
+
+func (a *archive) mirror() *Reprepro {
+	return provision(a.t, &Reprepro{ConfDir: a.confdir, BaseDir: a.base})
+}
+
+// has tells the packages that are in the pool of the mirror.
+func (a *archive) has(want ...string) {
+	a.t.Helper()
+	files, err := filepath.Glob(filepath.Join(a.base, "pool/main/*/*/*.deb"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var got []string
+	for _, f := range files {
+		got = append(got, strings.TrimSuffix(filepath.Base(f), "_amd64.deb"))
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		a.t.Errorf("in the pool is %v, want %v", got, want)
+	}
+}
+
+func TestReprepro(t *testing.T) {
+	a := newArchive(t)
+	a.add("foo", "1")
+	a.add("bar", "1")
+	j := newJob(t)
+	m := a.mirror()
+	j.sync(m)
+	j.wantChanged(nil)
+	a.has("bar_1", "foo_1")
+	j.sync(m)
+	j.wantChanged(new(false))
+
+	// What is no longer in the index is there for one more run.
+	a.add("foo", "2")
+	j.sync(m)
+	a.has("bar_1", "foo_1", "foo_2")
+	a.add("foo", "3")
+	a.reprepro("remove", "test", "bar")
+	j.sync(m)
+	j.wantChanged(new(true))
+	a.has("bar_1", "foo_2", "foo_3")
+	if want := []string{"update", "deletions", "checks"}; !slices.Equal(j.stages, want) {
+		t.Errorf("stages are %v", j.stages)
+	}
+
+	// Another job has another list.
+	other := newJob(t)
+	other.sync(m)
+	a.has("bar_1", "foo_2", "foo_3")
+
+	// What has come back stays.
+	a.add("bar", "1")
+	j.sync(m)
+	a.has("bar_1", "foo_3")
+	j.sync(m)
+	j.wantChanged(new(false))
+	a.has("bar_1", "foo_3")
+}
+
+func TestRepreproFailures(t *testing.T) {
+	a := newArchive(t)
+	a.add("foo", "1")
+	j := newJob(t)
+	m := a.mirror()
+	j.sync(m)
+	a.add("foo", "2")
+	j.sync(m)
+	a.has("foo_1", "foo_2")
+
+	// Upstream is away: nothing is deleted.
+	away := a.dir + ".away"
+	if err := os.Rename(a.dir, away); err != nil {
+		t.Fatal(err)
+	}
+	j.fail(m, "update: ")
+	a.has("foo_1", "foo_2")
+	if len(j.commands) != 1 {
+		t.Errorf("%d commands", len(j.commands))
+	}
+	if err := os.Rename(away, a.dir); err != nil {
+		t.Fatal(err)
+	}
+
+	// Killed, reprepro leaves its lock.
+	lock := filepath.Join(a.base, "db/lockfile")
+	write(t, lock, "")
+	j.fail(m, "it was killed: remove '"+lock+"'")
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+
+	// The list is kept until the deletion was done.
+	run := j.Command
+	j.Command = func(ctx context.Context, c step.Command) (step.Result, error) {
+		if slices.Contains(c.Args, "deleteifunreferenced") {
+			return step.Result{Code: 1}, errors.New("exit status 1")
+		}
+		return run(ctx, c)
+	}
+	j.fail(m, "deleteifunreferenced: exit status 1")
+	a.has("foo_1", "foo_2")
+	j.Command = run
+	j.sync(m)
+	a.has("foo_2")
+
+	// A file is missing.
+	if err := os.Remove(filepath.Join(a.base, "pool/main/f/foo/foo_2_amd64.deb")); err != nil {
+		t.Fatal(err)
+	}
+	j.fail(m, "checkpool: ")
+	unchecked := a.mirror()
+	unchecked.NoCheck = true
+	j.sync(unchecked)
+}
+
+func TestRepreproInterrupted(t *testing.T) {
+	a := newArchive(t)
+	for i := range 3 {
+		a.add(fmt.Sprintf("p%d", i), "1")
+	}
+	for _, at := range []string{"update", "dumpunreferenced", "deleteifunreferenced", "checkpool", "check"} {
+		a.base = t.TempDir()
+		m := a.mirror()
+		j := newJob(t)
+		if at == "deleteifunreferenced" {
+			j.sync(m)
+			a.add("p0", "2")
+			j.sync(m)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("enough")
+		run := j.Command
+		j.Command = func(ctx context.Context, c step.Command) (step.Result, error) {
+			if slices.Contains(c.Args, at) {
+				cancel(why)
+			}
+			return run(ctx, c)
+		}
+		if err := m.Sync(ctx, j.Run); !errors.Is(err, why) {
+			t.Errorf("%s: %v", at, err)
+		}
+		j.Command = run
+		j.sync(m)
+	}
+}
+
+// Many names are told in several commands, none of them too long, and nothing that
+// reprepro says otherwise is taken for one.
+func TestRepreproMany(t *testing.T) {
+	fake := script(t, `for last; do :; done
+case "$last" in
+dumpunreferenced) echo 'Warning: pool/ is old'; echo pool/not a name; i=0; while [ $i -lt 5000 ]; do echo pool/main/l/long-name-of-a-package/long-name-of-a-package_$i.deb; i=$((i+1)); done;;
+esac`)
+	j := newJob(t)
+	m := provision(t, &Reprepro{ConfDir: "/none", Command: fake})
+	j.sync(m)
+	if len(j.commands) != 4 {
+		t.Errorf("%d commands", len(j.commands))
+	}
+	j.sync(m)
+	names := map[string]bool{}
+	for _, c := range j.commands {
+		i := slices.Index(c.Args, "deleteifunreferenced")
+		if i < 0 {
+			continue
+		}
+		if n := len(strings.Join(c.Args, " ")); n > 100<<10 {
+			t.Errorf("%d bytes of arguments", n)
+		}
+		for _, name := range c.Args[i+1:] {
+			names[name] = strings.HasPrefix(name, "pool/main/l/long")
+		}
+	}
+	if len(names) != 5000 || names["pool/not a name"] || len(j.commands) < 7 {
+		t.Errorf("%d names in %d commands", len(names), len(j.commands))
+	}
+	for name, ok := range names {
+		if !ok {
+			t.Errorf("%q is no name", name)
+		}
+	}
+}
