@@ -1,0 +1,59 @@
+package mirrorcache
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// TestToldOnce: one request is counted once, and says what happened to it.
+func TestToldOnce(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", []byte("one"))
+	s := newSite(t, mount("/m", `,"ttl": "1ns"`, tree))
+	s.ask(t, "GET", "/m/f").want(t, 200, []byte("one"), "fwd=uri-miss; fwd-status=200; stored")
+	if n := s.app.Status().Caches[0].Misses; n != 1 {
+		t.Errorf("a cold request is %d misses", n)
+	}
+	s.settle(t)
+	write(t, tree, "f", []byte("three"))
+	if a := s.ask(t, "HEAD", "/m/f"); a.status != 200 || a.header.Get("Cache-Status") != "mirror; fwd=stale; fwd-status=200" {
+		t.Errorf("HEAD of what has changed: %d, Cache-Status %q", a.status, a.header.Get("Cache-Status"))
+	}
+}
+
+// TestAwayIsNoError: that an origin is away is no error of every request, unless
+// the server has its own error pages for that.
+func TestAwayIsNoError(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", []byte("one"))
+	s := newSite(t, mount("/m", "", tree))
+	if err := os.Rename(tree, tree+".away"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // that it is away is seen at the next look
+	for _, pages := range []bool{false, true} {
+		w := httptest.NewRecorder()
+		srv := new(caddyhttp.Server)
+		if pages {
+			srv.Errors = &caddyhttp.HTTPErrorConfig{Routes: caddyhttp.RouteList{{}}}
+		}
+		r := prepared(httptest.NewRequest(http.MethodGet, "/m/f", nil), w, srv)
+		err := s.h.ServeHTTP(w, r, nil)
+		if (err != nil) != pages {
+			t.Errorf("with error pages %v: %v", pages, err)
+		}
+		if w.Header().Get("Retry-After") == "" || !pages && w.Code != http.StatusServiceUnavailable {
+			t.Errorf("with error pages %v: %d, %v", pages, w.Code, w.Header())
+		}
+	}
+}
+
+func prepared(r *http.Request, w http.ResponseWriter, srv *caddyhttp.Server) *http.Request {
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, srv)
+}
