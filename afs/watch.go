@@ -21,6 +21,12 @@ const (
 	// visitPatience is how long a site may take to tell its release.
 	visitPatience = 3 * time.Second
 
+	// againAfter is how soon to look again at a volume that has a site which is off
+	// line just now, and maxAgain how often: a site is that for a moment when it gets
+	// a new release, and is the first to tell of it then.
+	againAfter = 300 * time.Millisecond
+	maxAgain   = 10
+
 	// grace is how long to wait for other sites after one has told its.
 	grace = 200 * time.Millisecond
 
@@ -126,14 +132,21 @@ func (t *Tree) wake() {
 
 // watch looks at the volumes of the tree until it is closed.
 func (t *Tree) watch() {
+	again := 0
 	for first := true; ; first = false {
 		start := time.Now()
 		t.check()
 		if first {
 			close(t.seen)
 		}
+		pause := t.root.Check
+		if again++; again <= maxAgain && t.unsettled() {
+			pause = min(pause, againAfter)
+		} else {
+			again = 0
+		}
 		select {
-		case <-time.After(time.Until(start.Add(t.root.Check))):
+		case <-time.After(time.Until(start.Add(pause))):
 		case <-t.kick:
 			// A callback comes from one site, a moment before it is in service.
 			select {
@@ -145,6 +158,26 @@ func (t *Tree) watch() {
 			return
 		}
 	}
+}
+
+// unsettled reports whether a site has failed that is up and listed for use.
+func (t *Tree) unsettled() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for v := range t.volumes {
+		if v.unsettled() {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *volume) unsettled() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.ContainsFunc(v.sites, func(s *site) bool {
+		return s.usable && !v.believed(s) && s.server.isDown() == nil
+	})
 }
 
 // check looks at the volumes once.
