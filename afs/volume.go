@@ -72,6 +72,8 @@ type site struct {
 	flags   wire.SiteFlags
 	usable  bool
 	atRisk  bool      // it may be the one that is being written to, or half written
+	beside  bool      // it is in the partition of the read-write volume
+	done    uint32    // the release that it has got under the lock that is there now
 	release uint32    // last seen here
 	suspect time.Time // believed only after a look at the database that began later
 }
@@ -186,9 +188,9 @@ func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
 		i := slices.IndexFunc(sites, func(o *site) bool { return o.server == srv })
 		switch {
 		case i < 0:
-			sites = append(sites, &site{server: srv, flags: s.Flags, atRisk: atRisk})
+			sites = append(sites, &site{server: srv, flags: s.Flags, atRisk: atRisk, beside: isBeside(e, s)})
 		case sites[i].flags.DontUse():
-			sites[i].flags, sites[i].atRisk = s.Flags, atRisk
+			sites[i].flags, sites[i].atRisk, sites[i].beside = s.Flags, atRisk, isBeside(e, s)
 		}
 	}
 	if len(sites) == 0 {
@@ -207,22 +209,26 @@ func (v *volume) sitesOf(ctx context.Context, e wire.Entry) ([]*site, error) {
 // firstWritten tells which sites a release writes to before the database says so:
 // the one beside the read-write volume or, if there is none there, any.
 func firstWritten(e wire.Entry) func(wire.Site) bool {
-	beside := func(s wire.Site) bool {
-		return slices.ContainsFunc(e.Sites, func(rw wire.Site) bool {
-			return rw.Flags.Has(wire.ReadWrite) && rw.UUID == s.UUID && rw.Addr == s.Addr && rw.Partition == s.Partition
-		})
-	}
+	beside := func(s wire.Site) bool { return isBeside(e, s) }
 	if slices.ContainsFunc(e.Sites, func(s wire.Site) bool { return s.Flags.Has(wire.ReadOnly) && beside(s) }) {
 		return beside
 	}
 	return func(wire.Site) bool { return true }
 }
 
+// isBeside reports whether a site is in the partition of the read-write volume. A
+// copy there is not sent, but cloned, and has the new date only when that is done.
+func isBeside(e wire.Entry, s wire.Site) bool {
+	return slices.ContainsFunc(e.Sites, func(rw wire.Site) bool {
+		return rw.Flags.Has(wire.ReadWrite) && rw.UUID == s.UUID && rw.Addr == s.Addr && rw.Partition == s.Partition
+	})
+}
+
 // believed reports whether a site has not failed since the database was looked at.
 // Until the first site has all of a release, its flags tell nothing: a look that
 // finds it so clears nobody. v.mu is held.
 func (v *volume) believed(s *site) bool {
-	if s.atRisk {
+	if s.atRisk && (s.done == 0 || s.done != v.release) {
 		return s.suspect.Before(v.calm)
 	}
 	return s.suspect.Before(v.began)
@@ -248,7 +254,7 @@ func (v *volume) relocate(e wire.Entry, sites []*site) (news []*Tree) {
 	}
 	for _, s := range sites {
 		if i := slices.IndexFunc(v.sites, func(o *site) bool { return o.server == s.server }); i >= 0 {
-			s.release, s.suspect = v.sites[i].release, v.sites[i].suspect
+			s.release, s.suspect, s.done = v.sites[i].release, v.sites[i].suspect, v.sites[i].done
 		}
 	}
 	v.entry, v.sites = e, sites
@@ -603,22 +609,41 @@ func (v *volume) judge(ctx context.Context, s *site, release, pin uint32) (uint3
 		return 0, fmt.Errorf("%w, of %s", errStale, time.Unix(int64(release), 0).UTC().Format(time.RFC3339))
 	}
 	if !first {
-		v.doubt(s)
-		if err := v.locate(ctx, time.Now()); err != nil {
-			return 0, fmt.Errorf("it has a newer release, and the volume location database cannot be asked: %w", err)
-		}
-		if !v.trusted(s.server) {
-			return 0, fmt.Errorf("it has a newer release: %w", errDoubted)
+		if err := v.checkNewer(ctx, s); err != nil {
+			return 0, fmt.Errorf("it has a newer release: %w", err)
 		}
 	}
-	v.advance(release)
+	v.advance(s.server, release)
 	return release, nil
 }
 
-// advance makes a release the current one, unless a newer one is.
-func (v *volume) advance(release uint32) {
+// checkNewer looks at the database for whether a site may be the first to have a
+// release. One beside the read-write volume is, even while the database does not
+// tell.
+func (v *volume) checkNewer(ctx context.Context, s *site) error {
+	start := time.Now()
+	if err := v.locate(ctx, start); err != nil {
+		return fmt.Errorf("the volume location database cannot be asked: %w", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, at := range v.sites {
+		if at.server == s.server && at.usable && (!at.atRisk || at.beside || start.Before(v.calm)) {
+			return nil
+		}
+	}
+	return errDoubted
+}
+
+// advance makes a release that a site has the current one, unless a newer one is.
+func (v *volume) advance(by *server, release uint32) {
 	v.mu.Lock()
 	var news []*Tree
+	for _, at := range v.sites {
+		if at.server == by && at.beside {
+			at.done = release
+		}
+	}
 	if release > v.release || v.known == nil {
 		if v.release != 0 {
 			v.cell.c.log.Info("AFS volume was released", zap.Stringer("volume", v),
