@@ -22,8 +22,8 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 	}
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/mirror/jobs/"), "/")
 	var run *runner
-	if app.engine != nil {
-		run = app.engine.runner(name)
+	if e := app.engine.Load(); e != nil {
+		run = e.runner(name)
 	}
 	if run == nil {
 		return apiError(http.StatusNotFound, fmt.Errorf("there is no job %q", name))

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -34,7 +35,7 @@ type App struct {
 	Jobs map[string]*Job `json:"jobs,omitempty"`
 
 	log    *zap.Logger
-	engine *engine // nil: there are no jobs, or the app is not started
+	engine atomic.Pointer[engine] // nil: there are no jobs, or the app is not started
 
 	mu     sync.Mutex // guards mounts; a leaf
 	mounts []Mount
@@ -160,46 +161,11 @@ func (a *App) Start() error {
 	return nil
 }
 
-// startJobs hands the jobs to the engine, which another configuration may have
-// started.
-func (a *App) startJobs() error {
-	if len(a.Jobs) == 0 {
-		return nil
-	}
-	dir := stateDir()
-	v, _, err := engines.LoadOrNew(dir, func() (caddy.Destructor, error) { return newEngine(dir, a.log) })
-	if err != nil {
-		return err
-	}
-	a.engine = v.(*engine)
-	for _, name := range slices.Sorted(maps.Keys(a.Jobs)) {
-		if err := a.engine.join(a.Jobs[name]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// stopJobs takes the jobs back. If no other configuration has any, what is running
-// is ended.
-func (a *App) stopJobs() error {
-	if a.engine == nil {
-		return nil
-	}
-	for _, j := range a.Jobs {
-		a.engine.leave(j)
-	}
-	dir := a.engine.dir
-	a.engine = nil
-	_, err := engines.Delete(dir)
-	return err
-}
-
 // Stop gives the caches and jobs up. Those that the next configuration has too, or
 // that are in use, go on.
 func (a *App) Stop() error {
-	errs := make([]error, 0, len(a.Caches)+1)
-	errs = append(errs, a.stopJobs())
+	a.stopJobs()
+	errs := make([]error, 0, len(a.Caches))
 	for _, c := range a.Caches {
 		errs = append(errs, c.stop())
 	}
@@ -208,7 +174,8 @@ func (a *App) Stop() error {
 
 // Interface guards
 var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
-	_ caddy.Validator   = (*App)(nil)
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
 )

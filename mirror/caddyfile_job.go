@@ -2,6 +2,8 @@ package mirror
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -134,6 +136,9 @@ func (j *Job) set(option string, args []string) error {
 		if j.Env == nil {
 			j.Env = map[string]string{}
 		}
+		if _, ok := j.Env[args[0]]; ok {
+			return fmt.Errorf("%s already specified", args[0])
+		}
 		j.Env[args[0]] = args[1]
 	case "timestamp":
 		j.Timestamp = strings.Join(append(args, "timestamp.txt")[:1], "")
@@ -148,6 +153,9 @@ func (j *Job) setLog(args []string) error {
 	var err error
 	if j.Log.Keep, err = strconv.Atoi(args[0]); err != nil {
 		return err
+	}
+	if j.Log.Keep < 1 {
+		return errors.New("the log of one run is the least to keep")
 	}
 	if len(args) == 2 {
 		j.Log.Size, err = diskcache.ParseSize(args[1])

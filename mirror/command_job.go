@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -120,11 +121,17 @@ func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
 	if live {
 		wait = "1s"
 	}
-	for {
+	for tries := 0; ; {
 		var run JobRun
-		if err := ask(fl, http.MethodGet, jobURI(job, "/runs/"+id+"?wait="+wait), nil, &run); err != nil {
+		err := ask(fl, http.MethodGet, jobURI(job, "/runs/"+id+"?wait="+wait), nil, &run)
+		if tries++; err != nil && tries < 10 {
+			time.Sleep(100 * time.Millisecond) // a reload replaces the admin endpoint
+			continue
+		}
+		if err != nil {
 			return run, err
 		}
+		tries = 0
 		if live {
 			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", line(fl, job))
 		}
@@ -169,9 +176,11 @@ func showLog(fl caddycmd.Flags, job string) error {
 	return err
 }
 
-// printJobs writes the state of jobs for a person.
+// printJobs writes the state of jobs for a person: a table, with what is wrong with a
+// job below its line.
 func (s Status) printJobs(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "JOB\tSTATE\tNEXT\tLAST\tSUCCESS\tRELEASE\tNOW")
 	for _, j := range s.Jobs {
 		last := "-"
@@ -179,15 +188,36 @@ func (s Status) printJobs(out io.Writer) error {
 			last = string(j.Last.Outcome) + ", " + ago(j.Last.Ended)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.Name, j.State, ago(j.Next), last,
-			ago(j.LastSuccess), ago(j.LastRelease), j.now())
-		if j.Last != nil && !j.Last.Outcome.good() && j.Last.Error != "" {
-			fmt.Fprintf(w, "\t%s\n", j.Last.Error)
-		}
-		if j.Problem != "" {
-			fmt.Fprintf(w, "\t%s\n", j.Problem)
-		}
+			ago(j.LastSuccess), ago(j.LastRelease), oneLine(j.now()))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	n := -1 // the first line has no job
+	for text := range strings.Lines(table.String()) {
+		fmt.Fprint(out, text)
+		if n >= 0 {
+			for _, wrong := range s.Jobs[n].wrong() {
+				fmt.Fprintf(out, "    %s\n", oneLine(wrong))
+			}
+		}
+		n++
+	}
+	return nil
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// wrong is what is wrong with a job.
+func (s JobStatus) wrong() []string {
+	var wrong []string
+	if s.Last != nil && !s.Last.Outcome.good() && s.Last.Error != "" {
+		wrong = append(wrong, s.Last.Error)
+	}
+	if s.Problem != "" {
+		wrong = append(wrong, s.Problem)
+	}
+	return wrong
 }
 
 // now says what the job is doing, or why it is not.

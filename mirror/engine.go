@@ -4,78 +4,218 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 )
 
-// engines are the engines in use, by the directory of their state.
-var engines = caddy.NewUsagePool()
+func init() {
+	caddy.OnExit(func(context.Context) { engines.shutdown() })
+}
+
+// engines are the engines of this process, by the directory of their state.
+var engines enginePool
+
+// enginePool has engines.
+type enginePool struct {
+	mu sync.Mutex
+	m  map[string]*engine
+}
+
+// get returns the engine of a directory, made if it is not there and is needed.
+func (p *enginePool) get(dir string, needed bool) (*engine, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.m[dir]; e != nil || !needed {
+		return e, nil
+	}
+	e, err := newEngine(dir)
+	if err != nil {
+		return nil, err
+	}
+	if p.m == nil {
+		p.m = map[string]*engine{}
+	}
+	p.m[dir] = e
+	return e, nil
+}
+
+// shutdown ends all that runs, since the process ends.
+func (p *enginePool) shutdown() {
+	p.mu.Lock()
+	all := slices.Collect(maps.Values(p.m))
+	p.mu.Unlock()
+	for _, e := range all {
+		e.shutdown()
+	}
+}
 
 // errShutdown ends runs when the server ends.
 var errShutdown = errors.New("the server is ended")
 
-// engine runs jobs, over config reloads: a job goes on in the engine as long as one
-// config has it, and a run of it goes on even if none has.
+// engine runs jobs, for as long as the process lives: a job goes on in it over config
+// reloads as long as one config has the job, and a run of it goes on even if none has.
 //
 // Locks: engine.mu before runner.mu.
 type engine struct {
 	dir    string
-	log    *zap.Logger
-	ctx    context.Context //nolint:containedctx // ends with the engine, and runs with it
+	lock   *os.File        // of the directory
+	ctx    context.Context //nolint:containedctx // ends with the process, and runs with it
 	cancel context.CancelCauseFunc
+	end    sync.Once
 	done   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	runners map[string]*runner
+	running map[*runner]*Job // as each was configured when its run began
 	lanes   map[string]chan struct{}
 }
 
 // stateDir is where jobs keep what they have to know again.
 func stateDir() string { return filepath.Join(caddy.AppDataDir(), "mirror", "jobs") }
 
-func newEngine(dir string, log *zap.Logger) (*engine, error) {
+func newEngine(dir string) (*engine, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of the jobs' state: %w", err)
 	}
-	e := &engine{dir: dir, log: log, runners: map[string]*runner{}, lanes: map[string]chan struct{}{}}
+	// Names of jobs do not begin with a dot.
+	lock, err := lockFile(filepath.Join(dir, ".lock"))
+	if errors.Is(err, errBusy) {
+		return nil, fmt.Errorf("the jobs of %s belong to another Caddy that is running: use `caddy reload`, or give it another XDG_DATA_HOME", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{
+		dir: dir, lock: lock,
+		runners: map[string]*runner{}, running: map[*runner]*Job{}, lanes: map[string]chan struct{}{},
+	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	return e, nil
 }
 
-// Destruct implements caddy.Destructor: it ends what runs, each with its grace, and
-// waits for that.
-func (e *engine) Destruct() error {
-	e.cancel(errShutdown)
-	e.done.Wait()
+// startJobs hands the jobs to the engine, which an earlier configuration may have
+// started.
+func (a *App) startJobs() error {
+	names := slices.Sorted(maps.Keys(a.Jobs))
+	for _, name := range names {
+		if err := a.Jobs[name].ready(); err != nil {
+			return fmt.Errorf("job %s: %w", name, err)
+		}
+	}
+	e, err := engines.get(stateDir(), len(names) > 0)
+	if err != nil || e == nil {
+		return err
+	}
+	a.engine.Store(e)
+	for _, name := range names {
+		a.Jobs[name].app, a.Jobs[name].active = a, a.active
+		e.join(a.Jobs[name])
+	}
 	return nil
+}
+
+// active reports whether the app's configuration is in force. It is not yet while
+// apps start, and may never be if one of them cannot.
+func (a *App) active() bool {
+	ctx := caddy.ActiveContext()
+	if ctx.Context == nil {
+		return false
+	}
+	app, err := ctx.AppIfConfigured("mirror")
+	return err == nil && app == a
+}
+
+// Cleanup takes the jobs back if the configuration was given up after the app had
+// started: then it is not stopped.
+func (a *App) Cleanup() error {
+	a.stopJobs()
+	return nil
+}
+
+// stopJobs takes the jobs back. What is running goes on, unless the process ends.
+func (a *App) stopJobs() {
+	e := a.engine.Load()
+	if e == nil {
+		return
+	}
+	for _, j := range a.Jobs {
+		e.leaveJob(j)
+	}
+	if caddy.Exiting() {
+		e.shutdown()
+	}
+}
+
+// lastWait is how long the end of the process waits for runs whose commands have been
+// killed.
+const lastWait = 5 * time.Second
+
+// shutdown ends what runs, each with its grace, and waits for that. A command that is
+// to finish, and has not within the grace, is left alone.
+func (e *engine) shutdown() { e.end.Do(e.endAll) }
+
+func (e *engine) endAll() {
+	e.cancel(errShutdown)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		e.done.Wait()
+	}()
+	select {
+	case <-ended:
+		e.lock.Close()
+	case <-time.After(e.grace() + lastWait):
+		logger().Error("jobs do not end; they are given up on", zap.Strings("jobs", e.names()))
+	}
+}
+
+// grace is the longest that a job that runs may take to end.
+func (e *engine) grace() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var longest time.Duration
+	for _, j := range e.running {
+		longest = max(longest, time.Duration(j.Grace))
+	}
+	return longest
+}
+
+// names are those of the jobs that run.
+func (e *engine) names() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	names := make([]string, 0, len(e.running))
+	for r := range e.running {
+		names = append(names, r.name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // join makes a job known. If there is one of that name already, from the config
 // before this one, its settings stay in force until that config is gone: this one
 // may fail yet.
-func (e *engine) join(j *Job) error {
+func (e *engine) join(j *Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.runners[j.name]
 	if r == nil {
-		var err error
-		if r, err = newRunner(e, j); err != nil {
-			return err
-		}
+		r = newRunner(e, j)
 		e.runners[j.name] = r
 		e.done.Go(r.loop)
 	}
 	r.join(j)
-	return nil
 }
 
-// leave takes a job of a config back.
-func (e *engine) leave(j *Job) {
+// leaveJob takes a job of a config back.
+func (e *engine) leaveJob(j *Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r := e.runners[j.name]; r != nil {
@@ -97,6 +237,28 @@ func (e *engine) retire(r *runner) bool {
 	return true
 }
 
+// claim notes that a job runs. It must not yet if another one is still at the same
+// tree or target with settings from before a reload: that may be the same job by its
+// old name.
+func (e *engine) claim(r *runner, j *Job) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for other, old := range e.running {
+		if other != r && old.app != j.app && j.meets(old) {
+			return fmt.Errorf("job %s still runs as it was configured before, and has the same directory or release", other.name)
+		}
+	}
+	e.running[r] = j
+	return nil
+}
+
+// unclaim notes that it has ended.
+func (e *engine) unclaim(r *runner) {
+	e.mu.Lock()
+	delete(e.running, r)
+	e.mu.Unlock()
+}
+
 func (e *engine) runner(name string) *runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -106,10 +268,7 @@ func (e *engine) runner(name string) *runner {
 func (e *engine) all() []*runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := make([]*runner, 0, len(e.runners))
-	for _, r := range e.runners {
-		all = append(all, r)
-	}
+	all := slices.Collect(maps.Values(e.runners))
 	slices.SortFunc(all, func(a, b *runner) int { return compareNames(a.name, b.name) })
 	return all
 }

@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/gate"
@@ -36,10 +38,14 @@ type execution struct {
 	out  *runLog
 	keep []*os.File // locks that last as long as any process of the run
 	last time.Time
+
+	leave chan struct{} // closed when commands that are to finish are left to it
+	left  int           // process group of one that was
 }
 
-// run takes the steps of the job, one after the other, and notes how that ended.
-func (x *execution) run(noTimeout bool) {
+// run takes the steps of the job, one after the other. It returns what there is to
+// note of how that ended.
+func (x *execution) run(noTimeout bool) (note func()) {
 	ctx, cancel := context.WithCancelCause(x.r.e.ctx)
 	defer cancel(nil)
 	if !noTimeout {
@@ -48,10 +54,15 @@ func (x *execution) run(noTimeout bool) {
 		})
 		defer timer.Stop()
 	}
+	x.leave = make(chan struct{})
+	stop := context.AfterFunc(x.r.e.ctx, func() {
+		time.AfterFunc(time.Duration(x.j.Grace), func() { close(x.leave) })
+	})
+	defer stop()
 	x.last = x.r.lastSuccess()
-	x.keep = []*os.File{x.r.lock}
-	released, err := x.steps(ctx)
-	x.r.update(func() { x.note(released, err) })
+	released, err := x.guarded(ctx)
+	cause := context.Cause(ctx)
+	return func() { x.note(released, err, cause) }
 }
 
 func (r *runner) lastSuccess() time.Time {
@@ -60,8 +71,21 @@ func (r *runner) lastSuccess() time.Time {
 	return r.state.LastSuccess
 }
 
-// note notes how the run has ended. The runner's lock is held.
-func (x *execution) note(released bool, err error) {
+// guarded takes the steps, and has a run fail and not the server if one of them
+// panics: they read what others wrote.
+func (x *execution) guarded(ctx context.Context) (released bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			x.j.log.Error("a step of a job panicked", zap.Error(err), zap.Stack("stack"))
+		}
+	}()
+	return x.steps(ctx)
+}
+
+// note notes how the run has ended, and why it was to end if it was. The runner's
+// lock is held.
+func (x *execution) note(released bool, err, cause error) {
 	rec := x.rec
 	if exit, ok := errors.AsType[*process.ExitError](err); ok {
 		rec.Code = exit.Status.ExitStatus()
@@ -74,18 +98,21 @@ func (x *execution) note(released bool, err error) {
 		rec.Outcome = Unchanged
 	case errors.Is(err, errBusy):
 		rec.Outcome = Busy
-	case errors.Is(err, errShutdown):
+	case errors.Is(cause, errShutdown):
 		rec.Outcome = Interrupted
 	case verdict:
 		rec.Outcome = Held
 	default:
 		rec.Outcome = Failed
 	}
-	if err != nil {
-		rec.Error = err.Error()
-	} else {
+	switch {
+	case err == nil:
 		rec.Stage = ""
+		return
+	case cause != nil && !errors.Is(err, cause):
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
+	rec.Error = err.Error()
 }
 
 // steps takes them.
@@ -97,11 +124,13 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 	}
 	run := x.step()
 	if x.j.syncer != nil {
-		err := x.stage("sync", func() error { return x.j.syncer.Sync(ctx, run) })
+		err := x.stage("sync", func() error {
+			defer func() { x.fetched(run.Bytes) }()
+			return x.j.syncer.Sync(ctx, run)
+		})
 		if err != nil {
 			return false, err
 		}
-		x.r.update(func() { x.rec.Bytes = run.Bytes })
 	}
 	for _, g := range x.j.gates {
 		if err := x.stage("gate "+g.name, func() error { return g.Check(ctx, run) }); err != nil {
@@ -111,12 +140,19 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 	return x.release(ctx, run)
 }
 
+// fetched notes how much a syncer has fetched, however it ended.
+func (x *execution) fetched(n int64) {
+	x.r.mu.Lock()
+	x.rec.Bytes = n
+	x.r.mu.Unlock()
+}
+
 // release publishes what the gates have let pass.
 func (x *execution) release(ctx context.Context, run *step.Run) (released bool, err error) {
 	if len(x.j.releases) == 0 {
 		return false, x.released(run)
 	}
-	if x.j.Timestamp != "" {
+	if x.j.Timestamp != "" && (run.Changed == nil || *run.Changed) {
 		if err := x.stage("timestamp", x.timestamp); err != nil {
 			return false, err
 		}
@@ -184,6 +220,9 @@ func (x *execution) stage(name string, f func() error) error {
 	if err != nil {
 		x.event(failure(name), name, err)
 		fmt.Fprintf(x.out, "--- %s failed: %v\n", name, err)
+		if verdict, ok := err.(*gate.Verdict); ok { //nolint:errorlint // one that is wrapped has more to say
+			return fmt.Errorf("gate %w", verdict) // which names the gate
+		}
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
@@ -208,6 +247,10 @@ func (x *execution) timestamp() error {
 	}
 	defer root.Close()
 	temp := x.j.Timestamp + ".tmp"
+	// A snapshot may have one that was left over: not to be written into.
+	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	err = root.WriteFile(temp, []byte(time.Now().UTC().Format("2006-01-02T15:04:05,000000000-07:00")+"\n"), 0o644)
 	if err != nil {
 		return err
@@ -233,7 +276,7 @@ func (x *execution) step() *step.Run {
 func (x *execution) command(ctx context.Context, c step.Command) (step.Result, error) {
 	cmd := process.Command{
 		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: c.Line,
-		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Keep: x.keep,
+		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Left: x.leave, Keep: x.keep,
 		Started: func(pid int) { x.r.update(func() { x.rec.PID = pid }) },
 	}
 	if cmd.Dir == "" {
@@ -246,7 +289,12 @@ func (x *execution) command(ctx context.Context, c step.Command) (step.Result, e
 	}
 	fmt.Fprintf(x.out, "$ %q\n", append([]string{cmd.Name}, cmd.Args...))
 	res, err := process.Run(ctx, cmd)
-	x.r.update(func() { x.rec.PID = 0 })
+	x.r.update(func() {
+		if errors.Is(err, process.ErrLeft) {
+			x.left = x.rec.PID
+		}
+		x.rec.PID = 0
+	})
 	return step.Result{Code: res.Code, Tail: res.Tail, Duration: res.Duration}, err
 }
 
@@ -284,7 +332,7 @@ func (x *execution) locks(ctx context.Context) (unlock func(), err error) {
 		x.keep = append(x.keep, f)
 	}
 	if x.j.Exclusive {
-		release, err := lockStorage(ctx, "mirror-job-"+x.j.name)
+		release, err := lockStorage(ctx, x.j.storage, "mirror-job-"+x.j.name)
 		if err != nil {
 			return unlock, err
 		}
@@ -314,10 +362,8 @@ func lockFile(name string) (*os.File, error) {
 // patience is how long another host may take to give a lock up that it is about to.
 const patience = 5 * time.Second
 
-// lockStorage takes a lock in Caddy's storage, which its module keeps alive.
-func lockStorage(ctx context.Context, name string) (release func(), err error) {
-	active := caddy.ActiveContext()
-	storage := active.Storage()
+// lockStorage takes a lock in Caddy's storage, and keeps it alive.
+func lockStorage(ctx context.Context, storage certmagic.Storage, name string) (release func(), err error) {
 	lctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := storage.Lock(lctx, name); err != nil {
@@ -326,7 +372,38 @@ func lockStorage(ctx context.Context, name string) (release func(), err error) {
 		}
 		return nil, fmt.Errorf("locking %s in Caddy's storage: %w", name, err)
 	}
-	return func() { _ = storage.Unlock(context.WithoutCancel(ctx), name) }, nil
+	stop := renew(ctx, storage, name)
+	return func() {
+		stop()
+		if err := storage.Unlock(context.WithoutCancel(ctx), name); err != nil {
+			logger().Error("unlocking a job in Caddy's storage", zap.String("lock", name), zap.Error(err))
+		}
+	}, nil
+}
+
+// lease is for how long a lock is renewed, in storage that wants that; most keeps its
+// locks alive by itself.
+const lease = time.Minute
+
+func renew(ctx context.Context, storage certmagic.Storage, name string) (stop func()) {
+	renewer, ok := storage.(certmagic.LockLeaseRenewer)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ctx.Err() == nil {
+			if err := renewer.RenewLockLease(ctx, name, lease); err != nil && ctx.Err() == nil {
+				logger().Error("renewing the lock of a job", zap.String("lock", name), zap.Error(err))
+			}
+			select {
+			case <-time.After(lease / 3):
+			case <-ctx.Done():
+			}
+		}
+	})
+	return func() { cancel(); done.Wait() }
 }
 
 // tell tells how the run has ended.

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/gate"
@@ -23,13 +26,14 @@ import (
 // each only if all before it went well.
 type Job struct {
 	// Every is how often the job runs, from the beginning of one run to that of the
-	// next. A run that was missed while the server was down is made up for. Without
-	// it and Cron the job runs when it is told to.
+	// next. A run that was missed while the server was down is made up for, once.
+	// Without it and Cron the job runs when it is told to.
 	Every caddy.Duration `json:"every,omitempty"`
 
 	// Cron is when the job runs, as cron(8) has it: minute, hour, day and
 	// month, and day of the week; or `@daily` and the like. In the server's time zone,
-	// or with `CRON_TZ=Europe/Berlin` in front in another.
+	// or with `CRON_TZ=Europe/Berlin` in front in another. What is to run at certain
+	// hours runs once on days when the clocks change, too.
 	Cron string `json:"cron,omitempty"`
 
 	// Jitter delays each run by up to so much, to spread jobs with equal times.
@@ -39,7 +43,8 @@ type Job struct {
 	// to finish. Default: 24h.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// Grace is how long commands have between SIGTERM and SIGKILL. Default: 2m.
+	// Grace is how long commands have between SIGTERM and SIGKILL, and how long a
+	// server that ends waits for a `vos release`. Default: 2m.
 	Grace caddy.Duration `json:"grace,omitempty"`
 
 	// Directory is the tree that is brought up to date, an absolute path.
@@ -55,7 +60,8 @@ type Job struct {
 	ReleasesRaw []json.RawMessage `json:"releases,omitempty" caddy:"namespace=mirror.releasers inline_key=releaser"`
 
 	// RetryAfter is how long after a failure the job is tried again; twice as long
-	// after each further one, up to RetryMax. Default: 1m, and 1h.
+	// after each further one, up to RetryMax. Default: 1m, and 1h or, if that is more,
+	// RetryAfter.
 	RetryAfter caddy.Duration `json:"retry_after,omitempty"`
 	RetryMax   caddy.Duration `json:"retry_max,omitempty"`
 
@@ -71,11 +77,13 @@ type Job struct {
 	// Kerberos has commands run with tickets, by way of k5start.
 	Kerberos *Kerberos `json:"kerberos,omitempty"`
 
-	// Env is added to the environment of commands, which is PATH, HOME, USER, LANG
-	// and TZ of the server's own and nothing else.
+	// Env is added to the environment of commands, which is PATH, HOME, USER, LOGNAME,
+	// LANG, LC_ALL, TZ and TMPDIR of the server's own, MIRROR_JOB and MIRROR_RUN, and
+	// nothing else. Commands are looked up in the PATH of the server.
 	Env map[string]string `json:"env,omitempty"`
 
-	// Timestamp is a file in the tree that gets the time before each release.
+	// Timestamp is a file in the tree that gets the time before each release; not if
+	// the syncer knows that it has changed nothing.
 	Timestamp string `json:"timestamp,omitempty"`
 
 	// Log says how much of what commands print is kept.
@@ -83,6 +91,9 @@ type Job struct {
 
 	name     string
 	log      *zap.Logger
+	storage  certmagic.Storage
+	app      *App        // whose it is
+	active   func() bool // whether that is in force; nil: it is
 	schedule schedule
 	syncer   syncer.Syncer
 	gates    []namedGate
@@ -101,7 +112,8 @@ type Kerberos struct {
 
 // JobLog says how much of what commands print is kept.
 type JobLog struct {
-	// Keep is of how many runs. Default: 30.
+	// Keep is of how many runs. More than 30 runs are remembered only if the logs of
+	// more are kept. Default: 30.
 	Keep int `json:"keep,omitempty"`
 
 	// Size is the most of one run, in bytes: the beginning of what is more is left
@@ -125,7 +137,7 @@ const (
 
 // provision sets the job up. It runs nothing.
 func (j *Job) provision(ctx caddy.Context, name string, log *zap.Logger) error {
-	j.name, j.log = name, log.With(zap.String("job", name))
+	j.name, j.log, j.storage = name, log.With(zap.String("job", name)), ctx.Storage()
 	j.setDefaults()
 	if err := j.check(); err != nil {
 		return err
@@ -146,7 +158,7 @@ func (j *Job) setDefaults() {
 	def(&j.Timeout, defaultJobTimeout)
 	def(&j.Grace, defaultGrace)
 	def(&j.RetryAfter, defaultRetryAfter)
-	def(&j.RetryMax, defaultRetryMax)
+	def(&j.RetryMax, max(defaultRetryMax, time.Duration(j.RetryAfter)))
 	if j.Log == nil {
 		j.Log = new(JobLog)
 	}
@@ -217,6 +229,39 @@ func (j *Job) loadModules(ctx caddy.Context) error {
 		}
 	}
 	return nil
+}
+
+// ready makes sure that there is what the operator has to provide once and for all,
+// and what would else be missed in the middle of the night.
+func (j *Job) ready() error {
+	k := j.Kerberos
+	if k == nil {
+		return nil
+	}
+	if _, err := exec.LookPath(k.Command); err != nil {
+		return fmt.Errorf("kerberos: %w", err)
+	}
+	f, err := os.Open(k.Keytab)
+	if err != nil {
+		return fmt.Errorf("kerberos: keytab: %w", err)
+	}
+	return f.Close()
+}
+
+// meets reports whether two jobs would get into each other's way: they have one
+// tree, or one target.
+func (j *Job) meets(o *Job) bool {
+	if j.Directory != "" && j.Directory == o.Directory {
+		return true
+	}
+	for _, r := range j.releases {
+		for _, other := range o.releases {
+			if slices.ContainsFunc(r.Targets(), func(t string) bool { return slices.Contains(other.Targets(), t) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkTargets makes sure that no two jobs release the same.

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,118 +15,132 @@ import (
 // runLog is the log of one run: a file, and the file before it once that has grown
 // to half of what is allowed. What cannot be written is lost, and a run goes on.
 type runLog struct {
-	mu   sync.Mutex
 	name string
 	half int64
-	f    *os.File
+
+	mu   sync.Mutex // guards what follows
+	f    *os.File   // nil: it cannot be opened, or is closed
 	size int64
+	lost error // why something is missing
 }
 
-func openRunLog(dir, id string, size int64) (*runLog, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
+// openRunLog opens the log of a run. It is there to be written to even if it cannot
+// be kept.
+func openRunLog(dir, id string, size int64) *runLog {
 	l := &runLog{name: filepath.Join(dir, id+".log"), half: max(size/2, 1)}
-	var err error
-	l.f, err = os.OpenFile(l.name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	return l, err
+	if l.lost = os.MkdirAll(dir, 0o700); l.lost == nil {
+		l.open()
+	}
+	return l
+}
+
+func (l *runLog) open() {
+	f, err := os.OpenFile(l.name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		l.lost = err
+		return
+	}
+	l.f = f
 }
 
 // Write implements [io.Writer].
 func (l *runLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.f == nil {
-		return len(b), nil
-	}
 	if l.size > 0 && l.size+int64(len(b)) > l.half {
 		l.turn()
 	}
-	n, _ := l.f.Write(b)
+	if l.f == nil {
+		return len(b), nil
+	}
+	n, err := l.f.Write(b)
 	l.size += int64(n)
+	if err != nil {
+		l.lost = err
+	}
 	return len(b), nil
 }
 
 // turn begins a new file, and drops the one before the last.
 func (l *runLog) turn() {
+	if l.f == nil {
+		return
+	}
 	l.f.Close()
-	l.size = 0
-	err := os.Rename(l.name, l.name+".1")
-	if err == nil {
-		l.f, err = os.OpenFile(l.name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	l.f, l.size = nil, 0
+	if err := os.Rename(l.name, l.name+".1"); err != nil {
+		l.lost = err
+		return
 	}
-	if err != nil {
-		l.f = nil
+	l.open()
+}
+
+// problem is why something is missing from the log, or nil.
+func (l *runLog) problem() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lost == nil {
+		return nil
 	}
+	return fmt.Errorf("writing the log of a run: %w", l.lost)
 }
 
 // Close ends the log.
-func (l *runLog) Close() error {
+func (l *runLog) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.f == nil {
-		return nil
+		return
 	}
-	err := l.f.Close()
+	if err := l.f.Close(); err != nil {
+		l.lost = err
+	}
 	l.f = nil
-	return err
 }
 
 // readRunLog copies the log of a run, at most the last so many bytes.
 func readRunLog(w io.Writer, dir, id string, last int64) error {
 	name := filepath.Join(dir, id+".log")
-	var files []*os.File
-	var size int64
+	var files []io.ReaderAt
+	var sizes []int64
+	skip := -last
 	for _, n := range []string{name + ".1", name} {
 		f, err := os.Open(n)
-		if errors.Is(err, fs.ErrNotExist) && n != name {
+		if errors.Is(err, fs.ErrNotExist) && (n != name || len(files) > 0) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		if fi, err := f.Stat(); err == nil {
-			size += fi.Size()
-		}
-		files = append(files, f)
-	}
-	skip := max(0, size-last)
-	for _, f := range files {
 		fi, err := f.Stat()
 		if err != nil {
 			return err
 		}
-		if skip >= fi.Size() {
-			skip -= fi.Size()
-			continue
-		}
-		if _, err := f.Seek(skip, io.SeekStart); err != nil {
-			return err
-		}
-		skip = 0
-		if _, err := io.Copy(w, f); err != nil {
+		files, sizes = append(files, f), append(sizes, fi.Size())
+		skip += fi.Size()
+	}
+	skip = max(0, skip)
+	for n, f := range files {
+		from := min(skip, sizes[n])
+		skip -= from
+		if _, err := io.Copy(w, io.NewSectionReader(f, from, sizes[n]-from)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// pruneLogs keeps the logs of the last runs. Names sort by time.
-func pruneLogs(dir string, keep int) {
+// pruneLogs removes the logs of all runs but these.
+func pruneLogs(dir string, keep []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
-	var ids []string
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".log"); ok {
-			ids = append(ids, id)
+		id, _, ok := strings.Cut(e.Name(), ".log")
+		if ok && !slices.Contains(keep, id) {
+			os.Remove(filepath.Join(dir, e.Name()))
 		}
-	}
-	slices.Sort(ids)
-	for _, id := range ids[:max(0, len(ids)-keep)] {
-		os.Remove(filepath.Join(dir, id+".log"))
-		os.Remove(filepath.Join(dir, id+".log.1"))
 	}
 }

@@ -8,10 +8,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
-// maxRuns is how many runs of a job are remembered.
+// maxRuns is how many runs of a job are remembered, at least.
 const maxRuns = 30
 
 // Outcome is how a run ended.
@@ -45,8 +46,8 @@ type JobRun struct {
 	// Stages is how long each took, in seconds.
 	Stages map[string]float64 `json:"stages,omitempty"`
 
-	// PID is the process group of the command that runs, or ran when this process
-	// was killed.
+	// PID is the process group of the command that runs, or that ran on when the
+	// server had ended.
 	PID int `json:"pid,omitempty"`
 }
 
@@ -76,32 +77,35 @@ type jobState struct {
 const stateName = "state.json"
 
 // loadState reads the state of a job. A run that has not ended was interrupted; it
-// is returned, too.
+// is returned, too. If the state cannot be read, the job is held: it may have been.
 func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, stateName))
+	name := filepath.Join(dir, stateName)
+	text, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil, nil
 	}
-	if err != nil {
-		return s, nil, fmt.Errorf("reading the state of a job: %w", err)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
 	}
-	if err := json.Unmarshal(text, &s); err != nil {
-		return s, nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, stateName), err)
+	if err != nil {
+		err = fmt.Errorf("reading the state of a job, now at %s.bad: %w", name, err)
+		err = errors.Join(err, os.Rename(name, name+".bad"))
+		return jobState{Hold: &Hold{Reason: err.Error(), Since: now}}, nil, err
 	}
 	if r := s.Current; r != nil {
 		r.Outcome, r.Ended = Interrupted, now
 		r.Error = "the server was ended while the job ran"
 		s.Current = nil
-		s.record(r)
+		s.record(r, len(s.Runs)+1)
 		interrupted = r
 	}
 	return s, interrupted, nil
 }
 
-// record takes a run that has ended into the history.
-func (s *jobState) record(r *JobRun) {
-	s.Runs = append([]*JobRun{r}, s.Runs...)
-	s.Runs = s.Runs[:min(len(s.Runs), maxRuns)]
+// record takes a run that has ended into the history, of which so many are kept.
+func (s *jobState) record(r *JobRun, keep int) {
+	s.Runs = slices.Insert(s.Runs, 0, r)
+	s.Runs = slices.Clip(slices.Delete(s.Runs, min(len(s.Runs), keep), len(s.Runs)))
 	switch {
 	case r.Outcome.good():
 		s.LastSuccess, s.Failures = r.Ended, 0
@@ -125,9 +129,10 @@ func (s *jobState) save(dir string) error {
 	return nil
 }
 
-// writeFile replaces a file in one step.
+// writeFile replaces a file in one step. Nobody else writes it. What a crash leaves
+// over is the next one's to use.
 func writeFile(name string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/unifiedmirrors/mirror/step"
@@ -29,17 +31,18 @@ type JobStatus struct {
 	Progress *step.Progress `json:"progress,omitempty"`
 	Estimate float64        `json:"estimate_seconds,omitempty"`
 
-	// Problem is why the state of the job cannot be kept.
+	// Problem is what of the job's state and of the last log cannot be kept, and why.
 	Problem string `json:"problem,omitempty"`
 }
 
 // jobs is the state of all jobs.
 func (a *App) jobs() []JobStatus {
 	list := []JobStatus{}
-	if a.engine == nil {
+	e := a.engine.Load()
+	if e == nil {
 		return list
 	}
-	for _, r := range a.engine.all() {
+	for _, r := range e.all() {
 		list = append(list, r.status(time.Now()))
 	}
 	return list
@@ -55,14 +58,21 @@ func (r *runner) status(now time.Time) JobStatus {
 	if len(r.state.Runs) > 0 {
 		s.Last = new(r.state.Runs[0].clone())
 	}
-	if r.problem != nil {
-		s.Problem = r.problem.Error()
+	problem := r.problem
+	if r.out != nil {
+		problem = errors.Join(problem, r.out.problem())
+	}
+	if problem != nil {
+		s.Problem = strings.ReplaceAll(problem.Error(), "\n", "; ")
 	}
 	if s.Failures > 0 {
 		s.State = "failing"
 	}
 	if len(r.configs) > 0 && s.Hold == nil {
 		s.Next, _ = r.due(r.configs[0], now)
+		if !s.Next.IsZero() && s.Next.Before(now) {
+			s.Next = now
+		}
 	}
 	switch {
 	case r.state.Current != nil:

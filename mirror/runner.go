@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/step"
@@ -22,7 +22,6 @@ type runner struct {
 	e    *engine
 	name string
 	dir  string
-	lock *os.File // locked while a run's processes live, whoever has started them
 	kick chan struct{}
 
 	mu       sync.Mutex // guards what follows
@@ -30,9 +29,14 @@ type runner struct {
 	state    jobState
 	progress step.Progress
 	manual   *manualRun // asked for, and not begun
-	begun    time.Time  // the last run by the schedule, for what comes next
+	named    string     // the last run to get a name
+	out      *runLog    // of the run under way, or of the last; may be nil
 	waits    string     // why a run that is due has not begun
 	problem  error      // the state could not be kept
+
+	// When the job was first seen, and when the last run began and ended, for what
+	// comes next. By the clock on the wall, and not in the future.
+	since, begun, ended time.Time
 }
 
 // manualRun is a run that somebody has asked for.
@@ -41,30 +45,41 @@ type manualRun struct {
 	noTimeout bool
 }
 
-func newRunner(e *engine, j *Job) (*runner, error) {
-	r := &runner{e: e, name: j.name, dir: filepath.Join(e.dir, j.name), kick: make(chan struct{}, 1)}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("job %s: %w", j.name, err)
+// newRunner takes up a job where it was left. Whatever cannot be read or kept is told
+// in its status: the server serves.
+func newRunner(e *engine, j *Job) *runner {
+	now := time.Now().Round(0)
+	r := &runner{e: e, name: j.name, dir: filepath.Join(e.dir, j.name), kick: make(chan struct{}, 1), since: now}
+	r.problem = os.MkdirAll(r.dir, 0o700)
+	// The lock is never written: its age is that of the job.
+	if f, err := os.OpenFile(r.lockName(), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		r.problem = err
+	} else {
+		if fi, err := f.Stat(); err == nil {
+			r.since = fi.ModTime()
+		}
+		f.Close()
 	}
-	var err error
-	r.lock, err = os.OpenFile(filepath.Join(r.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("job %s: %w", j.name, err)
-	}
-	state, interrupted, err := loadState(r.dir, time.Now())
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("job %s: %w", j.name, err), r.lock.Close())
-	}
+	state, interrupted, err := loadState(r.dir, now)
 	r.state = state
+	if err != nil {
+		j.log.Error("the state of a job is lost; it is held", zap.Error(err))
+	}
 	if interrupted != nil {
 		j.log.Warn("the last run of a job was interrupted", zap.String("run", interrupted.ID), zap.String("stage", interrupted.Stage))
-		err = r.state.save(r.dir)
+	}
+	if interrupted != nil || err != nil {
+		r.update(func() {})
 	}
 	if len(state.Runs) > 0 {
-		r.begun = state.Runs[0].Began
+		r.begun, r.ended = state.Runs[0].Began, state.Runs[0].Ended
 	}
-	return r, err
+	return r
 }
+
+// lockName is a file that is locked while a run's processes live, whoever has started
+// them.
+func (r *runner) lockName() string { return filepath.Join(r.dir, "lock") }
 
 func compareNames(a, b string) int { return strings.Compare(a, b) }
 
@@ -90,30 +105,33 @@ func (r *runner) wake() {
 	}
 }
 
-// longestNap is how long the loop sleeps at most: clocks get set.
-const longestNap = time.Minute
+const (
+	longestNap = time.Minute            // of the loop: clocks get set
+	startPoll  = 100 * time.Millisecond // while the server starts
+	busyPoll   = time.Second            // while something is in the way
+)
 
 // loop runs the job when it is due, until no config has it any more.
 func (r *runner) loop() {
-	defer r.lock.Close()
-	for {
-		job, due, run := r.next(time.Now())
+	for r.e.ctx.Err() == nil {
+		job, due, run := r.next(time.Now().Round(0))
 		if job == nil && r.e.retire(r) {
 			return
 		}
-		if run != nil {
-			r.run(job, run)
-			continue
-		}
 		nap := longestNap
-		if !due.IsZero() {
+		switch {
+		case run != nil:
+			if r.run(job, run) {
+				continue
+			}
+			nap = busyPoll
+		case !due.IsZero():
 			nap = min(nap, max(time.Until(due), 0))
 		}
 		select {
 		case <-time.After(nap):
 		case <-r.kick:
 		case <-r.e.ctx.Done():
-			return
 		}
 	}
 }
@@ -134,101 +152,143 @@ func (r *runner) next(now time.Time) (*Job, time.Time, *pending) {
 		return nil, time.Time{}, nil
 	}
 	j := r.configs[0]
+	if j.active != nil && !j.active() {
+		return j, now.Add(startPoll), nil
+	}
+	j.active = nil
+	r.settle(now)
 	if m := r.manual; m != nil {
-		r.manual = nil
 		return j, now, &pending{m.id, "manual", m.noTimeout}
 	}
-	if r.state.Hold != nil {
-		return j, time.Time{}, nil
-	}
 	due, trigger := r.due(j, now)
+	if r.state.Hold != nil {
+		due = time.Time{}
+	}
 	if due.IsZero() || due.After(now) {
+		r.waits = ""
 		return j, due, nil
 	}
-	return j, due, &pending{runID(now), trigger, false}
+	return j, due, &pending{r.newID(now), trigger, false}
+}
+
+// settle takes what is in the future for now: the clock was set back. Else the job
+// would not run until then. r.mu is held.
+func (r *runner) settle(now time.Time) {
+	for _, t := range []*time.Time{&r.since, &r.begun, &r.ended} {
+		if t.After(now) {
+			*t = now
+		}
+	}
 }
 
 // due is when the job runs next, and why. r.mu is held.
 func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
-	at := j.schedule.next(r.begun, now)
-	if r.state.Failures == 0 || len(r.state.Runs) == 0 || j.schedule.manual() {
-		return at, "schedule"
+	if r.state.Failures == 0 || j.schedule.manual() {
+		return j.schedule.next(r.begun, r.since, now), "schedule"
 	}
-	wait := backoff(r.state.Failures, time.Duration(j.RetryAfter), time.Duration(j.RetryMax))
-	return r.state.Runs[0].Ended.Add(wait), "retry"
+	return r.ended.Add(backoff(r.state.Failures, time.Duration(j.RetryAfter), time.Duration(j.RetryMax))), "retry"
 }
 
-// runID names a run, so that names sort by time.
-func runID(t time.Time) string { return t.UTC().Format("20060102T150405.000Z") }
-
-// run runs the job once.
-func (r *runner) run(j *Job, p *pending) {
-	if !r.clear() {
-		if p.trigger == "manual" {
-			r.mu.Lock()
-			r.manual = &manualRun{p.id, p.noTimeout}
-			r.mu.Unlock()
+// newID names a run by its time. r.mu is held.
+func (r *runner) newID(t time.Time) string {
+	for {
+		id := t.UTC().Format("20060102T150405.000Z")
+		if id != r.named && !slices.ContainsFunc(r.state.Runs, func(run *JobRun) bool { return run.ID == id }) {
+			r.named = id
+			return id
 		}
-		return
+		t = t.Add(time.Millisecond)
 	}
-	defer func() { _ = syscall.Flock(int(r.lock.Fd()), syscall.LOCK_UN) }()
-	rec := &JobRun{ID: p.id, Trigger: p.trigger, Began: time.Now(), Stages: map[string]float64{}}
-	r.update(func() {
-		r.state.Current = rec
-		r.begun = rec.Began
-		r.progress = step.Progress{}
-	})
-	out, err := openRunLog(r.logDir(), rec.ID, j.Log.Size)
+}
+
+// run runs the job once, and reports whether it could.
+func (r *runner) run(j *Job, p *pending) bool {
+	lock, err := r.clear(j)
 	if err != nil {
-		j.log.Error("opening the log of a run; it goes on without", zap.Error(err))
+		r.wait(err)
+		return false
 	}
-	x := &execution{r: r, j: j, rec: rec, out: out}
-	x.run(p.noTimeout)
-	if err := out.Close(); err != nil {
-		j.log.Error("closing the log of a run", zap.Error(err))
-	}
-	pruneLogs(r.logDir(), j.Log.Keep)
+	defer r.e.unclaim(r)
+	defer lock.Close() // and no more: processes that have escaped hold it on
+	rec := &JobRun{ID: p.id, Trigger: p.trigger, Began: time.Now().Round(0), Stages: map[string]float64{}}
+	out := openRunLog(r.logDir(), rec.ID, j.Log.Size)
 	r.update(func() {
-		rec.Ended, rec.PID = time.Now(), 0
-		r.state.Current = nil
-		r.state.record(rec)
+		if r.manual != nil && r.manual.id == p.id {
+			r.manual = nil
+		}
+		r.state.Current, r.begun, r.waits, r.out = rec, rec.Began, "", out
+		r.progress = step.Progress{Done: -1}
 	})
+	x := &execution{r: r, j: j, rec: rec, out: out, keep: []*os.File{lock}}
+	note := x.run(p.noTimeout)
+	out.Close()
+	var keep []string
+	r.update(func() {
+		note()
+		rec.Ended, rec.PID = time.Now().Round(0), x.left
+		r.ended = rec.Ended
+		r.state.Current = nil
+		r.state.record(rec, max(maxRuns, j.Log.Keep))
+		for _, run := range r.state.Runs[:min(len(r.state.Runs), j.Log.Keep)] {
+			keep = append(keep, run.ID)
+		}
+	})
+	pruneLogs(r.logDir(), keep)
 	x.tell()
+	return true
 }
 
 func (r *runner) logDir() string { return filepath.Join(r.dir, "log") }
 
-// clear takes the job's lock. It is not to be had while processes live that were
-// started before this server was killed; then it waits a little.
-func (r *runner) clear() bool {
-	err := syscall.Flock(int(r.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil {
-		r.setWaits("")
-		return true
+// clear makes sure that the job may run now. It may not while processes of an earlier
+// run live, whoever has started them, nor beside a job that is in its way.
+func (r *runner) clear(j *Job) (lock *os.File, err error) {
+	if err := r.e.claim(r, j); err != nil {
+		return nil, err
 	}
-	r.mu.Lock()
-	first := r.waits == ""
-	r.waits = "processes of an interrupted run are still there"
-	if len(r.state.Runs) > 0 && r.state.Runs[0].PID != 0 {
-		r.waits += fmt.Sprintf(": process group %d", r.state.Runs[0].PID)
+	defer func() {
+		if err != nil {
+			r.e.unclaim(r)
+		}
+	}()
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return nil, err
 	}
-	why := r.waits
-	r.mu.Unlock()
-	if first {
-		r.e.log.Warn("a job waits", zap.String("job", r.name), zap.String("for", why))
+	lock, err = lockFile(r.lockName())
+	if errors.Is(err, errBusy) {
+		err = r.whoIsThere()
 	}
-	select {
-	case <-time.After(5 * time.Second):
-	case <-r.e.ctx.Done():
-	}
-	return false
+	return lock, err
 }
 
-func (r *runner) setWaits(why string) {
+// whoIsThere says who has the job's lock.
+func (r *runner) whoIsThere() error {
 	r.mu.Lock()
-	r.waits = why
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	text := "processes of an earlier run are still there"
+	if len(r.state.Runs) > 0 {
+		last := r.state.Runs[0]
+		text = "processes of run " + last.ID + " are still there"
+		if last.PID != 0 {
+			text += fmt.Sprintf(": process group %d", last.PID)
+		}
+	}
+	return errors.New(text)
 }
+
+// wait notes why the job cannot run.
+func (r *runner) wait(why error) {
+	r.mu.Lock()
+	news := r.waits != why.Error()
+	r.waits = why.Error()
+	r.mu.Unlock()
+	if news {
+		logger().Warn("a job waits", zap.String("job", r.name), zap.Error(why))
+	}
+}
+
+// logger is that of the config in force: a runner outlives configs.
+func logger() *zap.Logger { return caddy.Log().Named("mirror") }
 
 // update changes the state and keeps it.
 func (r *runner) update(f func()) {
@@ -237,7 +297,7 @@ func (r *runner) update(f func()) {
 	f()
 	err := r.state.save(r.dir)
 	if err != nil && r.problem == nil {
-		r.e.log.Error("the state of a job cannot be kept", zap.String("job", r.name), zap.Error(err))
+		logger().Error("the state of a job cannot be kept", zap.String("job", r.name), zap.Error(err))
 	}
 	r.problem = err
 }
@@ -254,7 +314,7 @@ func (r *runner) ask(noTimeout bool) (id string, err error) {
 	case r.manual != nil:
 		err = fmt.Errorf("%w: run %s", errRunning, r.manual.id)
 	default:
-		id = runID(time.Now())
+		id = r.newID(time.Now())
 		r.manual = &manualRun{id, noTimeout}
 	}
 	r.mu.Unlock()

@@ -45,31 +45,69 @@ func newSchedule(j *Job) (schedule, error) {
 // manual reports whether the job runs only when it is told to.
 func (s schedule) manual() bool { return s.cron == nil && s.every == 0 }
 
-// next is when the job runs after a run that began at last, or the first time, if
-// that is zero. What was missed is made up for once, at now. It is zero for a job
-// that runs only when it is told to.
-func (s schedule) next(last, now time.Time) time.Time {
+// next is when the job runs after a run that began at last or, if that is zero, for
+// the first time since it is known. What was missed is made up for once, at now. It
+// is zero for a job that runs only when it is told to. Neither last nor since is
+// after now.
+func (s schedule) next(last, since, now time.Time) time.Time {
 	if s.manual() {
 		return time.Time{}
 	}
-	if last.After(now) {
-		last = now // the clock was set back
-	}
-	var slot time.Time
+	slot := since
 	switch {
 	case s.cron != nil && last.IsZero():
-		slot = s.cron.Next(now)
+		slot = nextSlot(s.cron, since)
 	case s.cron != nil:
-		slot = s.cron.Next(last)
-	case last.IsZero():
-		slot = now
-	default:
+		slot = nextSlot(s.cron, last)
+	case !last.IsZero():
 		slot = last.Add(s.every)
 	}
 	if at := slot.Add(s.spread(slot)); at.After(now) {
 		return at
 	}
 	return now
+}
+
+// nextSlot is when a cron expression comes next, as cron(8) has it: what is at
+// certain hours comes once a day, also on the days when the clocks change, and what
+// is at any hour goes by the time that passes.
+func nextSlot(c cron.Schedule, after time.Time) time.Time {
+	const anyHour = 1 << 63 // the mark of a "*"
+	after = after.Local()
+	spec, ok := c.(*cron.SpecSchedule)
+	if !ok || spec.Hour&anyHour != 0 {
+		return c.Next(after)
+	}
+	// What the clocks on the wall show, as if they never changed.
+	wall := *spec
+	wall.Location = time.UTC
+	for shown := onWall(after.In(spec.Location)); ; {
+		if shown = wall.Next(shown); shown.IsZero() {
+			return shown
+		}
+		if at := offWall(shown, spec.Location); at.After(after) {
+			return at
+		}
+	}
+}
+
+// onWall is what a clock on the wall shows, as a time in UTC.
+func onWall(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+}
+
+// offWall is when a clock on the wall shows this: one of the times, if it does twice,
+// or when it is put forward, if it never does.
+func offWall(shown time.Time, loc *time.Location) time.Time {
+	t := time.Date(shown.Year(), shown.Month(), shown.Day(), shown.Hour(), shown.Minute(), shown.Second(), 0, loc)
+	start, end := t.ZoneBounds()
+	switch got := onWall(t); {
+	case got.Before(shown):
+		return end
+	case got.After(shown):
+		return start
+	}
+	return t
 }
 
 // spread is by how much to be late: always the same for one time of one job, so that

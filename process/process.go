@@ -8,12 +8,14 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -53,8 +55,13 @@ type Command struct {
 	// Grace is how long the command has after SIGTERM. Default: 10s.
 	Grace time.Duration
 
-	// Finish has the command left alone when the context ends.
+	// Finish has the command left alone when the context ends. What it prints goes by
+	// way of memory instead of a pipe, so that it can go on without this process.
 	Finish bool
+
+	// Left ends the wait for a command that is to finish: Run returns [ErrLeft] when it
+	// is closed, and the command goes on.
+	Left <-chan struct{}
 
 	// Keep are inherited by the command and all its children: whoever has locked one
 	// can tell later, by the lock, that some of them live.
@@ -71,6 +78,9 @@ type Result struct {
 	Bytes    int64  // how much it printed
 	Duration time.Duration
 }
+
+// ErrLeft says that a command goes on, and nobody waits for it.
+var ErrLeft = errors.New("it is left to finish")
 
 // ExitError says that a command failed.
 type ExitError struct {
@@ -101,11 +111,12 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	cmd.Dir, cmd.Env = c.Dir, c.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.ExtraFiles = c.Keep
-	r, w, err := os.Pipe()
+	out := newOutput(c)
+	w, err := out.open()
 	if err != nil {
 		return Result{Code: -1}, err
 	}
-	defer r.Close()
+	defer out.close()
 	cmd.Stdout, cmd.Stderr = w, w
 	err = cmd.Start()
 	w.Close()
@@ -115,21 +126,17 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	if c.Started != nil {
 		c.Started(cmd.Process.Pid)
 	}
-	out := newOutput(c)
-	printed := make(chan struct{})
-	go func() {
-		defer close(printed)
-		out.copy(r)
-	}()
-	ended := c.end(ctx, cmd.Process.Pid, printed)
-	err = cmd.Wait()
-	select {
-	case <-printed:
-	case <-time.After(drain): // somebody escaped, and holds the pipe
-		r.Close()
-		<-printed
+	go out.read()
+	ended, left := c.end(ctx, cmd.Process.Pid, out.done)
+	if !left {
+		err = cmd.Wait()
 	}
-	res := Result{Code: cmd.ProcessState.ExitCode(), Tail: out.tail(), Bytes: out.bytes, Duration: time.Since(start)}
+	out.finish()
+	res := Result{Code: -1, Tail: out.tail(), Bytes: out.bytes, Duration: time.Since(start)}
+	if left {
+		return res, fmt.Errorf("%s, process %d: %w", c.Name, cmd.Process.Pid, ErrLeft)
+	}
+	res.Code = cmd.ProcessState.ExitCode()
 	switch exit, ok := errors.AsType[*exec.ExitError](err); {
 	case ended:
 		return res, fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
@@ -141,16 +148,19 @@ func Run(ctx context.Context, c Command) (Result, error) {
 
 // end waits for the leader to end, or ends it when the context does, and then ends
 // what is left of its group. The leader is not reaped before that, so that its
-// number stays its own. It reports whether the context was the reason.
-func (c Command) end(ctx context.Context, pid int, printed <-chan struct{}) (ended bool) {
+// number stays its own. It reports whether the context was the reason, or that the
+// command is left alone.
+func (c Command) end(ctx context.Context, pid int, printed <-chan struct{}) (ended, left bool) {
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
 		awaitExit(pid)
 	}()
-	done := ctx.Done()
+	done, leave := ctx.Done(), c.Left
 	if c.Finish {
 		done = nil
+	} else {
+		leave = nil
 	}
 	var kill <-chan time.Time
 	for {
@@ -167,18 +177,57 @@ func (c Command) end(ctx context.Context, pid int, printed <-chan struct{}) (end
 			kill = timer.C
 		case <-kill:
 			signal(pid, syscall.SIGKILL)
+		case <-leave:
+			return false, true
 		case <-exited:
-			if !ended {
+			if ended {
+				// A shell is gone at once; what it runs has its grace, too.
+				awaitGroup(pid, kill, nil)
+			} else {
 				// Children may have something to say yet.
-				select {
-				case <-printed:
-				case <-time.After(drain):
-				}
+				awaitGroup(pid, time.After(drain), printed)
 			}
 			signal(pid, syscall.SIGKILL)
-			return ended
+			return ended, false
 		}
 	}
+}
+
+// awaitGroup waits until nothing of a group lives, but at most until one of the
+// others.
+func awaitGroup(pgid int, timeout <-chan time.Time, done <-chan struct{}) {
+	for nap := 5 * time.Millisecond; alive(pgid); nap = min(2*nap, 200*time.Millisecond) {
+		select {
+		case <-timeout:
+			return
+		case <-done:
+			return
+		case <-time.After(nap):
+		}
+	}
+}
+
+// alive reports whether a group has a process that has not ended.
+func alive(pgid int) bool {
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, p := range procs {
+		if _, err := strconv.Atoi(p.Name()); err != nil {
+			continue
+		}
+		b, err := os.ReadFile("/proc/" + p.Name() + "/stat")
+		if err != nil {
+			continue // it has just ended
+		}
+		// PID (NAME) STATE PPID PGRP ...; the name may be anything
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if len(f) > 2 && f[2] == strconv.Itoa(pgid) && f[0] != "Z" && f[0] != "X" {
+			return true
+		}
+	}
+	return false
 }
 
 // awaitExit waits until a child has ended, and leaves it to be reaped.
@@ -205,27 +254,103 @@ func Kill(pgid int) { signal(pgid, syscall.SIGKILL) }
 // output takes what a command prints.
 type output struct {
 	c     Command
-	ring  []byte // the end of it
-	line  []byte // begun
-	ended string // the last line that was not empty
+	f     *os.File      // where it comes from: a pipe or, if the command is to finish, memory
+	over  chan struct{} // closed when no more of it is wanted
+	done  chan struct{} // closed when all is read
+	ring  []byte        // the end of it
+	line  []byte        // begun
+	ended string        // the last line that was not empty
 	bytes int64
 }
 
 const maxLine = 4 << 10
 
-func newOutput(c Command) *output { return &output{c: c} }
+func newOutput(c Command) *output {
+	return &output{c: c, over: make(chan struct{}), done: make(chan struct{})}
+}
 
-// copy reads all that is printed: to the end, since a command must not hang because
+// open returns what the command writes to.
+func (o *output) open() (w *os.File, err error) {
+	if !o.c.Finish {
+		o.f, w, err = os.Pipe()
+		return w, err
+	}
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	w = os.NewFile(uintptr(fd), "output")
+	// Else what is printed after a script's "> /dev/stderr" would leave a hole.
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFL, unix.O_APPEND); err != nil {
+		w.Close()
+		return nil, err
+	}
+	if fd, err = unix.FcntlInt(w.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		w.Close()
+		return nil, err
+	}
+	o.f = os.NewFile(uintptr(fd), "output")
+	return w, nil
+}
+
+func (o *output) close() { o.f.Close() }
+
+// read reads all that is printed: to the end, since a command must not hang because
 // a log cannot be written.
-func (o *output) copy(r io.Reader) {
+func (o *output) read() {
+	defer close(o.done)
+	defer o.endLine()
 	buf := make([]byte, 32<<10)
+	if o.c.Finish {
+		o.follow(buf)
+		return
+	}
 	for {
-		n, err := r.Read(buf)
+		n, err := o.f.Read(buf)
 		o.write(buf[:n])
 		if err != nil {
-			o.endLine()
 			return
 		}
+	}
+}
+
+// follow reads from memory what is written there, and frees it.
+func (o *output) follow(buf []byte) {
+	const poll = 50 * time.Millisecond
+	var off int64
+	for last := false; ; {
+		n, _ := o.f.ReadAt(buf, off)
+		if n > 0 {
+			o.write(buf[:n])
+			if off > 0 { // there, a script may be writing anew
+				_ = unix.Fallocate(int(o.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, int64(n))
+			}
+			off += int64(n)
+			continue
+		}
+		if fi, err := o.f.Stat(); err == nil && fi.Size() < off {
+			off = 0 // "> /dev/stderr" truncates
+			continue
+		}
+		if last {
+			return
+		}
+		select {
+		case <-o.over:
+			last = true
+		case <-time.After(poll):
+		}
+	}
+}
+
+// finish waits until all is read that was printed.
+func (o *output) finish() {
+	close(o.over)
+	select {
+	case <-o.done:
+	case <-time.After(drain): // somebody escaped, and holds the pipe
+		o.f.Close()
+		<-o.done
 	}
 }
 

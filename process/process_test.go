@@ -178,3 +178,60 @@ func TestKeep(t *testing.T) {
 		t.Errorf("after it ended: %v", err)
 	}
 }
+
+// TestGraceOfChildren: a shell ends at SIGTERM, and what it runs has its grace
+// nonetheless.
+func TestGraceOfChildren(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := sh(`sh -c 'trap "sleep 0.5; echo > clean; exit" TERM; echo started; while :; do sleep 0.05; done' >&2; true`)
+	c.Dir, c.Grace = dir, 10*time.Second
+	c.Line = func(string) { cancel() }
+	start := time.Now()
+	if _, err := Run(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "clean")); err != nil {
+		t.Errorf("the child could not clean up: %v", err)
+	}
+}
+
+// TestLeft: a command that is to finish goes on when nobody waits for it any more,
+// and whatever it prints then does not end it.
+func TestLeft(t *testing.T) {
+	dir := t.TempDir()
+	left := make(chan struct{})
+	c := sh(`echo begun; sleep 0.5; echo one; echo two >/dev/stderr; echo three; echo > finished`)
+	c.Dir, c.Finish, c.Left = dir, true, left
+	ctx, cancel := context.WithCancel(t.Context())
+	c.Started = func(int) { cancel() }
+	c.Line = func(string) { close(left) }
+	r, err := Run(ctx, c)
+	if !errors.Is(err, ErrLeft) || r.Tail != "begun\n" {
+		t.Fatalf("%q, %v", r.Tail, err)
+	}
+	for range 200 {
+		if _, err := os.Stat(filepath.Join(dir, "finished")); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("it did not finish")
+}
+
+// TestFinishOutput: nothing of what a command prints that is to finish is lost, even
+// if it opens its output anew.
+func TestFinishOutput(t *testing.T) {
+	c := sh(`head -c 20000000 /dev/zero; echo; echo one; sleep 1; echo two >/dev/stderr; sleep 0.3; echo three`)
+	c.Finish = true
+	r, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Bytes != 20000000+15 || !strings.HasSuffix(r.Tail, "\none\ntwo\nthree\n") {
+		t.Errorf("%d bytes, tail %q", r.Bytes, r.Tail[max(0, len(r.Tail)-40):])
+	}
+}

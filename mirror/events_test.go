@@ -1,0 +1,157 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+	"github.com/caddyserver/certmagic"
+)
+
+func init() {
+	caddy.RegisterModule(new(listener))
+}
+
+// listener is a handler of events that keeps those it has heard.
+type listener struct{}
+
+var heard struct {
+	sync.Mutex
+	events []string
+}
+
+func (*listener) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.test_listener", New: func() caddy.Module { return new(listener) }}
+}
+
+func (*listener) Handle(_ context.Context, e caddy.Event) error {
+	heard.Lock()
+	defer heard.Unlock()
+	if job, ok := e.Data["job"]; ok {
+		heard.events = append(heard.events, strings.TrimSuffix(fmt.Sprintf("%s of %v (%v) %v", e.Name(), job, e.Data["stage"], e.Data["error"]), " <nil>"))
+	}
+	return nil
+}
+
+// TestEvents are those of jobs that go well and that do not, in a Caddy, from the
+// first run on.
+func TestEvents(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	sh := func(script string) string {
+		return fmt.Sprintf(`"sync": {"syncer": "exec", "shell": true, "command": [%q]}`, script)
+	}
+	err := caddy.Load([]byte(`{
+		"admin": {"disabled": true, "config": {"persist": false}},
+		"storage": {"module": "file_system", "root": "`+t.TempDir()+`"},
+		"logging": {"logs": {"default": {"writer": {"output": "discard"}}}},
+		"apps": {
+			"events": {"subscriptions": [{"handlers": [{"handler": "test_listener"}]}]},
+			"mirror": {"jobs": {
+				"good": {"every": "10h", "exclusive": true, `+sh("true")+`, "releases": [{"releaser": "exec", "command": ["true"]}]},
+				"sync": {"every": "10h", `+sh("exit 3")+`},
+				"gate": {"every": "10h", `+sh("true")+`, "gates": [{"gate": "exec", "command": ["false"]}], "releases": [{"releaser": "exec", "command": ["true"]}]},
+				"release": {"every": "10h", `+sh("true")+`, "releases": [{"releaser": "exec", "command": ["false"]}]}
+			}}
+		}
+	}`), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"gate_failed of gate (gate exec) exec: false exited with 1",
+		"job_failed of gate (gate exec) gate exec: false exited with 1",
+		"job_failed of release (release) release: false: exit status 1",
+		"job_failed of sync (sync) sync: /bin/sh: exit status 3",
+		"release_failed of release (release) false: exit status 1",
+		"sync_failed of sync (sync) /bin/sh: exit status 3",
+		"sync_started of gate (sync)", "sync_started of good (sync)",
+		"sync_started of release (sync)", "sync_started of sync (sync)",
+		"volume_released of good (release)",
+	}
+	sorted := func() []string {
+		heard.Lock()
+		defer heard.Unlock()
+		return slices.Sorted(slices.Values(heard.events))
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(sorted()) < len(want) && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if got := sorted(); !slices.Equal(got, want) {
+		t.Errorf("events are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// leased is storage whose locks have to be renewed.
+type leased struct {
+	certmagic.Storage
+	mu                        sync.Mutex
+	locked, renewed, unlocked int
+}
+
+func (l *leased) count(n *int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*n++
+	return nil
+}
+func (l *leased) Lock(context.Context, string) error   { return l.count(&l.locked) }
+func (l *leased) Unlock(context.Context, string) error { return l.count(&l.unlocked) }
+func (l *leased) RenewLockLease(_ context.Context, _ string, d time.Duration) error {
+	if d < lease {
+		return errors.New("too short")
+	}
+	return l.count(&l.renewed)
+}
+
+// TestLease: a lock in storage that wants that is renewed for as long as it is held,
+// also when the run is to end.
+func TestLease(t *testing.T) {
+	l := new(leased)
+	ctx, cancel := context.WithCancel(t.Context())
+	release, err := lockStorage(ctx, l, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	await(t, "renewed", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.renewed > 0
+	})
+	release()
+	if l.locked != 1 || l.unlocked != 1 {
+		t.Errorf("locked %d times, unlocked %d times", l.locked, l.unlocked)
+	}
+}
+
+// TestReady: what the operator has to provide is missed at start, with the job's name.
+func TestReady(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	keytab := t.TempDir() + "/keytab"
+	for _, c := range []struct{ command, keytab, want string }{
+		{"true", "/nonexistent", "job x: kerberos: keytab: open /nonexistent"},
+		{"no-such-k5start", keytab, "job x: kerberos: exec: \"no-such-k5start\""},
+	} {
+		j := testJob(t, "x", Job{Kerberos: &Kerberos{Keytab: c.keytab, Principal: "me", Command: c.command}}, none)
+		a := &App{Jobs: map[string]*Job{"x": j}}
+		if err := a.Start(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if left, _ := os.ReadDir(stateDir()); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
