@@ -214,6 +214,7 @@ type Reader struct {
 	off      int64    // of the next byte to return
 	next     int64    // of the next piece to ask for
 	queue    []*piece // in order
+	held     *piece   // that Next has returned
 	parallel int
 	err      error
 }
@@ -230,33 +231,71 @@ func (r *Reader) ReadContext(ctx context.Context, b []byte) (int, error) {
 
 // read reads, and asks for no more than ahead bytes.
 func (r *Reader) read(ctx context.Context, b []byte, ahead int64) (int, error) {
+	if len(b) == 0 && r.err == nil {
+		return 0, nil
+	}
+	p, err := r.await(ctx, ahead)
+	if err != nil {
+		return 0, err
+	}
+	n := copy(b, p.data[r.off-p.off:])
+	r.off += int64(n)
+	if r.off == p.off+int64(len(p.data)) {
+		r.shift()
+		p.free()
+	}
+	return n, nil
+}
+
+// Next returns the next bytes, as many as came together, and spares a copy: they
+// are the caller's until the next call. At the end it returns [io.EOF].
+func (r *Reader) Next(ctx context.Context) ([]byte, error) {
+	r.drop()
+	p, err := r.await(ctx, 1<<62)
+	if err != nil {
+		return nil, err
+	}
+	data := p.data[r.off-p.off:]
+	r.off += int64(len(data))
+	r.shift()
+	r.held = p
+	return data, nil
+}
+
+// await waits for the piece with the next byte.
+func (r *Reader) await(ctx context.Context, ahead int64) (*piece, error) {
 	switch {
 	case r.err != nil:
-		return 0, r.err
-	case len(b) == 0:
-		return 0, nil
+		return nil, r.err
 	case r.off >= r.f.info.Size:
-		return 0, io.EOF
+		return nil, io.EOF
 	}
 	r.fill(ahead)
 	p := r.queue[0]
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
 	if p.err != nil {
 		r.err = p.err
-		return 0, p.err
+		return nil, p.err
 	}
-	n := copy(b, p.data[r.off-p.off:])
-	r.off += int64(n)
-	if r.off == p.off+int64(len(p.data)) {
-		p.free()
-		r.queue = r.queue[1:]
-		r.parallel = min(r.parallel+1, maxParallel)
+	return p, nil
+}
+
+// shift takes the first piece off the queue.
+func (r *Reader) shift() {
+	r.queue = r.queue[1:]
+	r.parallel = min(r.parallel+1, maxParallel)
+}
+
+// drop lets go of what Next has returned.
+func (r *Reader) drop() {
+	if r.held != nil {
+		r.held.free()
+		r.held = nil
 	}
-	return n, nil
 }
 
 // fill asks for pieces.
@@ -305,6 +344,7 @@ func (r *Reader) fetch(p *piece) {
 // Close ends the reader, and the calls that read ahead for it.
 func (r *Reader) Close() error {
 	r.cancel()
+	r.drop()
 	for _, p := range r.queue {
 		go func() {
 			<-p.done

@@ -368,3 +368,48 @@ func TestInfo(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// TestNext: pieces that are not copied are the file, from any offset on and mixed
+// with reads that copy.
+func TestNext(t *testing.T) {
+	t.Parallel()
+	c := newFakeCell(t, 1)
+	v := c.vols["root.cell"]
+	want := pattern(1, 5*chunk+17)
+	v.write("large", want)
+	v.release(firstDate + 100)
+	client, tree := c.start()
+	ctx := within(t, 10*time.Second)
+	f, err := tree.Open(ctx, "large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []int64{0, chunk + 5, int64(len(want))} {
+		r := f.Reader(off)
+		var got []byte
+		for n := 0; ; n++ {
+			var data []byte
+			var err error
+			if n%2 == 1 {
+				data = make([]byte, 1000)
+				n, rerr := r.ReadContext(ctx, data)
+				data, err = data[:n], rerr
+			} else {
+				data, err = r.Next(ctx)
+			}
+			got = append(got, data...)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if string(got) != want[off:] {
+			t.Errorf("from %d on: %d bytes that are not those of the file", off, len(got))
+		}
+		r.Close()
+	}
+	f.Close()
+	whole(t, client)
+}

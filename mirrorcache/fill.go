@@ -69,6 +69,10 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 
 // pump copies until the end of remote.
 func pump(f *diskcache.Fill, remote origin.Body) error {
+	if whole, ok := remote.(io.WriterTo); ok {
+		_, err := whole.WriteTo(f)
+		return err
+	}
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for n := minRead; ; n = min(2*n, len(buf)) {

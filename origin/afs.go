@@ -305,6 +305,36 @@ func (b *afsBody) Read(p []byte) (int, error) {
 	return n, b.a.outcome(ctx, err)
 }
 
+// WriteTo writes the rest of the file, as it comes and without a copy.
+func (b *afsBody) WriteTo(w io.Writer) (int64, error) {
+	var written int64
+	for {
+		data, err := b.next()
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+		n, err := w.Write(data)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+func (b *afsBody) next() ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(b.a.Timeout))
+	defer cancel()
+	data, err := b.r.Next(ctx)
+	if err == nil || err == io.EOF {
+		b.a.count.readBytes.Add(uint64(len(data)))
+		return data, err
+	}
+	return nil, b.a.outcome(ctx, err)
+}
+
 // Verify has nothing to do: the version was confirmed when the file was opened, and
 // all bytes are of it.
 func (b *afsBody) Verify(context.Context) error { return nil }
@@ -316,6 +346,7 @@ func (b *afsBody) Close() error {
 // Interface guards
 var (
 	_ Origin             = (*AFS)(nil)
+	_ io.WriterTo        = (*afsBody)(nil)
 	_ caddy.Provisioner  = (*AFS)(nil)
 	_ caddy.CleanerUpper = (*AFS)(nil)
 )

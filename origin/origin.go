@@ -51,6 +51,8 @@ type Origin interface {
 
 // Body is an object being read. Each Read returns within the origin's
 // deadline. A Body is not safe for concurrent use.
+//
+// A Body that is an [io.WriterTo], too, is read by that where all of it is wanted.
 type Body interface {
 	io.ReadCloser
 
