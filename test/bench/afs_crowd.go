@@ -14,6 +14,11 @@ import (
 // maxReadAhead is what package afs may hold of files that nobody has read yet.
 const maxReadAhead = 64 * mib
 
+// perClient is what a client with a cold file may cost besides: buffers of the piece
+// that it waits for, of the copy and of the answer, connections and stacks, and as
+// much garbage.
+const perClient = 768 * kib
+
 // afsCrowd is what many clients at once on as many cold files cost.
 type afsCrowd struct {
 	Clients  int     `json:"clients"`
@@ -59,7 +64,7 @@ func (a *afsRun) readCrowd(ctx context.Context) error {
 		progress("afs: %d clients: round %d of %d", a.afsOpts.clients, i+1, len(far))
 	}
 	r.Local, r.AFS = medianCost(local), medianCost(far)
-	r.AnonGoal = atMost(float64(maxReadAhead+r.Local.AnonGrowth), float64(r.AFS.AnonGrowth))
+	r.AnonGoal = atMost(float64(maxReadAhead+int64(a.afsOpts.clients)*perClient), float64(r.AFS.AnonGrowth))
 	a.result.Crowd = r
 	return nil
 }
