@@ -68,6 +68,10 @@ type Client struct {
 // silence is how long nothing may be heard of a server that was asked something.
 const silence = 2 * time.Second
 
+// FailoverTime is how long a call takes at most that finds a server silent and turns
+// to another.
+const FailoverTime = 2 * silence
+
 // New opens the client's socket. Nothing is sent before it is needed.
 func New(conf Config) (*Client, error) {
 	if conf.Log == nil {

@@ -199,8 +199,8 @@ func (f *File) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	return total, nil
 }
 
-// Reader reads the file from an offset on, ahead of what was asked for. Each Read
-// waits for as long as the client's calls may take, and fails after that.
+// Reader reads the file from an offset on, ahead of what was asked for. A Read waits
+// for half a minute at most, and fails after that.
 func (f *File) Reader(off int64) *Reader {
 	ctx, cancel := context.WithCancel(f.t.c.ctx)
 	return &Reader{f: f, ctx: ctx, cancel: cancel, next: off, off: off, parallel: 2}
@@ -336,8 +336,13 @@ func (r *Reader) begun() *piece {
 	return p
 }
 
+// fetchPatience is how long a piece may take, whatever the sites of the volume say.
+const fetchPatience = 30 * time.Second
+
 func (r *Reader) fetch(p *piece) {
-	p.data, p.err = r.f.fetch(r.ctx, p.off, *p.buf, p.want)
+	ctx, cancel := context.WithTimeout(r.ctx, fetchPatience)
+	defer cancel()
+	p.data, p.err = r.f.fetch(ctx, p.off, *p.buf, p.want)
 	close(p.done)
 }
 

@@ -15,24 +15,24 @@ import (
 
 // Volume is the state of a volume, as its servers tell it.
 type Volume struct {
-	Cell  string     `json:"cell"`
-	Name  string     `json:"name"` // without suffix
-	Entry wire.Entry `json:"-"`
-	Sites []Site     `json:"sites"`
+	Cell  string
+	Name  string // without suffix
+	Entry wire.Entry
+	Sites []Site
 }
 
 // Site is a copy of a volume.
 type Site struct {
-	Server    string         `json:"server"` // address
-	Partition string         `json:"partition"`
-	Type      string         `json:"type"` // "RW", "RO" or "BK"
-	ID        uint32         `json:"id"`
-	Flags     wire.SiteFlags `json:"flags"`
+	Server    string // address
+	Partition string
+	Type      string // "RW", "RO" or "BK"
+	ID        uint32
+	Flags     wire.SiteFlags
 
 	// Info is what the volume server has to say. It is nil if that is nothing,
 	// and Err is why.
-	Info *wire.VolumeInfo `json:"info,omitempty"`
-	Err  error            `json:"-"`
+	Info *wire.VolumeInfo
+	Err  error
 
 	partition wire.Partition
 }

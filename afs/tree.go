@@ -195,6 +195,9 @@ func (t *Tree) Stat(ctx context.Context, name string) (Info, error) {
 		if err != nil {
 			return err
 		}
+		if err := w.confirmTold(); err != nil {
+			return err
+		}
 		info = infoOf(path.Base(name), n.fid, st)
 		return readable(st)
 	})
@@ -233,7 +236,9 @@ func (t *Tree) ReadDir(ctx context.Context, name string) ([]Info, error) {
 	var list []Info
 	err := t.walk(ctx, "list", name, func(w *walk) error {
 		var err error
-		list, err = w.list()
+		if list, err = w.list(); err == nil {
+			err = w.confirmTold()
+		}
 		return err
 	})
 	if err != nil {

@@ -41,7 +41,7 @@ var (
 
 	// errDoubted says that a site is not to be believed just now: it is not listed
 	// for use, or others have found it failing since that was looked up.
-	errDoubted = errors.New("site has failed, or is not listed for use")
+	errDoubted = errors.New("site has failed, or is not listed for use, or the volume is locked by a release")
 )
 
 // volume is a read-only volume, or a read-write one.
@@ -64,6 +64,7 @@ type volume struct {
 	olds    time.Time // since when all sites have had one and the same older release
 	watches map[*Tree]bool
 	lastErr error
+	fails   int // looks for a release in vain, in a row
 }
 
 // site is a copy of a volume.
@@ -228,7 +229,12 @@ func isBeside(e wire.Entry, s wire.Site) bool {
 // Until the first site has all of a release, its flags tell nothing: a look that
 // finds it so clears nobody. v.mu is held.
 func (v *volume) believed(s *site) bool {
-	if s.atRisk && (s.done == 0 || s.done != v.release) {
+	unsaid := s.atRisk && (s.done == 0 || s.done != v.release)
+	if s.beside && v.calm.IsZero() {
+		// Nobody has seen it fail, and a clone that is on line is a whole one.
+		unsaid = false
+	}
+	if unsaid {
 		return s.suspect.Before(v.calm)
 	}
 	return s.suspect.Before(v.began)
@@ -254,7 +260,15 @@ func (v *volume) relocate(e wire.Entry, sites []*site) (news []*Tree) {
 	}
 	for _, s := range sites {
 		if i := slices.IndexFunc(v.sites, func(o *site) bool { return o.server == s.server }); i >= 0 {
-			s.release, s.suspect, s.done = v.sites[i].release, v.sites[i].suspect, v.sites[i].done
+			was := v.sites[i]
+			s.release, s.suspect, s.done = was.release, was.suspect, was.done
+			if s.atRisk && !s.beside && !was.atRisk {
+				// It may have been half written while nobody asked it.
+				s.suspect = time.Now()
+				if v.known != nil {
+					v.known = newSnapshot(v.release)
+				}
+			}
 		}
 	}
 	v.entry, v.sites = e, sites
@@ -550,6 +564,9 @@ func (v *volume) noVnode(ctx context.Context, s *site) error {
 	case v.current() != before:
 		return errRenewed
 	}
+	if err := v.confirm(ctx, time.Now(), s.server); err != nil {
+		return err
+	}
 	return wire.VNoVnode
 }
 
@@ -593,16 +610,18 @@ func (v *volume) judge(ctx context.Context, s *site, release, pin uint32) (uint3
 		return 0, errors.New("answer is of no release")
 	}
 	v.mu.Lock()
-	s.release = release
+	was := s.release
 	for _, at := range v.sites {
 		if at.server == s.server {
+			was = at.release
 			at.release = release
 		}
 	}
+	s.release = release
 	newest, first := v.release, v.known == nil
 	v.mu.Unlock()
 	switch {
-	case release == newest && !first, release == pin && pin != 0:
+	case release == pin && pin != 0, release == newest && !first && (was == 0 || was == release):
 		return release, nil
 	case release < newest:
 		v.doubt(s)
@@ -610,7 +629,7 @@ func (v *volume) judge(ctx context.Context, s *site, release, pin uint32) (uint3
 	}
 	if !first {
 		if err := v.checkNewer(ctx, s); err != nil {
-			return 0, fmt.Errorf("it has a newer release: %w", err)
+			return 0, fmt.Errorf("it has a release that it did not have: %w", err)
 		}
 	}
 	v.advance(s.server, release)

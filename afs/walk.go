@@ -53,7 +53,8 @@ type walk struct {
 	links  int
 	mounts int
 	seen   int
-	pins   map[*volume]uint32 // releases
+	pins   map[*volume]uint32    // releases
+	told   map[*volume][]*server // who has told of statuses in this walk
 }
 
 // walk takes the way to name, and does something there. When a volume is released
@@ -86,7 +87,7 @@ func (t *Tree) walk(ctx context.Context, op, name string, do func(*walk) error) 
 
 func (t *Tree) walkOnce(ctx context.Context, name string, do func(*walk) error) error {
 	names := elements(name)
-	w := &walk{ctx: ctx, t: t, name: name, left: slices.Concat(t.base, names), inside: len(names), pins: map[*volume]uint32{}}
+	w := &walk{ctx: ctx, t: t, name: name, left: slices.Concat(t.base, names), inside: len(names), pins: map[*volume]uint32{}, told: map[*volume][]*server{}}
 	base, typ := wire.SplitVolumeName(t.root.Volume)
 	v, err := w.volume(t.c.cell(t.root.Cell), base, typ == wire.ReadOnly || !t.root.ReadWrite, wire.ReadOnly)
 	if errors.Is(err, errNoVolume) {
@@ -358,7 +359,7 @@ func (w *walk) status(n node) (wire.Status, error) {
 		return w.statusListed(n)
 	}
 	var st wire.Status
-	release, _, err := n.vol.call(w.ctx, n.fid.Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	release, by, err := n.vol.call(w.ctx, n.fid.Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		r, err := s.fetchStatus(ctx, n.fid)
 		st = r.Status
 		return r.VolSync, err
@@ -366,6 +367,7 @@ func (w *walk) status(n node) (wire.Status, error) {
 	if err != nil {
 		return wire.Status{}, err
 	}
+	w.told[n.vol] = append(w.told[n.vol], by)
 	if snap != nil && snap.release == release {
 		snap.statuses.Add(n.fid, st)
 	}
@@ -535,6 +537,21 @@ func (w *walk) denied(n node) error {
 	return readable(st)
 }
 
+// confirmTold confirms the statuses that the walk has asked for. All walks share the
+// look at the database that it takes.
+func (w *walk) confirmTold() error {
+	for v, by := range w.told {
+		err := v.confirm(w.ctx, time.Now(), by...)
+		if errors.Is(err, errStruck) {
+			return fmt.Errorf("%w: %w", errRenewed, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // confirm confirms the version of a file. Nothing has been given away yet, so
 // another site can be asked.
 func (w *walk) confirm(f *File) error {
@@ -587,7 +604,7 @@ func (w *walk) describe(v *volume, list []Info) error {
 	}
 	var r wire.BulkReply
 	snap := v.snapshot()
-	release, _, err := v.call(w.ctx, fids[0].Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
+	release, by, err := v.call(w.ctx, fids[0].Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
 		var sync wire.VolSync
 		var err error
 		r, sync, err = s.bulkAndRelease(ctx, fids)
@@ -596,6 +613,7 @@ func (w *walk) describe(v *volume, list []Info) error {
 	if err != nil {
 		return err
 	}
+	w.told[v] = append(w.told[v], by)
 	if err := w.pin(v, release); err != nil {
 		return err
 	}

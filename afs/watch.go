@@ -140,10 +140,12 @@ func (t *Tree) watch() {
 			close(t.seen)
 		}
 		pause := t.root.Check
-		if again++; again <= maxAgain && t.unsettled() {
-			pause = min(pause, againAfter)
-		} else {
+		switch {
+		case !t.unsettled():
 			again = 0
+		case again < maxAgain:
+			again++
+			pause = min(pause, againAfter)
 		}
 		select {
 		case <-time.After(time.Until(start.Add(pause))):
@@ -200,8 +202,8 @@ func (t *Tree) check() {
 			if errors.Is(err, errNoVolume) {
 				t.drop(v)
 			}
-			if err != nil && t.ctx.Err() == nil {
-				t.c.log.Debug("looking for a release", zap.Stringer("volume", v), zap.Error(err))
+			if t.ctx.Err() == nil {
+				v.looked(err)
 			}
 		})
 	}
@@ -305,6 +307,24 @@ func (v *volume) poll(ctx context.Context) error {
 	}
 	v.regress()
 	return v.unavailable(cmp.Or(errors.Join(errs...), errNoSite))
+}
+
+// looked notes how a look for a release went, and logs when many in a row went wrong.
+func (v *volume) looked(err error) {
+	const many = 3
+	v.mu.Lock()
+	before := v.fails
+	v.fails++
+	if err == nil {
+		v.fails = 0
+	}
+	v.mu.Unlock()
+	switch {
+	case err != nil && before+1 == many:
+		v.cell.c.log.Warn("AFS volume cannot be looked at: its releases are not noticed", zap.Stringer("volume", v), zap.Error(err))
+	case err == nil && before >= many:
+		v.cell.c.log.Info("AFS volume can be looked at again", zap.Stringer("volume", v))
+	}
 }
 
 // seen notes that the current release was the current one at a time.

@@ -100,8 +100,15 @@ func parseServer(s string) (netip.AddrPort, error) {
 	return addr, nil
 }
 
-// Start does nothing: the socket is opened when it is needed.
-func (a *App) Start() error { return nil }
+// Start opens no socket: that is done when it is needed. A client that the config
+// before this one has is kept.
+func (a *App) Start() error {
+	if _, ok := clients.References(a.key); !ok {
+		return nil
+	}
+	_, err := a.Client()
+	return err
+}
 
 // Stop lets go of the client.
 func (a *App) Stop() error { return nil }

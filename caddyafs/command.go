@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -117,7 +118,14 @@ func inTree(do func(ctx context.Context, w io.Writer, t *afs.Tree) error) func(*
 				return err
 			}
 			defer t.Close()
-			return do(ctx, os.Stdout, t)
+			err = do(ctx, os.Stdout, t)
+			if failed, ok := errors.AsType[*fs.PathError](err); ok {
+				err = failed.Err // its path is relative to what the user gave
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			return nil
 		})
 	}
 }
@@ -183,7 +191,7 @@ func showVolume(ctx context.Context, cmd *cobra.Command, c *afs.Client, cell, na
 	if asJSON {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
-		if err := enc.Encode(volumeJSON{v, v.Locked(), published, why}); err != nil {
+		if err := enc.Encode(jsonOf(v, published, why)); err != nil {
 			return err
 		}
 	} else if err := printVolume(os.Stdout, v, published, why); err != nil {
@@ -196,11 +204,49 @@ func showVolume(ctx context.Context, cmd *cobra.Command, c *afs.Client, cell, na
 	return nil
 }
 
+// volumeJSON is the state of a volume for scripts.
 type volumeJSON struct {
-	afs.Volume
-	Locked    bool   `json:"locked"`
-	Published bool   `json:"published"`
-	Why       string `json:"why,omitempty"`
+	Cell      string     `json:"cell"`
+	Name      string     `json:"name"`
+	Locked    string     `json:"locked_for,omitempty"`
+	Published bool       `json:"published"`
+	Why       string     `json:"why,omitempty"`
+	Sites     []siteJSON `json:"sites"`
+}
+
+type siteJSON struct {
+	Server    string    `json:"server"`
+	Partition string    `json:"partition"`
+	Type      string    `json:"type"`
+	ID        uint32    `json:"id"`
+	Flags     string    `json:"flags"`
+	State     string    `json:"state"`
+	Error     string    `json:"error,omitempty"`
+	Created   time.Time `json:"created,omitzero"`
+	Updated   time.Time `json:"updated,omitzero"`
+	Files     uint32    `json:"files,omitempty"`
+	KiB       uint32    `json:"kib,omitempty"`
+}
+
+func jsonOf(v afs.Volume, published bool, why string) volumeJSON {
+	j := volumeJSON{Cell: v.Cell, Name: v.Name, Published: published, Why: why}
+	if v.Locked() {
+		j.Locked = v.Entry.Flags.String()
+	}
+	for _, s := range v.Sites {
+		site := siteJSON{
+			Server: s.Server, Partition: s.Partition, Type: s.Type, ID: s.ID, Flags: s.Flags.String(), State: s.State(),
+		}
+		if s.Err != nil {
+			site.Error = s.Err.Error()
+		}
+		if s.Info != nil {
+			site.Created, site.Updated = s.Info.Created.UTC(), s.Info.Updated.UTC()
+			site.Files, site.KiB = s.Info.Files, s.Info.Used
+		}
+		j.Sites = append(j.Sites, site)
+	}
+	return j
 }
 
 func printVolume(w io.Writer, v afs.Volume, published bool, why string) error {

@@ -139,7 +139,7 @@ func (f *FS) live() (fs.FS, error) {
 	}
 	c, err := f.app.Client()
 	if err != nil {
-		return nil, err
+		return nil, caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	if f.tree, err = c.Tree(f.root); err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ const (
 // asked for it, but not without end.
 func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (object, error) {
 	ctx := r.Context()
-	v, err := m.revalidate(ctx, c, e.Key())
+	v, err := m.revalidate(ctx, c, e)
 	switch v {
 	case unchanged:
 		return object{entry: e, result: resultRevalidated, status: statusRevalidated}, nil
@@ -183,16 +183,21 @@ type checked struct {
 // revalidate asks the origin whether an entry is current, once for all that
 // want to know, and waits for RevalidateTimeout at most. What is found out
 // later is noted all the same.
-func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, key diskcache.Key) (verdict, error) {
+func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry) (verdict, error) {
+	key := e.Key()
 	ch := m.checks.DoChan(key.Name, func() (any, error) {
 		v, err := m.check(c, key)
 		return checked{v, err}, nil
 	})
-	if m.slow.Load() {
+	patience := time.Duration(m.RevalidateTimeout)
+	if m.released(ctx, e) {
+		// It is known that there is a newer release: the old entry is the last resort.
+		patience = max(patience, m.failover)
+	} else if m.slow.Load() {
 		// Somebody has waited in vain just now.
 		return unknown, origin.ErrAway
 	}
-	timer := time.NewTimer(time.Duration(m.RevalidateTimeout))
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case res := <-ch:
@@ -204,6 +209,13 @@ func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, key diskcach
 	case <-ctx.Done():
 		return unknown, origin.ErrAway
 	}
+}
+
+// released reports whether an entry is of another release than its origin is in, and
+// that origin may take a while to answer although it is there.
+func (m *Mount) released(ctx context.Context, e *diskcache.Entry) bool {
+	f := e.Fresh()
+	return m.failover > 0 && f.Release != 0 && f.Release != m.state(ctx).hash
 }
 
 // check compares an entry with what the origin has. It belongs to no request.

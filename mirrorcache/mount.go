@@ -83,6 +83,7 @@ type Mount struct {
 	facts          *facts
 	checks         singleflight.Group
 	metrics        metrics
+	failover       time.Duration // how long the first origin may take that is not away
 	current        atomic.Pointer[release]
 	looked         atomic.Bool // the first origin's release has been seen
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
@@ -185,6 +186,9 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 		h := fnv.New32a()
 		h.Write([]byte(o.String()))
 		m.origins = append(m.origins, source{o, hex.EncodeToString(h.Sum(nil)) + ":"})
+	}
+	if f, ok := m.origins[0].Origin.(origin.Failover); ok {
+		m.failover = f.FailoverTime()
 	}
 	if m.FormatRaw == nil {
 		m.FormatRaw = json.RawMessage(`{"format":"plain"}`)

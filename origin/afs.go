@@ -120,6 +120,9 @@ func (a *AFS) Cleanup() error {
 // String is the root, placeholders replaced.
 func (a *AFS) String() string { return a.name }
 
+// FailoverTime implements Failover.
+func (a *AFS) FailoverTime() time.Duration { return afs.FailoverTime }
+
 func (a *AFS) live() (*afs.Tree, error) {
 	if t := a.tree.Load(); t != nil {
 		return t, nil
@@ -179,7 +182,11 @@ func (a *AFS) outcome(ctx context.Context, err error) error {
 	}
 	text := err.Error()
 	a.count.lastError.Store(&text)
-	if !errors.Is(err, afs.ErrChanged) && !a.count.away.Swap(true) && a.tell() {
+	if errors.Is(err, afs.ErrChanged) {
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	a.count.away.Store(true)
+	if !a.count.taken.Load() && a.tell() {
 		a.log.Warn("origin is away", zap.String("origin", a.name), zap.Error(err))
 	}
 	return fmt.Errorf("%w: %w", ErrAway, err)
@@ -276,7 +283,8 @@ func (a *AFS) Status() Status {
 		r := t.Last()
 		st.Release, st.Seen = r.Token, r.Seen
 	}
-	if a.count.away.Load() {
+	if unseen := 3*time.Duration(a.ReleaseCheck) + time.Duration(a.Timeout); a.count.away.Load() ||
+		!st.Seen.IsZero() && time.Since(st.Seen) > unseen {
 		st.State = "away"
 	}
 	if text := a.count.lastError.Load(); text != nil {

@@ -3,6 +3,7 @@ package origin
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type volumeRelease struct {
 
 	mu    sync.Mutex // guards what follows
 	token string
-	since time.Time // when it was first seen; zero: it was there from the start
+	since time.Time // when it was first seen, or made
 }
 
 // settling is after which times since it was first seen a token changes.
@@ -42,6 +43,22 @@ func (v *volumeRelease) last() Release {
 	return Release{Token: st.Release, Seen: st.Seen}
 }
 
+// newestOf is when the newest of the releases was made that a token names: it ends
+// each with @ and the date. If it does not say, that is now.
+func newestOf(token string, now time.Time) time.Time {
+	var newest int64
+	for part := range strings.SplitSeq(token, ",") {
+		_, date, _ := strings.Cut(part, "@")
+		if n, err := strconv.ParseInt(date, 10, 64); err == nil {
+			newest = max(newest, n)
+		}
+	}
+	if newest == 0 {
+		return now
+	}
+	return time.Unix(newest, 0)
+}
+
 func (v *volumeRelease) settle(r Release, now time.Time) Release {
 	if r.Token == "" {
 		return r
@@ -49,13 +66,15 @@ func (v *volumeRelease) settle(r Release, now time.Time) Release {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.token != r.Token {
-		if v.token != "" {
-			v.since = now
+		v.since = now
+		if v.token == "" {
+			// It may be older than this process, and settled.
+			v.since = newestOf(r.Token, now)
 		}
 		v.token = r.Token
 	}
 	for n, d := range settling {
-		if !v.since.IsZero() && now.Sub(v.since) < d {
+		if now.Sub(v.since) < d {
 			r.Token += "-" + strconv.Itoa(n)
 			break
 		}

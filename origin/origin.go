@@ -49,6 +49,13 @@ type Origin interface {
 	Status() Status
 }
 
+// Failover is an Origin that may need a while to answer although it is not away: it
+// turns from a server that has fallen silent to another.
+type Failover interface {
+	// FailoverTime is how long that takes.
+	FailoverTime() time.Duration
+}
+
 // Body is an object being read. Each Read returns within the origin's
 // deadline. A Body is not safe for concurrent use.
 //

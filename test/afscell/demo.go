@@ -84,9 +84,23 @@ mirror and mirror.pypi; fs1 and fs2 have read-only copies. Anyone may read and w
 CellServDB:
 
 %[2]s
-Caddyfile, as a mount of mirror_cache:
+Caddyfile:
 
-	mount /pypi afs://%[1]s/mirror/pypi
+	{
+		afs {
+			cell %[1]s %[3]s
+		}
+	}
+	:8080 {
+		mirror_cache {
+			mount /pypi afs://%[1]s/mirror/pypi
+		}
+	}
+
+Look at it:
+
+	caddy afs ls --server %[3]s afs://%[1]s/mirror
+	caddy afs volume --server %[3]s %[1]s mirror.pypi
 
 Change and publish something:
 
