@@ -143,11 +143,12 @@ func TestCell(t *testing.T) {
 		{"volume", testVolume},
 		{"access", testAccess},
 		{"release", testRelease},
-		{"kill vos", testKillVos},
 		{"pause", testPause},
 		{"kill", testKill},
 		{"network", testNetwork},
 		{"callbacks", testCallbacks},
+		// Last, as the volume may stay busy: vos may have been about to clone it.
+		{"kill vos", testKillVos},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.test(t, c, v) })
 	}
