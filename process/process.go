@@ -244,13 +244,6 @@ func awaitExit(pid int) {
 // signal signals a process group, if any of it is left.
 func signal(pgid int, sig syscall.Signal) { _ = syscall.Kill(-pgid, sig) }
 
-// Terminate ends a process group that is not ours to wait for: one that an earlier
-// process has started.
-func Terminate(pgid int) { signal(pgid, syscall.SIGTERM) }
-
-// Kill is Terminate without asking.
-func Kill(pgid int) { signal(pgid, syscall.SIGKILL) }
-
 // output takes what a command prints.
 type output struct {
 	c     Command
