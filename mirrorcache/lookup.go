@@ -181,7 +181,8 @@ type checked struct {
 }
 
 // revalidate asks the origin whether an entry is current, once for all that
-// want to know, and waits for RevalidateTimeout at most. What is found out
+// want to know, and waits for RevalidateTimeout at most; for longer, if there is a
+// newer release and the origin may be turning to another server. What is found out
 // later is noted all the same.
 func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry) (verdict, error) {
 	key := e.Key()
