@@ -21,10 +21,10 @@ func TestReleaseJob(t *testing.T) {
 	c := cell.New(t, cell.Options{})
 	v := newVolume(t, c, "set", c.FS1, c.FS2)
 	try(t, writeSet(t.Context(), v, 1))
+	time.Sleep(2100 * time.Millisecond) // dates are whole seconds, and equal ones tell nothing
 	release(t, c, "set")
 	config := site(t, c, "", "", "mirror_cache {\nmount /set afs://"+c.Name+":set\n}")
 	srv := startSite(t, strings.Replace(config, "mirror {", "mirror {\n"+jobOf(t, c), 1))
-	time.Sleep(1100 * time.Millisecond) // dates are whole seconds
 
 	job := runner{t, srv}
 	if r := job.run(); r.Outcome != mirror.Unchanged {
