@@ -78,26 +78,35 @@ func (a *Apt) Validate() error {
 
 // Check implements Gate.
 func (a *Apt) Check(ctx context.Context, r *step.Run) error {
-	return within(ctx, func(ctx context.Context) error { return a.check(ctx, r) })
+	var newest time.Time
+	err := within(ctx, func(ctx context.Context) (err error) {
+		newest, err = a.check(ctx, r)
+		return err
+	})
+	if ctx.Err() == nil { // else it may have been left behind
+		noteUpstream(r, newest)
+	}
+	return err
 }
 
-func (a *Apt) check(ctx context.Context, r *step.Run) error {
+// check returns when the newest of the repositories was made, too.
+func (a *Apt) check(ctx context.Context, r *step.Run) (newest time.Time, err error) {
 	t, err := openTree(r)
 	if err != nil {
-		return err
+		return newest, err
 	}
 	defer t.close()
 	c := aptCheck{Apt: a, ctx: ctx, t: t, progress: newProgress(ctx, r, "apt"), planned: map[aptForm]bool{}}
 	if a.Keyring != "" {
 		if c.keys, err = readKeyring(a.Keyring); err != nil {
-			return err
+			return newest, err
 		}
 	}
 	c.files = newListed(ctx, t, a.Hash, &c.found)
 	if err := c.files.end(c.run()); err != nil {
-		return err
+		return c.newest, err
 	}
-	return c.found.err("apt")
+	return c.newest, c.found.err("apt")
 }
 
 // aptCheck is one check of a tree.
@@ -113,6 +122,7 @@ type aptCheck struct {
 	planned    map[aptForm]bool // what several Releases list is parsed once
 	todo, done int64            // bytes of indexes to be parsed
 	count      int64            // of packages
+	newest     time.Time        // date of a Release
 }
 
 func (c *aptCheck) run() error {
@@ -127,6 +137,9 @@ func (c *aptCheck) run() error {
 			return err
 		}
 		for _, rel := range releases {
+			if rel.date.After(c.newest) {
+				c.newest = rel.date
+			}
 			p, err := c.plan(rel)
 			if err != nil {
 				return err

@@ -16,6 +16,7 @@ type release struct {
 	file   string // relative to the tree
 	dir    string // what the names of its indexes are relative to
 	byHash bool
+	date   time.Time // when it was made; zero if it does not say
 	until  time.Time // zero if it does not end
 	kind   string    // of the checksums
 	index  []aptIndex
@@ -53,6 +54,8 @@ func (r *release) parse(text []byte) error {
 			lists[kind] = append(lists[kind], x)
 		case field == "acquire-by-hash" && first:
 			r.byHash = strings.EqualFold(string(value), "yes")
+		case field == "date" && first:
+			r.date, _ = parseDate(string(value)) // of no consequence here
 		case field == "valid-until" && first:
 			until, err := parseDate(string(value))
 			if err != nil {

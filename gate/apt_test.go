@@ -490,7 +490,16 @@ func TestAptReprepro(t *testing.T) {
 	}
 
 	g := &Apt{Hash: true, Keyring: filepath.Join(home, "key.asc")}
-	passes(t, g, newRun(t, repo))
+	r := newRun(t, repo)
+	passes(t, g, r)
+	if time.Since(r.Upstream) > time.Minute || time.Until(r.Upstream) > 0 {
+		t.Errorf("upstream is of %v", r.Upstream)
+	}
+	known := time.Unix(1, 0)
+	r.Upstream = known // to somebody who knows better
+	if passes(t, g, r); !r.Upstream.Equal(known) {
+		t.Errorf("upstream is of %v", r.Upstream)
+	}
 	deb := "pool/main/p/p1/p1_1_all.deb"
 	text := get(t, repo, deb)
 	put(t, repo, deb, text[:len(text)-1]+"?")

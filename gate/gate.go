@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/step"
 )
@@ -17,6 +18,14 @@ type Gate interface {
 	// Check returns nil if it may. A [*Verdict] says why not. Any other error says
 	// that the gate could not look: nothing is known of the tree then.
 	Check(ctx context.Context, r *step.Run) error
+}
+
+// noteUpstream notes when upstream last changed what it has, if no step before knew
+// better.
+func noteUpstream(r *step.Run, t time.Time) {
+	if r.Upstream.IsZero() {
+		r.Upstream = t
+	}
 }
 
 // Recorder is a Gate that compares a tree with the one released before.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // rpmFile is what the metadata of an RPM repository say of a file.
@@ -28,35 +29,49 @@ type repomd struct {
 			Href string `xml:"href,attr"`
 			Base string `xml:"base,attr"`
 		} `xml:"location"`
-		Size *int64 `xml:"size"`
+		Size      *int64 `xml:"size"`
+		Timestamp string `xml:"timestamp"`
 	} `xml:"data"`
 }
 
-// parseRepomd reads a repomd.xml. Its error is a fileError.
-func parseRepomd(text []byte) ([]rpmFile, error) {
+// parseRepomd reads a repomd.xml, and when the newest of the metadata were made, zero
+// if it does not say. Its error is a fileError.
+func parseRepomd(text []byte) (files []rpmFile, made time.Time, err error) {
 	var md repomd
 	if err := xml.Unmarshal(text, &md); err != nil {
-		return nil, bad("can not be read: %s", show(err.Error()))
+		return nil, made, bad("can not be read: %s", show(err.Error()))
 	}
 	if len(md.Data) == 0 {
-		return nil, bad("lists no metadata")
+		return nil, made, bad("lists no metadata")
 	}
-	files := make([]rpmFile, 0, len(md.Data))
+	files = make([]rpmFile, 0, len(md.Data))
 	for _, data := range md.Data {
 		f := rpmFile{kind: data.Type, name: data.Location.Href, size: -1, away: data.Location.Base != ""}
-		var err error
 		if f.sum, err = parseDigest(rpmDigest(data.Checksum.Type), strings.TrimSpace(data.Checksum.Sum)); err != nil {
-			return nil, err
+			return nil, made, err
+		}
+		if t := parseTimestamp(data.Timestamp); t.After(made) {
+			made = t
 		}
 		if data.Size != nil {
 			if *data.Size < 0 {
-				return nil, bad("says that %s has %d bytes", show(f.name), *data.Size)
+				return nil, made, bad("says that %s has %d bytes", show(f.name), *data.Size)
 			}
 			f.size = *data.Size
 		}
 		files = append(files, f)
 	}
-	return files, nil
+	return files, made, nil
+}
+
+// parseTimestamp reads seconds since 1970, with fractions from some. It is zero for
+// what is no time, which does not make metadata bad.
+func parseTimestamp(text string) time.Time {
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil || seconds < 1 || seconds > 1<<40 {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0)
 }
 
 // rpmDigest returns the name that a kind of checksum has here.

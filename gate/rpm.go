@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"path"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -55,26 +56,35 @@ func (g *Rpm) Validate() error {
 
 // Check implements Gate.
 func (g *Rpm) Check(ctx context.Context, r *step.Run) error {
-	return within(ctx, func(ctx context.Context) error { return g.check(ctx, r) })
+	var newest time.Time
+	err := within(ctx, func(ctx context.Context) (err error) {
+		newest, err = g.check(ctx, r)
+		return err
+	})
+	if ctx.Err() == nil { // else it may have been left behind
+		noteUpstream(r, newest)
+	}
+	return err
 }
 
-func (g *Rpm) check(ctx context.Context, r *step.Run) error {
+// check returns when the newest of the repositories was made, too.
+func (g *Rpm) check(ctx context.Context, r *step.Run) (newest time.Time, err error) {
 	t, err := openTree(r)
 	if err != nil {
-		return err
+		return newest, err
 	}
 	defer t.close()
 	c := rpmCheck{Rpm: g, ctx: ctx, t: t, progress: newProgress(ctx, r, "rpm")}
 	if g.Keyring != "" {
 		if c.keys, err = readKeyring(g.Keyring); err != nil {
-			return err
+			return newest, err
 		}
 	}
 	c.files = newListed(ctx, t, g.Hash, &c.found)
 	if err := c.files.end(c.run()); err != nil {
-		return err
+		return c.newest, err
 	}
-	return c.found.err("rpm")
+	return c.newest, c.found.err("rpm")
 }
 
 // rpmCheck is one check of a tree.
@@ -89,6 +99,7 @@ type rpmCheck struct {
 
 	repos, repo int // how many, and which is looked at
 	count       int64
+	newest      time.Time // date of metadata
 }
 
 func (c *rpmCheck) run() error {
@@ -155,9 +166,12 @@ func (c *rpmCheck) repository(dir string) error {
 			return c.found.note(at, name+".asc", err)
 		}
 	}
-	files, err := parseRepomd(text)
+	files, made, err := parseRepomd(text)
 	if err != nil {
 		return c.found.note(at, name, err)
+	}
+	if made.After(c.newest) {
+		c.newest = made
 	}
 	lists := false
 	for _, f := range files {

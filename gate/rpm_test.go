@@ -194,6 +194,9 @@ func TestRpmCreaterepo(t *testing.T) {
 			run(t, repo, nil, "createrepo_c", append(args, "--quiet", ".")...)
 			r := newRun(t, filepath.Dir(repo))
 			passes(t, &Rpm{Hash: true}, r)
+			if time.Since(r.Upstream) > time.Minute || time.Until(r.Upstream) > 0 {
+				t.Errorf("upstream is of %v", r.Upstream)
+			}
 			const name = "noarch/two-1-1.noarch.rpm"
 			if err := os.Rename(filepath.Join(repo, name), filepath.Join(home, "kept")); err != nil {
 				t.Fatal(err)
@@ -226,7 +229,7 @@ func FuzzRepomd(f *testing.F) {
 	f.Add(`<repomd>` + rpmData("primary", "repodata/primary.xml.gz", "x") + `</repomd>`)
 	f.Add(`<metadata packages="1">` + rpmPackage("a", 1, sum256("x")) + `</metadata>`)
 	f.Fuzz(func(t *testing.T, text string) {
-		if files, err := parseRepomd([]byte(text)); err == nil && len(files) == 0 {
+		if files, _, err := parseRepomd([]byte(text)); err == nil && len(files) == 0 {
 			t.Error("a repomd.xml that lists nothing")
 		}
 		_ = readPrimary(strings.NewReader(text), func(p rpmFile) error {

@@ -50,6 +50,14 @@ type Run struct {
 
 	// Bytes is counted up by a syncer that knows how much it has fetched.
 	Bytes int64
+
+	// Upstream is when upstream last changed what it has, by its own indexes. The
+	// first step that knows sets it; zero is not known.
+	Upstream time.Time
+
+	// Released is called by a releaser that publishes one target after the other, with
+	// each that is published now, by its name as in Targets, and how long that took.
+	Released func(target string, took time.Duration)
 }
 
 // Command is a command to run.

@@ -1,12 +1,16 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -142,6 +146,7 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 	if err != nil {
 		return err
 	}
+	r.Upstream = p.upstream(r.Dir)
 	deleted, err := p.deletions(ctx, r)
 	switch {
 	case deleted:
@@ -156,6 +161,35 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 		return err
 	}
 	return p.reprepro(ctx, r, "checks", nil, "check")
+}
+
+// upstream is when the newest of the repositories that the tree is made from was made,
+// by the lists that reprepro has fetched. It is zero if that is not known: those of
+// the tree itself are of when reprepro wrote them.
+func (p *Reprepro) upstream(dir string) (newest time.Time) {
+	lists := filepath.Join(cmp.Or(p.BaseDir, dir), "lists")
+	entries, err := os.ReadDir(lists)
+	if err != nil {
+		return newest
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), "Release") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(lists, e.Name()))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if date, ok := strings.CutPrefix(line, "Date: "); ok {
+				if t, err := time.Parse(time.RFC1123, strings.TrimSpace(date)); err == nil && t.After(newest) {
+					newest = t
+				}
+				break
+			}
+		}
+	}
+	return newest
 }
 
 // reprepro runs a command of reprepro.

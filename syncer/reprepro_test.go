@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/step"
 )
@@ -88,9 +89,15 @@ func TestReprepro(t *testing.T) {
 	a.add("bar", "1")
 	j := newJob(t)
 	m := a.mirror()
+	before := time.Now().Truncate(time.Second)
+	time.Sleep(time.Until(before.Add(1100 * time.Millisecond))) // dates are whole seconds
 	j.sync(m)
 	j.wantChanged(nil)
 	a.has("bar_1", "foo_1")
+	// Upstream's date, not that of when the tree was written.
+	if up := j.Upstream; up.IsZero() || up.After(before) || time.Since(up) > time.Minute {
+		t.Errorf("upstream is of %v", up)
+	}
 	j.sync(m)
 	j.wantChanged(new(false))
 
