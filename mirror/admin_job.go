@@ -33,7 +33,7 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 	var answer func(http.ResponseWriter, *http.Request) error
 	switch what {
 	case "":
-		answer = func(w http.ResponseWriter, _ *http.Request) error { return reply(w, run.status(time.Now())) }
+		answer = func(w http.ResponseWriter, _ *http.Request) error { return reply(w, run.history(time.Now())) }
 	case "run":
 		want, answer = http.MethodPost, run.serveRun
 	case "hold":
@@ -63,8 +63,14 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
+// runRequest says how to run a job.
 type runRequest struct {
+	// NoTimeout lets it take as long as it takes.
 	NoTimeout bool `json:"no_timeout,omitempty"`
+
+	// TakeOver runs an exclusive job though another host was ended while it ran it, and
+	// what that has started may still run.
+	TakeOver bool `json:"take_over,omitempty"`
 }
 
 type runReply struct {
@@ -76,7 +82,7 @@ func (r *runner) serveRun(w http.ResponseWriter, req *http.Request) error {
 	if err := decode(w, req, &q); err != nil {
 		return err
 	}
-	id, err := r.ask(q.NoTimeout)
+	id, err := r.ask(q)
 	if err != nil {
 		return apiError(http.StatusConflict, fmt.Errorf("job %s: %w", r.name, err))
 	}
@@ -102,7 +108,11 @@ func (r *runner) serveHold(w http.ResponseWriter, req *http.Request) error {
 }
 
 func (r *runner) serveResume(w http.ResponseWriter, _ *http.Request) error {
-	if err := r.hold(nil); err != nil {
+	err := r.hold(nil)
+	if errors.Is(err, errConfigured) {
+		return apiError(http.StatusConflict, err)
+	}
+	if err != nil {
 		return fmt.Errorf("the job is resumed, and will not be after a restart: %w", err)
 	}
 	return reply(w, r.status(time.Now()))

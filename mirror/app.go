@@ -34,6 +34,9 @@ type App struct {
 	// Jobs by name: what is brought up to date and released, and when.
 	Jobs map[string]*Job `json:"jobs,omitempty"`
 
+	// Statsd is told how long releases take. Default: nobody is.
+	Statsd *Statsd `json:"statsd,omitempty"`
+
 	log    *zap.Logger
 	engine atomic.Pointer[engine] // nil: there are no jobs, or the app is not started
 
@@ -85,6 +88,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		if err := a.Jobs[name].provision(ctx, name, a.log); err != nil {
 			return fmt.Errorf("job %s: %w", name, err)
+		}
+	}
+	if a.Statsd != nil {
+		if err := a.Statsd.check(); err != nil {
+			return fmt.Errorf("statsd: %w", err)
 		}
 	}
 	return registerMetrics(ctx, a)

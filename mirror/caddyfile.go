@@ -49,12 +49,14 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //			gate      <gate> ...
 //			release   <releaser> ...
 //			lock      <path>
+//			hold      [<reason>]
 //			exclusive
 //			kerberos  <keytab> <principal>
 //			env       <name> <value>
 //			timestamp [<file>]
 //			log       <runs> [<size>]
 //		}
+//		statsd <host>:<port> [<prefix>]
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -71,9 +73,33 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err := a.unmarshalJob(d); err != nil {
 				return err
 			}
+		case "statsd":
+			if err := a.unmarshalStatsd(d); err != nil {
+				return err
+			}
 		default:
 			return d.Errf("unrecognized subdirective '%s'", d.Val())
 		}
+	}
+	return nil
+}
+
+func (a *App) unmarshalStatsd(d *caddyfile.Dispenser) error {
+	if a.Statsd != nil {
+		return d.Err("statsd already specified")
+	}
+	a.Statsd = new(Statsd)
+	if !d.Args(&a.Statsd.Address) {
+		return d.ArgErr()
+	}
+	if d.NextArg() {
+		a.Statsd.Prefix = d.Val()
+	}
+	if d.CountRemainingArgs() > 0 {
+		return d.ArgErr()
+	}
+	if err := a.Statsd.check(); err != nil {
+		return d.Errf("statsd: %v", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (j *Job) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 	args := d.RemainingArgs()
 	most, ok := map[string]int{
 		"every": 1, "cron": 1, "jitter": 1, "timeout": 1, "grace": 1, "retry": 2, "directory": 1, "lock": 1,
-		"exclusive": 0, "kerberos": 2, "env": 2, "timestamp": 1, "log": 2,
+		"exclusive": 0, "hold": 1, "kerberos": 2, "env": 2, "timestamp": 1, "log": 2,
 	}[option]
 	if !ok {
 		return d.Errf("unrecognized subdirective '%s'", option)
@@ -92,7 +93,7 @@ func (j *Job) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 	switch option {
 	case "retry", "log":
 		least = 1
-	case "timestamp":
+	case "timestamp", "hold":
 		least = 0
 	}
 	if len(args) < least || len(args) > most {
@@ -128,6 +129,8 @@ func (j *Job) set(option string, args []string) error {
 		j.Directory = args[0]
 	case "lock":
 		j.Lock = args[0]
+	case "hold":
+		j.Hold = cmp.Or(strings.Join(args, ""), "configured")
 	case "exclusive":
 		j.Exclusive = true
 	case "kerberos":

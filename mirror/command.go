@@ -7,12 +7,9 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"text/tabwriter"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 )
 
@@ -39,9 +36,9 @@ mirror, or tells it what to do.`,
 
 func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "status [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
-		Short: "Shows the state of caches, mounts and jobs",
-		Args:  cobra.NoArgs,
+		Use:   "status [JOB] [--json] [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Shows the state of caches, mounts and jobs, or of one job with its history",
+		Args:  cobra.MaximumNArgs(1),
 		RunE:  caddycmd.WrapCommandFuncForCobra(runStatus),
 	}
 	cmd.Flags().Bool("json", false, "Print JSON")
@@ -101,8 +98,11 @@ func ask(fl caddycmd.Flags, method, uri string, body io.Reader, into any) error 
 }
 
 func runStatus(fl caddycmd.Flags) (int, error) {
-	var s Status
-	if err := ask(fl, http.MethodGet, "/mirror/status", nil, &s); err != nil {
+	uri, s := "/mirror/status", printer(new(Status))
+	if job := fl.Arg(0); job != "" {
+		uri, s = jobURI(job, ""), new(JobStatus)
+	}
+	if err := ask(fl, http.MethodGet, uri, nil, s); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if fl.Bool("json") {
@@ -115,6 +115,9 @@ func runStatus(fl caddycmd.Flags) (int, error) {
 	}
 	return caddy.ExitCodeSuccess, s.print(os.Stdout)
 }
+
+// printer writes what it is for a person.
+type printer interface{ print(w io.Writer) error }
 
 func runPurge(fl caddycmd.Flags) (int, error) {
 	req := purgeRequest{Mount: fl.String("mount")}
@@ -138,46 +141,3 @@ func runPurge(fl caddycmd.Flags) (int, error) {
 	fmt.Printf("purged %d entries\n", reply.Purged)
 	return caddy.ExitCodeSuccess, nil
 }
-
-// print writes the status for a person.
-func (s Status) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "CACHE\tSTATE\tSIZE\tOF\tENTRIES\tHITS\tMISSES\tEVICTED\tPATH")
-	for _, c := range s.Caches {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", c.Name, c.State,
-			size(c.Size), size(c.MaxSize), c.Entries, c.Hits, c.Misses, c.Evictions, c.Path)
-		if c.Why != "" {
-			fmt.Fprintf(w, "\t%s\n", c.Why)
-		}
-	}
-	fmt.Fprintln(w, "\nMOUNT\tORIGIN\tSTATE\tRELEASE\tSEEN\tCACHED\tREAD\tERRORS")
-	for _, m := range s.Mounts {
-		prefix := m.Prefix
-		for _, o := range m.Origins {
-			seen := "-"
-			if !o.Seen.IsZero() {
-				seen = humanize.RelTime(o.Seen, time.Now(), "ago", "from now")
-			}
-			release := o.Release
-			if release == "" {
-				release = "-"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", prefix, o.Origin, o.State,
-				release, seen, size(m.Bytes), size(int64(o.ReadBytes)), o.Errors)
-			if o.State != "up" && o.LastError != "" {
-				fmt.Fprintf(w, "\t%s\n", o.LastError)
-			}
-			prefix = ""
-		}
-	}
-	if len(s.Jobs) == 0 {
-		return w.Flush()
-	}
-	fmt.Fprintln(w)
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return s.printJobs(out)
-}
-
-func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -9,19 +9,16 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 )
 
 func jobCommands() []*cobra.Command {
 	run := &cobra.Command{
-		Use:   "run JOB [--wait] [--no-timeout]",
+		Use:   "run JOB [--wait] [--no-timeout] [--take-over]",
 		Short: "Runs a job now",
 		Long: `
 Runs a job now, on hold or not. With --wait it waits for the end of the run, and
@@ -31,6 +28,7 @@ the exit status is 1 if that has failed.`,
 	}
 	run.Flags().Bool("wait", false, "Wait for the end of the run, and show how far it is")
 	run.Flags().Bool("no-timeout", false, "Let the run take as long as it takes")
+	run.Flags().Bool("take-over", false, "Run an exclusive job though another host has not said that it has ended its own run")
 	hold := &cobra.Command{
 		Use:   "hold JOB [--reason <text>]",
 		Short: "Keeps a job from running by itself",
@@ -96,7 +94,7 @@ func post(fl caddycmd.Flags, uri string, body, into any) error {
 
 func runJob(fl caddycmd.Flags, job string) error {
 	var begun runReply
-	if err := post(fl, jobURI(job, "/run"), runRequest{fl.Bool("no-timeout")}, &begun); err != nil {
+	if err := post(fl, jobURI(job, "/run"), runRequest{fl.Bool("no-timeout"), fl.Bool("take-over")}, &begun); err != nil {
 		return err
 	}
 	if !fl.Bool("wait") {
@@ -174,79 +172,4 @@ func showLog(fl caddycmd.Flags, job string) error {
 	defer resp.Body.Close()
 	_, err = io.Copy(os.Stdout, resp.Body)
 	return err
-}
-
-// printJobs writes the state of jobs for a person: a table, with what is wrong with a
-// job below its line.
-func (s Status) printJobs(out io.Writer) error {
-	var table bytes.Buffer
-	w := tabwriter.NewWriter(&table, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "JOB\tSTATE\tNEXT\tLAST\tSUCCESS\tRELEASE\tNOW")
-	for _, j := range s.Jobs {
-		last := "-"
-		if j.Last != nil {
-			last = string(j.Last.Outcome) + ", " + ago(j.Last.Ended)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.Name, j.State, ago(j.Next), last,
-			ago(j.LastSuccess), ago(j.LastRelease), oneLine(j.now()))
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	n := -1 // the first line has no job
-	for text := range strings.Lines(table.String()) {
-		fmt.Fprint(out, text)
-		if n >= 0 {
-			for _, wrong := range s.Jobs[n].wrong() {
-				fmt.Fprintf(out, "    %s\n", oneLine(wrong))
-			}
-		}
-		n++
-	}
-	return nil
-}
-
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
-
-// wrong is what is wrong with a job.
-func (s JobStatus) wrong() []string {
-	var wrong []string
-	if s.Last != nil && !s.Last.Outcome.good() && s.Last.Error != "" {
-		wrong = append(wrong, s.Last.Error)
-	}
-	if s.Problem != "" {
-		wrong = append(wrong, s.Problem)
-	}
-	return wrong
-}
-
-// now says what the job is doing, or why it is not.
-func (s JobStatus) now() string {
-	switch {
-	case s.Current != nil:
-		text := s.Current.Stage
-		if s.Progress != nil && s.Progress.Done >= 0 && s.Progress.Done <= 1 {
-			text += fmt.Sprintf(" %.0f%%", 100*s.Progress.Done)
-		}
-		if s.Progress != nil && s.Progress.Detail != "" {
-			text += ", " + s.Progress.Detail
-		}
-		text += ", for " + time.Since(s.Current.Began).Round(time.Second).String()
-		if s.Estimate > 0 {
-			text += " of about " + time.Duration(s.Estimate*float64(time.Second)).Round(time.Second).String()
-		}
-		return text
-	case s.Waits != "":
-		return s.Waits
-	case s.Hold != nil && s.Hold.Reason != "":
-		return "held: " + s.Hold.Reason
-	}
-	return "-"
-}
-
-func ago(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return humanize.RelTime(t, time.Now(), "ago", "from now")
 }

@@ -84,7 +84,7 @@ func ended(t testing.TB, r *runner, id string) JobRun {
 
 func begin(t testing.TB, r *runner) string {
 	t.Helper()
-	id, err := r.ask(false)
+	id, err := r.ask(runRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestOnce(t *testing.T) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				r := e.runner("x")
-				id, err := r.ask(false)
+				id, err := r.ask(runRequest{})
 				if err != nil {
 					if !errors.Is(err, errRunning) {
 						t.Error(err)
@@ -320,7 +320,7 @@ func TestJobReload(t *testing.T) {
 	changed := testJob(t, "x", Job{Directory: dir}, b.as("new"))
 	e.join(changed)
 	e.leaveJob(old)
-	if _, err := r.ask(false); !errors.Is(err, errRunning) {
+	if _, err := r.ask(runRequest{}); !errors.Is(err, errRunning) {
 		t.Errorf("asked again: %v", err)
 	}
 	b.end <- struct{}{}
@@ -491,7 +491,7 @@ func TestTimeout(t *testing.T) {
 	if run := ended(t, r, begin(t, r)); run.Outcome != Failed || run.Error != "time is up: 50ms: sync: connection reset" {
 		t.Errorf("%+v", run)
 	}
-	id, err := r.ask(true)
+	id, err := r.ask(runRequest{NoTimeout: true})
 	if err != nil {
 		t.Fatal(err)
 	}

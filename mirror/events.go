@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"maps"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,7 +10,9 @@ import (
 )
 
 // Events that jobs emit, for Caddy's events app. Their data are the job's name
-// (`job`), the ID of the run (`run`), the `stage` and, if it failed, the `error`.
+// (`job`), the ID of the run (`run`), the `stage` and, if it failed, the `error`; of a
+// release its `target`, as `afs:example.org:mirror.ubuntu` or `dir:/srv/ubuntu`, and
+// how long it took, in `seconds`.
 const (
 	eventSyncStarted   = "sync_started"
 	eventSyncFailed    = "sync_failed"
@@ -36,12 +40,10 @@ func emit(log *zap.Logger, name string, data map[string]any) {
 	}
 }
 
-// event emits an event of a run.
-func (x *execution) event(name, stage string, err error) {
+// event emits an event of a run, with more data than all have.
+func (x *execution) event(name, stage string, more map[string]any) {
 	data := map[string]any{"job": x.j.name, "run": x.rec.ID, "stage": stage}
-	if err != nil {
-		data["error"] = err.Error()
-	}
+	maps.Copy(data, more)
 	emit(x.j.log, name, data)
 }
 
@@ -56,6 +58,11 @@ var (
 		Help:    "How long the stages of jobs take.",
 		Buckets: []float64{.1, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
 	}, []string{"job", "stage"})
+	releaseSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "release_seconds",
+		Help:    "How long releases take, by volume or directory.",
+		Buckets: []float64{.1, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
+	}, []string{"target"})
 )
 
 var (
@@ -64,6 +71,8 @@ var (
 	jobRunning = desc("job_running", "1 while the job runs.", "job")
 	jobHeld    = desc("job_held", "1 while the job is held.", "job")
 	jobFails   = desc("job_failures", "Failures of the job in a row.", "job")
+	jobData    = desc("job_data_timestamp_seconds", "How new the data of the job are at each stage: upstream, where they are written (rw), and where they are served from (ro).",
+		"job", "stage", "target", "site")
 )
 
 // collectJobs sends the state of jobs.
@@ -79,5 +88,13 @@ func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...s
 		send(jobRunning, gauge, bit(j.Current != nil), j.Name)
 		send(jobHeld, gauge, bit(j.Hold != nil), j.Name)
 		send(jobFails, gauge, float64(j.Failures), j.Name)
+		if !j.Upstream.IsZero() {
+			send(jobData, gauge, float64(j.Upstream.Unix()), j.Name, "upstream", "", "")
+		}
+		for _, c := range j.Copies {
+			if !c.At.IsZero() {
+				send(jobData, gauge, float64(c.At.Unix()), j.Name, c.Stage, c.Target, c.Site)
+			}
+		}
 	}
 }

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
-	"github.com/caddyserver/certmagic"
 )
 
 func init() {
@@ -91,49 +89,6 @@ func TestEvents(t *testing.T) {
 	}
 	if got := sorted(); !slices.Equal(got, want) {
 		t.Errorf("events are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
-// leased is storage whose locks have to be renewed.
-type leased struct {
-	certmagic.Storage
-	mu                        sync.Mutex
-	locked, renewed, unlocked int
-}
-
-func (l *leased) count(n *int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	*n++
-	return nil
-}
-func (l *leased) Lock(context.Context, string) error   { return l.count(&l.locked) }
-func (l *leased) Unlock(context.Context, string) error { return l.count(&l.unlocked) }
-func (l *leased) RenewLockLease(_ context.Context, _ string, d time.Duration) error {
-	if d < lease {
-		return errors.New("too short")
-	}
-	return l.count(&l.renewed)
-}
-
-// TestLease: a lock in storage that wants that is renewed for as long as it is held,
-// also when the run is to end.
-func TestLease(t *testing.T) {
-	l := new(leased)
-	ctx, cancel := context.WithCancel(t.Context())
-	release, err := lockStorage(ctx, l, "x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	await(t, "renewed", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.renewed > 0
-	})
-	release()
-	if l.locked != 1 || l.unlocked != 1 {
-		t.Errorf("locked %d times, unlocked %d times", l.locked, l.unlocked)
 	}
 }
 

@@ -11,11 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/gate"
@@ -25,10 +22,7 @@ import (
 	"github.com/unifiedmirrors/mirror/step"
 )
 
-var (
-	errTimeout = errors.New("time is up")
-	errBusy    = errors.New("somebody else has the lock")
-)
+var errTimeout = errors.New("time is up")
 
 // execution is a run of a job under way.
 type execution struct {
@@ -39,16 +33,24 @@ type execution struct {
 	keep []*os.File // locks that last as long as any process of the run
 	last time.Time
 
+	noTimeout bool // it has all time
+	takeOver  bool // whatever another host may have begun
+
+	cancel context.CancelCauseFunc // ends it
+
+	fresh freshness // of the data, when it has ended
+
 	leave chan struct{} // closed when commands that are to finish are left to it
 	left  int           // process group of one that was
 }
 
 // run takes the steps of the job, one after the other. It returns what there is to
 // note of how that ended.
-func (x *execution) run(noTimeout bool) (note func()) {
+func (x *execution) run() (note func()) {
 	ctx, cancel := context.WithCancelCause(x.r.e.ctx)
 	defer cancel(nil)
-	if !noTimeout {
+	x.cancel = cancel
+	if !x.noTimeout {
 		timer := time.AfterFunc(time.Duration(x.j.Timeout), func() {
 			cancel(fmt.Errorf("%w: %v", errTimeout, time.Duration(x.j.Timeout)))
 		})
@@ -123,6 +125,7 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 		return false, err
 	}
 	run := x.step()
+	defer func() { x.look(x.r.e.ctx, run) }()
 	if x.j.syncer != nil {
 		err := x.stage("sync", func() error {
 			defer func() { x.fetched(run.Bytes) }()
@@ -131,6 +134,7 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		x.fresh.synced = time.Now().Round(0)
 	}
 	for _, g := range x.j.gates {
 		if err := x.stage("gate "+g.name, func() error { return g.Check(ctx, run) }); err != nil {
@@ -164,11 +168,7 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 				return err
 			}
 			defer leave()
-			done, err := rel.Release(ctx, run)
-			if done {
-				lookAt(rel)
-				x.event(eventReleased, "release", nil)
-			}
+			done, err := x.releaseBy(ctx, rel, run)
 			released = released || done
 			return err
 		})
@@ -179,13 +179,41 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 	return released, x.released(run)
 }
 
-// lookAt has those look who serve, on this host, what was released.
-func lookAt(rel releaser.Releaser) {
-	for _, target := range rel.Targets() {
-		if dir, ok := strings.CutPrefix(target, "dir:"); ok {
-			origin.LookAt(dir)
-		}
+// releaseBy has a releaser publish, and tells what it has.
+func (x *execution) releaseBy(ctx context.Context, rel releaser.Releaser, run *step.Run) (done bool, err error) {
+	told := false
+	run.Released = func(target string, took time.Duration) {
+		told = true
+		x.published(target, took)
 	}
+	start := time.Now()
+	done, err = rel.Release(ctx, run)
+	if !done || told {
+		return done, err
+	}
+	targets := rel.Targets()
+	if len(targets) == 0 {
+		targets = []string{""}
+	}
+	for _, target := range targets {
+		x.published(target, time.Since(start))
+	}
+	return done, err
+}
+
+// published tells that there is a new release of a target: also those who serve it on
+// this host.
+func (x *execution) published(target string, took time.Duration) {
+	if dir, ok := strings.CutPrefix(target, "dir:"); ok {
+		origin.LookAt(dir)
+	}
+	if target != "" {
+		releaseSeconds.WithLabelValues(target).Observe(took.Seconds())
+	}
+	if s := x.j.app; s != nil && s.Statsd != nil {
+		go s.Statsd.released(target, took, x.j.log) // a look-up of a name may take its time
+	}
+	x.event(eventReleased, "release", map[string]any{"target": target, "seconds": took.Seconds()})
 }
 
 // released tells the gates that what they have seen is the last good state now.
@@ -218,7 +246,7 @@ func (x *execution) stage(name string, f func() error) error {
 	x.r.update(func() { x.rec.Stages[name] += took })
 	jobSeconds.WithLabelValues(x.j.name, name).Observe(took)
 	if err != nil {
-		x.event(failure(name), name, err)
+		x.event(failure(name), name, map[string]any{"error": err.Error()})
 		fmt.Fprintf(x.out, "--- %s failed: %v\n", name, err)
 		if verdict, ok := err.(*gate.Verdict); ok { //nolint:errorlint // one that is wrapped has more to say
 			return fmt.Errorf("gate %w", verdict) // which names the gate
@@ -315,103 +343,12 @@ func (x *execution) environment() []string {
 	return env
 }
 
-// locks takes the locks that the job is to have while it runs.
-func (x *execution) locks(ctx context.Context) (unlock func(), err error) {
-	var undo []func()
-	unlock = func() {
-		for _, f := range slices.Backward(undo) {
-			f()
-		}
-	}
-	if x.j.Lock != "" {
-		f, err := lockFile(x.j.Lock)
-		if err != nil {
-			return unlock, err
-		}
-		undo = append(undo, func() { f.Close() })
-		x.keep = append(x.keep, f)
-	}
-	if x.j.Exclusive {
-		release, err := lockStorage(ctx, x.j.storage, "mirror-job-"+x.j.name)
-		if err != nil {
-			return unlock, err
-		}
-		undo = append(undo, release)
-	}
-	return unlock, nil
-}
-
-// lockFile locks a file as flock(1) does.
-func lockFile(name string) (*os.File, error) {
-	// As flock(1) makes it: others lock it, too.
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // see above
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("%w on %s", errBusy, name)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// patience is how long another host may take to give a lock up that it is about to.
-const patience = 5 * time.Second
-
-// lockStorage takes a lock in Caddy's storage, and keeps it alive.
-func lockStorage(ctx context.Context, storage certmagic.Storage, name string) (release func(), err error) {
-	lctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := storage.Lock(lctx, name); err != nil {
-		if lctx.Err() != nil && ctx.Err() == nil {
-			return nil, fmt.Errorf("%w %s in Caddy's storage: the job runs on another host", errBusy, name)
-		}
-		return nil, fmt.Errorf("locking %s in Caddy's storage: %w", name, err)
-	}
-	stop := renew(ctx, storage, name)
-	return func() {
-		stop()
-		if err := storage.Unlock(context.WithoutCancel(ctx), name); err != nil {
-			logger().Error("unlocking a job in Caddy's storage", zap.String("lock", name), zap.Error(err))
-		}
-	}, nil
-}
-
-// lease is for how long a lock is renewed, in storage that wants that; most keeps its
-// locks alive by itself.
-const lease = time.Minute
-
-func renew(ctx context.Context, storage certmagic.Storage, name string) (stop func()) {
-	renewer, ok := storage.(certmagic.LockLeaseRenewer)
-	if !ok {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var done sync.WaitGroup
-	done.Go(func() {
-		for ctx.Err() == nil {
-			if err := renewer.RenewLockLease(ctx, name, lease); err != nil && ctx.Err() == nil {
-				logger().Error("renewing the lock of a job", zap.String("lock", name), zap.Error(err))
-			}
-			select {
-			case <-time.After(lease / 3):
-			case <-ctx.Done():
-			}
-		}
-	})
-	return func() { cancel(); done.Wait() }
-}
-
 // tell tells how the run has ended.
 func (x *execution) tell() {
 	rec := x.rec
 	jobRuns.WithLabelValues(x.j.name, string(rec.Outcome)).Inc()
 	if !rec.Outcome.good() && rec.Outcome != Busy {
-		x.event(eventJobFailed, rec.Stage, errors.New(rec.Error))
+		x.event(eventJobFailed, rec.Stage, map[string]any{"error": rec.Error})
 	}
 	fields := []zap.Field{
 		zap.String("run", rec.ID), zap.String("outcome", string(rec.Outcome)),

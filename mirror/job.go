@@ -70,8 +70,14 @@ type Job struct {
 	// already, the run is left out.
 	Lock string `json:"lock,omitempty"`
 
+	// Hold keeps the job from running by itself for as long as it is configured, as
+	// `caddy mirror hold` does until `caddy mirror resume`. It says why.
+	Hold string `json:"hold,omitempty"`
+
 	// Exclusive has the job run on one host at a time, of those that share Caddy's
-	// storage.
+	// storage. If a host is ended in the middle of a run, what it has started may live
+	// on: others run the job when that run has begun longer ago than Timeout and Grace,
+	// or when they are told to take over.
 	Exclusive bool `json:"exclusive,omitempty"`
 
 	// Kerberos has commands run with tickets, by way of k5start.
@@ -139,10 +145,13 @@ const (
 func (j *Job) provision(ctx caddy.Context, name string, log *zap.Logger) error {
 	j.name, j.log, j.storage = name, log.With(zap.String("job", name)), ctx.Storage()
 	j.setDefaults()
+	err := j.expand()
+	if err != nil {
+		return err
+	}
 	if err := j.check(); err != nil {
 		return err
 	}
-	var err error
 	if j.schedule, err = newSchedule(j); err != nil {
 		return err
 	}
@@ -173,6 +182,30 @@ func (j *Job) setDefaults() {
 	}
 }
 
+// expand replaces placeholders, as `{system.wd}` and `{env.NAME}`, in paths.
+func (j *Job) expand() error {
+	paths := []*string{&j.Directory, &j.Lock}
+	if j.Kerberos != nil {
+		paths = append(paths, &j.Kerberos.Keytab, &j.Kerberos.Principal)
+	}
+	for _, path := range paths {
+		text, err := caddy.NewReplacer().ReplaceOrErr(*path, true, true)
+		if err != nil {
+			return err
+		}
+		*path = text
+	}
+	for _, path := range paths[:2] {
+		if *path != "" {
+			*path = filepath.Clean(*path)
+		}
+	}
+	return nil
+}
+
+// isAbs reports whether a path is absolute. What begins with a placeholder may be.
+func isAbs(path string) bool { return filepath.IsAbs(path) || strings.HasPrefix(path, "{") }
+
 func (j *Job) check() error {
 	switch {
 	case j.Timeout < 0 || j.Grace < 0 || j.RetryAfter < 0 || j.RetryMax < 0:
@@ -181,9 +214,9 @@ func (j *Job) check() error {
 		return errors.New("the longest time between retries is shorter than the first")
 	case j.Log.Keep < 0 || j.Log.Size < 0:
 		return errors.New("log: a number is negative")
-	case j.Directory != "" && !filepath.IsAbs(j.Directory):
+	case j.Directory != "" && !isAbs(j.Directory):
 		return fmt.Errorf("directory %q is not an absolute path", j.Directory)
-	case j.Lock != "" && !filepath.IsAbs(j.Lock):
+	case j.Lock != "" && !isAbs(j.Lock):
 		return fmt.Errorf("lock %q is not an absolute path", j.Lock)
 	case j.Timestamp != "" && (!fs.ValidPath(j.Timestamp) || j.Timestamp == "."):
 		return fmt.Errorf("timestamp %q is not a path relative to the directory", j.Timestamp)

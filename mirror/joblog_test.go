@@ -110,7 +110,11 @@ func TestState(t *testing.T) {
 	}
 	s.Hold = &Hold{Reason: "why", Since: now}
 	s.Current = &JobRun{ID: "cut", PID: 42, Stage: "sync"}
-	if err := s.save(dir); err != nil {
+	text, err := s.text()
+	if err == nil {
+		err = saveState(dir, text)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	s, interrupted, err = loadState(dir, now)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/releaser"
 )
 
 // maxRuns is how many runs of a job are remembered, at least.
@@ -61,7 +63,7 @@ func (r *JobRun) clone() JobRun {
 // Hold keeps a job from running by itself.
 type Hold struct {
 	Reason string    `json:"reason,omitempty"`
-	Since  time.Time `json:"since"`
+	Since  time.Time `json:"since,omitzero"` // zero: it is configured
 }
 
 // jobState is what is known of a job over restarts.
@@ -72,6 +74,10 @@ type jobState struct {
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	LastRelease time.Time `json:"last_release,omitzero"`
 	Failures    int       `json:"failures,omitempty"` // in a row
+
+	// How new the data were at each stage when the last run ended.
+	Upstream time.Time       `json:"upstream,omitzero"`
+	Copies   []releaser.Copy `json:"copies,omitempty"`
 }
 
 const stateName = "state.json"
@@ -117,13 +123,15 @@ func (s *jobState) record(r *JobRun, keep int) {
 	}
 }
 
-// save writes the state, so that a crash leaves either the old or the new.
-func (s *jobState) save(dir string) error {
+// text is the state as it is kept.
+func (s *jobState) text() ([]byte, error) {
 	text, err := json.MarshalIndent(s, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(dir, stateName), append(text, '\n')); err != nil {
+	return append(text, '\n'), err
+}
+
+// saveState writes the state, so that a crash leaves either the old or the new.
+func saveState(dir string, text []byte) error {
+	if err := writeFile(filepath.Join(dir, stateName), text); err != nil {
 		return fmt.Errorf("writing the state of a job: %w", err)
 	}
 	return nil

@@ -2,9 +2,11 @@ package mirror
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/releaser"
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -23,13 +25,24 @@ type JobStatus struct {
 	LastRelease time.Time `json:"last_release,omitzero"`
 	Failures    int       `json:"failures,omitempty"` // in a row
 	Hold        *Hold     `json:"hold,omitempty"`
-	Waits       string    `json:"waits,omitempty"`
+
+	// Upstream is when upstream last changed what it has, by its indexes, and Copies
+	// are how new the data are where they are written and where they are served from:
+	// both as they were when the last run ended.
+	Upstream time.Time       `json:"upstream,omitzero"`
+	Copies   []releaser.Copy `json:"copies,omitempty"`
+
+	Waits string `json:"waits,omitempty"`
 
 	// Current is the run under way, Progress how far it is, and Estimate how long it
 	// may take in all, by those before it that went well; 0 is not known.
 	Current  *JobRun        `json:"current,omitempty"`
 	Progress *step.Progress `json:"progress,omitempty"`
 	Estimate float64        `json:"estimate_seconds,omitempty"`
+
+	// Runs are those that are remembered, the last first. Only the status of a single
+	// job has them.
+	Runs []JobRun `json:"runs,omitempty"`
 
 	// Problem is what of the job's state and of the last log cannot be kept, and why.
 	Problem string `json:"problem,omitempty"`
@@ -48,12 +61,24 @@ func (a *App) jobs() []JobStatus {
 	return list
 }
 
+// history is the status of a job with its runs.
+func (r *runner) history(now time.Time) JobStatus {
+	s := r.status(now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range r.state.Runs {
+		s.Runs = append(s.Runs, run.clone())
+	}
+	return s
+}
+
 func (r *runner) status(now time.Time) JobStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := JobStatus{
 		Name: r.name, State: "idle", LastSuccess: r.state.LastSuccess, LastRelease: r.state.LastRelease,
-		Failures: r.state.Failures, Hold: r.state.Hold, Waits: r.waits,
+		Failures: r.state.Failures, Hold: r.held(), Waits: r.waits,
+		Upstream: r.state.Upstream, Copies: slices.Clone(r.state.Copies),
 	}
 	if len(r.state.Runs) > 0 {
 		s.Last = new(r.state.Runs[0].clone())

@@ -16,7 +16,7 @@ func registerMetrics(ctx caddy.Context, a *App) error {
 	if err := reg.Register(collector{a}); err != nil {
 		return err
 	}
-	for _, c := range []prometheus.Collector{Requests, Bytes, Fills, OriginSeconds, jobRuns, jobSeconds} {
+	for _, c := range []prometheus.Collector{Requests, Bytes, Fills, OriginSeconds, jobRuns, jobSeconds, releaseSeconds} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err

@@ -24,6 +24,10 @@ type runner struct {
 	dir  string
 	kick chan struct{}
 
+	// saving is held while the state is changed and kept, in this order: a disk that
+	// hangs holds up who writes, and nobody who looks. It comes before mu.
+	saving sync.Mutex
+
 	mu       sync.Mutex // guards what follows
 	configs  []*Job     // that have the job; the first is in force
 	state    jobState
@@ -41,8 +45,8 @@ type runner struct {
 
 // manualRun is a run that somebody has asked for.
 type manualRun struct {
-	id        string
-	noTimeout bool
+	id string
+	runRequest
 }
 
 // newRunner takes up a job where it was left. Whatever cannot be read or kept is told
@@ -138,9 +142,9 @@ func (r *runner) loop() {
 
 // pending is a run that is to begin now.
 type pending struct {
-	id        string
-	trigger   string
-	noTimeout bool
+	id      string
+	trigger string
+	runRequest
 }
 
 // next returns the job as it is configured, when it is due, and the run to begin if
@@ -158,17 +162,17 @@ func (r *runner) next(now time.Time) (*Job, time.Time, *pending) {
 	j.active = nil
 	r.settle(now)
 	if m := r.manual; m != nil {
-		return j, now, &pending{m.id, "manual", m.noTimeout}
+		return j, now, &pending{m.id, "manual", m.runRequest}
 	}
 	due, trigger := r.due(j, now)
-	if r.state.Hold != nil {
+	if r.held() != nil {
 		due = time.Time{}
 	}
 	if due.IsZero() || due.After(now) {
 		r.waits = ""
 		return j, due, nil
 	}
-	return j, due, &pending{r.newID(now), trigger, false}
+	return j, due, &pending{r.newID(now), trigger, runRequest{}}
 }
 
 // settle takes what is in the future for now: the clock was set back. Else the job
@@ -187,6 +191,17 @@ func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
 		return j.schedule.next(r.begun, r.since, now), "schedule"
 	}
 	return r.ended.Add(backoff(r.state.Failures, time.Duration(j.RetryAfter), time.Duration(j.RetryMax))), "retry"
+}
+
+// held is why the job does not run by itself. r.mu is held.
+func (r *runner) held() *Hold {
+	if h := r.state.Hold; h != nil {
+		return h
+	}
+	if len(r.configs) > 0 && r.configs[0].Hold != "" {
+		return &Hold{Reason: r.configs[0].Hold}
+	}
+	return nil
 }
 
 // newID names a run by its time. r.mu is held.
@@ -219,8 +234,10 @@ func (r *runner) run(j *Job, p *pending) bool {
 		r.state.Current, r.begun, r.waits, r.out = rec, rec.Began, "", out
 		r.progress = step.Progress{Done: -1}
 	})
-	x := &execution{r: r, j: j, rec: rec, out: out, keep: []*os.File{lock}}
-	note := x.run(p.noTimeout)
+	x := &execution{
+		r: r, j: j, rec: rec, out: out, keep: []*os.File{lock}, noTimeout: p.NoTimeout, takeOver: p.TakeOver,
+	}
+	note := x.run()
 	out.Close()
 	var keep []string
 	r.update(func() {
@@ -229,6 +246,7 @@ func (r *runner) run(j *Job, p *pending) bool {
 		r.ended = rec.Ended
 		r.state.Current = nil
 		r.state.record(rec, max(maxRuns, j.Log.Keep))
+		r.state.note(x.fresh)
 		for _, run := range r.state.Runs[:min(len(r.state.Runs), j.Log.Keep)] {
 			keep = append(keep, run.ID)
 		}
@@ -292,21 +310,29 @@ func logger() *zap.Logger { return caddy.Log().Named("mirror") }
 
 // update changes the state and keeps it.
 func (r *runner) update(f func()) {
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	f()
-	err := r.state.save(r.dir)
-	if err != nil && r.problem == nil {
+	text, err := r.state.text()
+	r.mu.Unlock()
+	if err == nil {
+		err = saveState(r.dir, text)
+	}
+	r.mu.Lock()
+	news := err != nil && r.problem == nil
+	r.problem = err
+	r.mu.Unlock()
+	if news {
 		logger().Error("the state of a job cannot be kept", zap.String("job", r.name), zap.Error(err))
 	}
-	r.problem = err
 }
 
 // errRunning says that a job runs already.
 var errRunning = errors.New("it runs already")
 
 // ask has the job run now, on hold or not.
-func (r *runner) ask(noTimeout bool) (id string, err error) {
+func (r *runner) ask(q runRequest) (id string, err error) {
 	r.mu.Lock()
 	switch {
 	case r.state.Current != nil:
@@ -315,12 +341,15 @@ func (r *runner) ask(noTimeout bool) (id string, err error) {
 		err = fmt.Errorf("%w: run %s", errRunning, r.manual.id)
 	default:
 		id = r.newID(time.Now())
-		r.manual = &manualRun{id, noTimeout}
+		r.manual = &manualRun{id, q}
 	}
 	r.mu.Unlock()
 	r.wake()
 	return id, err
 }
+
+// errConfigured says that a job cannot be resumed.
+var errConfigured = errors.New("the job is held by the configuration")
 
 // hold keeps the job from running by itself, or lets it again.
 func (r *runner) hold(h *Hold) error {
@@ -328,6 +357,9 @@ func (r *runner) hold(h *Hold) error {
 	r.wake()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.problem == nil && h == nil && r.held() != nil {
+		return fmt.Errorf("%w: %s", errConfigured, r.held().Reason)
+	}
 	return r.problem
 }
 

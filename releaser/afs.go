@@ -221,10 +221,12 @@ func (a *AFS) unmarshalOption(d *caddyfile.Dispenser) error {
 func (a *AFS) Targets() []string {
 	targets := make([]string, len(a.Volumes))
 	for i, v := range a.Volumes {
-		targets[i] = a.Lane() + ":" + v
+		targets[i] = a.target(v)
 	}
 	return targets
 }
+
+func (a *AFS) target(volume string) string { return a.Lane() + ":" + volume }
 
 // Lane implements Releaser: releases of one cell wait for each other.
 func (a *AFS) Lane() string { return "afs:" + a.cell }
@@ -257,6 +259,7 @@ func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bo
 		return false, nil
 	}
 	written := rw.Info.Updated
+	start := time.Now()
 	for try := 1; ; try++ {
 		err := a.vos(ctx, r, v)
 		if err == nil {
@@ -264,6 +267,7 @@ func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bo
 		}
 		if err == nil {
 			a.tell(volume)
+			r.Released(a.target(volume), time.Since(start))
 			return true, nil
 		}
 		if try == a.Tries || ctx.Err() != nil || errors.Is(err, errLocked) {

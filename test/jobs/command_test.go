@@ -25,6 +25,7 @@ func TestCommandLine(t *testing.T) {
 		"slow "+shell("echo 42 percent; while ! test -e "+dir+"/go; do sleep 0.05; done; exit 3"),
 		"later every 10h;;jitter 10h;;"+shell("true"),
 		"missing sync exec no-such-program",
+		"kept every 10ms;;hold `until Monday`;;"+shell("touch "+dir+"/kept"),
 	), testcaddy.Env("SECRET=hush", "TZ=Europe/Berlin"))
 
 	out, err := srv.Run("mirror", "run", "good", "--wait")
@@ -104,8 +105,45 @@ func TestCommandLine(t *testing.T) {
 	}
 	var all struct{ Jobs []job }
 	out, err = srv.Run("mirror", "status", "--json")
-	if jerr := json.Unmarshal([]byte(out), &all); err != nil || jerr != nil || len(all.Jobs) != 5 || all.Jobs[0].Name != "bad" {
+	if jerr := json.Unmarshal([]byte(out), &all); err != nil || jerr != nil || len(all.Jobs) != 6 || all.Jobs[0].Name != "bad" {
 		t.Errorf("status --json: %v, %v: %s", err, jerr, out)
+	}
+
+	// One job, with its copies and its history.
+	out, err = srv.Run("mirror", "status", "good")
+	t.Logf("status good:\n%s", out)
+	for _, want := range []string{
+		`(?m)^rw +now +dir:` + dir + ` *$`, `(?m)^ro +now +dir:` + dir + `\.ro *$`, `(?m)^\S+ +manual +now +\S+ +- +released *$`,
+	} {
+		if err != nil || !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("status good has no %q: %v", want, err)
+		}
+	}
+	var one struct {
+		Name   string
+		Runs   []run
+		Copies []struct {
+			Target, Stage string
+			At            time.Time
+		}
+	}
+	out, err = srv.Run("mirror", "status", "good", "--json")
+	if jerr := json.Unmarshal([]byte(out), &one); err != nil || jerr != nil || len(one.Runs) != 1 || len(one.Copies) != 2 || one.Copies[1].Target != "dir:"+dir+".ro" {
+		t.Errorf("status good --json: %v, %v: %s", err, jerr, out)
+	}
+
+	// A hold that is configured.
+	if j := status(t, srv, "kept"); j.State != "held" || j.Hold.Reason != "until Monday" || !j.Next.IsZero() || j.Last != nil {
+		t.Errorf("kept: %+v", j)
+	}
+	if out, err := srv.Run("mirror", "resume", "kept"); err == nil || !strings.Contains(out, "held by the configuration: until Monday") {
+		t.Errorf("resume kept: %v: %s", err, out)
+	}
+	if out, err := srv.Run("mirror", "run", "kept", "--wait"); err != nil {
+		t.Errorf("run kept: %v: %s", err, out)
+	}
+	if j := status(t, srv, "kept"); j.State != "held" || j.Last == nil {
+		t.Errorf("kept: %+v", j)
 	}
 
 	out, err = srv.Run("mirror", "resume", "later")
@@ -122,7 +160,7 @@ func TestCommandLine(t *testing.T) {
 	if out, err = srv.Run("mirror", "log", "slow"); err != nil || !strings.Contains(out, "42 percent\n") {
 		t.Errorf("the log of what runs: %v: %s", err, out)
 	}
-	for _, args := range [][]string{{"run", "nobody"}, {"hold", "nobody"}, {"resume", "nobody"}, {"log", "nobody"}} {
+	for _, args := range [][]string{{"run", "nobody"}, {"status", "nobody"}, {"hold", "nobody"}, {"resume", "nobody"}, {"log", "nobody"}} {
 		out, err := srv.Run(append([]string{"mirror"}, args...)...)
 		if err == nil || !strings.Contains(out, `there is no job`) {
 			t.Errorf("%v: %v: %s", args, err, out)
@@ -175,7 +213,10 @@ func TestCommandLine(t *testing.T) {
 		`caddy_mirror_job_runs_total{job="bad",outcome="failed"} 1`, `caddy_mirror_job_running{job="slow"} 1`,
 		`caddy_mirror_job_failures{job="bad"} 1`, `caddy_mirror_job_held{job="later"} 0`,
 		`caddy_mirror_job_last_success_timestamp_seconds{job="good"} `, `caddy_mirror_job_last_release_timestamp_seconds{job="good"} `,
-		`caddy_mirror_job_stage_seconds_count{job="good",stage="sync"} 1`,
+		`caddy_mirror_job_stage_seconds_count{job="good",stage="sync"} 1`, `caddy_mirror_job_held{job="kept"} 1`,
+		`caddy_mirror_job_data_timestamp_seconds{job="good",site="",stage="rw",target="dir:` + dir + `"} `,
+		`caddy_mirror_job_data_timestamp_seconds{job="good",site="",stage="ro",target="dir:` + dir + `.ro"} `,
+		`caddy_mirror_release_seconds_count{target="dir:` + dir + `.ro"} 1`,
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no metric %s", want)

@@ -239,14 +239,16 @@ func TestKerberos(t *testing.T) {
 	}
 }
 
-// TestExclusive: of two servers with one storage, one runs the job at a time; when it
-// is killed, the other has its turn in bounded time.
+// TestExclusive: of two servers with one storage, one runs the job at a time. When it
+// is killed, what it has started may live on: the other has its turn when the time of
+// that run is up, or when it is told to take over.
 func TestExclusive(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config := "{\n\tstorage file_system " + dir + "/storage\n" + strings.TrimPrefix(
-		jobs("x exclusive;;every 50ms;;retry 50ms 50ms;;directory "+dir+";;"+
-			shell("mkdir turn || echo two >> twice; echo $MIRROR_HOST >> did; sleep 0.3; rmdir turn")+";;env MIRROR_HOST {$MIRROR_HOST}"), "{\n")
+		jobs("x exclusive;;every 50ms;;retry 50ms 50ms;;timeout 15s;;grace 1s;;directory "+dir+";;"+
+			shell("mkdir turn || echo two >> twice; echo $MIRROR_HOST >> did; "+
+				"while test -e long; do sleep 0.1; done; sleep 0.3; rmdir turn")+";;env MIRROR_HOST {$MIRROR_HOST}"), "{\n")
 	a := testcaddy.Start(t, config, testcaddy.Env("MIRROR_HOST=a"))
 	b := testcaddy.Start(t, config, testcaddy.Env("MIRROR_HOST=b"))
 	turns := func() (a, b int) { s := read(dir + "/did"); return strings.Count(s, "a"), strings.Count(s, "b") }
@@ -258,21 +260,79 @@ func TestExclusive(t *testing.T) {
 			t.Fatalf("turns: %q", read(dir+"/did"))
 		}
 	}
-	// Killed in the middle of a run, whose command ends soon after.
-	until(t, a, "x", "running", running)
+	// Killed in the middle of a run, whose command lives on for longer than the lock.
+	long := dir + "/long"
+	if err := os.WriteFile(long, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, a, "x", "running", func(j job) bool { return running(j) && time.Since(j.Current.Began) > time.Second })
 	a.Kill()
 	killed := time.Now()
 	_, before := turns()
-	for {
-		if _, y := turns(); y > before {
+	turn := func(within time.Duration) {
+		t.Helper()
+		for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+			if _, y := turns(); y > before {
+				before = y
+				return
+			}
+			if time.Since(start) > within {
+				t.Fatalf("the other server never has its turn: %+v", status(t, b, "x").Last)
+			}
+		}
+	}
+	held := until(t, b, "x", "what it waits for", func(j job) bool { return j.Last != nil && strings.Contains(j.Last.Error, "--take-over") })
+	if held.Last.Outcome != "busy" || held.Failures != 0 {
+		t.Errorf("waiting counts as a failure: %+v, %+v", held, held.Last)
+	}
+	if err := os.Remove(long); err != nil { // and the command ends
+		t.Fatal(err)
+	}
+	turn(30 * time.Second)
+	t.Logf("the other server ran the job %v after a kill", time.Since(killed).Round(100*time.Millisecond))
+	if since := time.Since(killed); since < 10*time.Second {
+		t.Errorf("the other server ran the job %v after a kill, before the time of the run was up", since)
+	}
+
+	// Started again, the one that was killed has its turns.
+	if out, err := b.Run("mirror", "hold", "x"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	a.Restart(config)
+	x, _ := turns()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if now, _ := turns(); now > x {
 			break
 		}
-		if time.Since(killed) > 30*time.Second {
-			t.Fatal("the other server never has its turn")
+		if time.Now().After(deadline) {
+			t.Fatalf("the server that was killed has no turn: %+v", status(t, a, "x").Last)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	t.Logf("the other server ran the job %v after a kill", time.Since(killed).Round(100*time.Millisecond))
+	// Killed once more, and somebody knows that nothing of it is left.
+	if err := os.WriteFile(long, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, a, "x", "running", func(j job) bool { return running(j) && time.Since(j.Current.Began) > time.Second })
+	a.Kill()
+	if err := os.Remove(long); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(dir + "/turn"); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the command of a server that was killed does not end")
+		}
+	}
+	_, before = turns()
+	if out, err := b.Run("mirror", "run", "x", "--wait"); err == nil || !strings.Contains(out, "--take-over") {
+		t.Errorf("not taking over: %v: %s", err, out)
+	}
+	if out, err := b.Run("mirror", "run", "x", "--wait", "--take-over"); err != nil {
+		t.Errorf("taking over: %v: %s", err, out)
+	}
+	turn(time.Second)
 	if j := status(t, b, "x"); j.Failures != 0 {
 		t.Errorf("waiting counts as a failure: %+v, %+v", j, j.Last)
 	}

@@ -1,0 +1,79 @@
+package mirror
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// print writes the status for a person: a table each of what there is.
+func (s Status) print(out io.Writer) error {
+	tables := []func(io.Writer) error{}
+	if len(s.Caches) > 0 {
+		tables = append(tables, s.printCaches)
+	}
+	if len(s.Mounts) > 0 {
+		tables = append(tables, s.printMounts)
+	}
+	if len(s.Jobs) > 0 {
+		tables = append(tables, s.printJobs)
+	}
+	for n, table := range tables {
+		if n > 0 {
+			fmt.Fprintln(out)
+		}
+		if err := table(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Status) printCaches(out io.Writer) error {
+	w := newTable(out)
+	fmt.Fprintln(w, "CACHE\tSTATE\tSIZE\tOF\tENTRIES\tHITS\tMISSES\tEVICTED\tPATH")
+	for _, c := range s.Caches {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", c.Name, c.State,
+			size(c.Size), size(c.MaxSize), c.Entries, c.Hits, c.Misses, c.Evictions, c.Path)
+		if c.Why != "" {
+			fmt.Fprintf(w, "\t%s\n", c.Why)
+		}
+	}
+	return w.Flush()
+}
+
+func (s Status) printMounts(out io.Writer) error {
+	w := newTable(out)
+	fmt.Fprintln(w, "MOUNT\tORIGIN\tSTATE\tRELEASE\tSEEN\tCACHED\tREAD\tERRORS")
+	for _, m := range s.Mounts {
+		prefix := m.Prefix
+		for _, o := range m.Origins {
+			release := o.Release
+			if release == "" {
+				release = "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", prefix, o.Origin, o.State,
+				release, ago(o.Seen), size(m.Bytes), size(int64(o.ReadBytes)), o.Errors)
+			if o.State != "up" && o.LastError != "" {
+				fmt.Fprintf(w, "\t%s\n", o.LastError)
+			}
+			prefix = ""
+		}
+	}
+	return w.Flush()
+}
+
+func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 4, 2, ' ', 0) }
+
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+
+// ago is a time as people say it.
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return humanize.RelTime(t, time.Now(), "ago", "from now")
+}
