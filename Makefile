@@ -33,8 +33,10 @@ run: build sample ## serve Caddyfile.example on port 8080
 build: ## build bin/caddy
 	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/caddy ./cmd/caddy
 
-sample: ## make the repositories that Caddyfile.example serves
-	CGO_ENABLED=0 $(GO) run ./sample -o bin/sample
+sample: ## make the repositories that Caddyfile.example releases and serves
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/make-sample ./sample
+	bin/make-sample -o bin/sample/rw
+	mkdir -p bin/sample/ro
 
 test: deps build ## install what the tests need, and run them all
 	CGO_ENABLED=0 $(GO) vet ./...

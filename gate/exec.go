@@ -18,7 +18,8 @@ func init() {
 
 // Exec lets a tree pass if a command says so: by exit status 0. With any other,
 // the last line that it printed is the reason. A command that can not be started,
-// or that a signal ends, has not looked.
+// or that a signal ends, has not looked. Placeholders, as `{system.wd}`, are replaced
+// in the name of the program and nowhere else.
 type Exec struct {
 	// The program and its arguments. There is no shell. Required.
 	Command []string `json:"command,omitempty"`
@@ -27,6 +28,19 @@ type Exec struct {
 // CaddyModule returns the Caddy module information.
 func (*Exec) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mirror.gates.exec", New: func() caddy.Module { return new(Exec) }}
+}
+
+// Provision replaces placeholders in the name of the program.
+func (e *Exec) Provision(caddy.Context) error {
+	if len(e.Command) == 0 {
+		return nil
+	}
+	name, err := caddy.NewReplacer().ReplaceOrErr(e.Command[0], true, true)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	e.Command[0] = name
+	return nil
 }
 
 // Validate checks that there is a command.
@@ -81,6 +95,7 @@ func (e *Exec) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Interface guards
 var (
 	_ Gate                  = (*Exec)(nil)
+	_ caddy.Provisioner     = (*Exec)(nil)
 	_ caddy.Validator       = (*Exec)(nil)
 	_ caddyfile.Unmarshaler = (*Exec)(nil)
 )

@@ -212,6 +212,7 @@ func (e *engine) join(j *Job) {
 		e.done.Go(r.loop)
 	}
 	r.join(j)
+	go r.miss(j) // a file system that hangs holds nobody up
 }
 
 // leaveJob takes a job of a config back.

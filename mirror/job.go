@@ -26,7 +26,8 @@ import (
 // each only if all before it went well.
 type Job struct {
 	// Every is how often the job runs, from the beginning of one run to that of the
-	// next. A run that was missed while the server was down is made up for, once.
+	// next. A run that was missed while the server was down is made up for, once; if
+	// there is no release of a snapshot, none is waited for.
 	// Without it and Cron the job runs when it is told to.
 	Every caddy.Duration `json:"every,omitempty"`
 

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/releaser"
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -33,6 +34,7 @@ type runner struct {
 	state    jobState
 	progress step.Progress
 	manual   *manualRun // asked for, and not begun
+	missing  bool       // what the job releases is not there: it is due
 	named    string     // the last run to get a name
 	out      *runLog    // of the run under way, or of the last; may be nil
 	waits    string     // why a run that is due has not begun
@@ -92,6 +94,20 @@ func (r *runner) join(j *Job) {
 	r.configs = append(r.configs, j)
 	r.mu.Unlock()
 	r.wake()
+}
+
+// miss looks whether there is no release, as there is not if somebody has removed it:
+// then the job does not wait for its time.
+func (r *runner) miss(j *Job) {
+	for _, rel := range j.releases {
+		if m, ok := rel.(releaser.Misser); ok && m.Missing() {
+			r.mu.Lock()
+			r.missing = true
+			r.mu.Unlock()
+			r.wake()
+			return
+		}
+	}
 }
 
 func (r *runner) leave(j *Job) {
@@ -187,6 +203,9 @@ func (r *runner) settle(now time.Time) {
 
 // due is when the job runs next, and why. r.mu is held.
 func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
+	if r.missing && r.state.Failures == 0 && !j.schedule.manual() {
+		return now, "schedule"
+	}
 	if r.state.Failures == 0 || j.schedule.manual() {
 		return j.schedule.next(r.begun, r.since, now), "schedule"
 	}
@@ -231,6 +250,7 @@ func (r *runner) run(j *Job, p *pending) bool {
 		if r.manual != nil && r.manual.id == p.id {
 			r.manual = nil
 		}
+		r.missing = false
 		r.state.Current, r.begun, r.waits, r.out = rec, rec.Began, "", out
 		r.progress = step.Progress{Done: -1}
 	})

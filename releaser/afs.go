@@ -264,13 +264,15 @@ func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bo
 		err := a.vos(ctx, r, v)
 		if err == nil {
 			err = a.verify(ctx, volume, written)
+		} else {
+			err = a.aftermath(ctx, r, v, written, err)
 		}
 		if err == nil {
 			a.tell(volume)
 			r.Released(a.target(volume), time.Since(start))
 			return true, nil
 		}
-		if try == a.Tries || ctx.Err() != nil || errors.Is(err, errLocked) {
+		if try == a.Tries || ctx.Err() != nil {
 			return false, err
 		}
 		r.Log.Warn("release failed; trying again", zap.String("volume", volume), zap.Int("try", try), zap.Error(err))
@@ -279,8 +281,9 @@ func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bo
 		case <-ctx.Done():
 			return false, err
 		}
-		if v, err = a.unlocked(ctx, volume); err != nil {
-			return false, err
+		var later error
+		if v, later = a.unlocked(ctx, volume); later != nil {
+			return false, fmt.Errorf("%w; and then: %w", err, later)
 		}
 	}
 }
@@ -310,23 +313,35 @@ func (a *AFS) state(ctx context.Context, volume string) (afs.Volume, error) {
 	return v, nil
 }
 
-// unlocked is state, once nobody works on the volume.
+// unlocked is state, once nobody works on the volume. A database that does not answer
+// for a moment is asked again: it is hours of work that would not be released.
 func (a *AFS) unlocked(ctx context.Context, volume string) (afs.Volume, error) {
 	for start := time.Now(); ; {
 		v, err := a.state(ctx, volume)
-		if err != nil || !v.Locked() {
+		patience, nap := time.Duration(a.LockWait), 5*look
+		switch {
+		case err != nil:
+			patience, nap = settle, look
+		case !v.Locked():
+			return v, nil
+		default:
+			err = a.locked(v)
+		}
+		if time.Since(start) > patience {
 			return v, err
 		}
-		if time.Since(start) > time.Duration(a.LockWait) {
-			return v, fmt.Errorf("%w (%v), by a vos that runs or was killed; if none runs, this mends it: vos unlock %s -cell %s",
-				errLocked, v.Entry.Flags, volume, a.cell)
-		}
 		select {
-		case <-time.After(5 * look):
+		case <-time.After(nap):
 		case <-ctx.Done():
-			return v, fmt.Errorf("%w: %w", errLocked, context.Cause(ctx))
+			return v, fmt.Errorf("%w: %w", err, context.Cause(ctx))
 		}
 	}
+}
+
+// locked says how to get rid of a lock.
+func (a *AFS) locked(v afs.Volume) error {
+	return fmt.Errorf("%w (%v), by a vos that runs or was killed; if none runs, this mends it: vos unlock %s -cell %s",
+		errLocked, v.Entry.Flags, v.Name, a.cell)
 }
 
 // vos runs vos release. What it says is not relied on.
@@ -344,10 +359,10 @@ func (a *AFS) vos(ctx context.Context, r *step.Run, v afs.Volume) error {
 }
 
 // verify makes sure that all copies are of one good release, as new as what was
-// written.
+// written. It looks even if the run is to end: vos was not ended either.
 func (a *AFS) verify(ctx context.Context, volume string, written time.Time) error {
 	for start := time.Now(); ; {
-		v, err := a.state(ctx, volume)
+		v, err := a.state(context.WithoutCancel(ctx), volume)
 		if err == nil {
 			err = isReleased(v, written)
 		}
@@ -355,7 +370,7 @@ func (a *AFS) verify(ctx context.Context, volume string, written time.Time) erro
 			return nil
 		}
 		if time.Since(start) > settle || ctx.Err() != nil {
-			return fmt.Errorf("%w; this would mend it: vos release %s -cell %s -force-reclone", err, volume, a.cell)
+			return a.remedy(v, fmt.Errorf("vos says that it is released, but %w", err))
 		}
 		select {
 		case <-time.After(look):
@@ -364,14 +379,48 @@ func (a *AFS) verify(ctx context.Context, volume string, written time.Time) erro
 	}
 }
 
+// aftermath says what a vos that failed has left, since its own words often do not.
+// It is nil if the volume is released all the same: vos may fail at what it does last.
+func (a *AFS) aftermath(ctx context.Context, r *step.Run, was afs.Volume, written time.Time, failure error) error {
+	v, err := a.state(context.WithoutCancel(ctx), was.Name)
+	if err == nil {
+		err = isReleased(v, written)
+	}
+	switch {
+	case err != nil:
+		return a.remedy(v, fmt.Errorf("%w; %w", failure, err))
+	case !v.Released().After(was.Released()):
+		return failure // what was written is of the second of the last release
+	}
+	r.Log.Warn("vos failed, though the volume is released", zap.String("volume", was.Name), zap.Error(failure))
+	return nil
+}
+
+// remedy adds to an error what would mend the volume.
+func (a *AFS) remedy(v afs.Volume, err error) error {
+	if v.Locked() {
+		return fmt.Errorf("%w: %w", err, a.locked(v))
+	}
+	for _, s := range v.Sites {
+		if s.Info != nil && wire.Code(s.Info.Status) == wire.VBusy {
+			err = fmt.Errorf("%w; at %s a transaction has not ended: if no vos runs, it does in ten minutes, or by: vos endtrans %[2]s NUMBER, which is told by: vos status %[2]s",
+				err, s.Server)
+		}
+	}
+	if v.Name == "" {
+		return err // its state is not known
+	}
+	return fmt.Errorf("%w; this would mend it: vos release %s -cell %s -force-reclone", err, v.Name, a.cell)
+}
+
 // isReleased is why the copies of a volume are not what was written up to a time.
 // What was written since then is the next run's.
 func isReleased(v afs.Volume, written time.Time) error {
 	if why := v.Agreed(); why != "" {
-		return fmt.Errorf("released, but %s", why)
+		return errors.New(why)
 	}
 	if at := v.Released(); at.Before(written) {
-		return fmt.Errorf("released, but the copies are of %s, and the volume was written to at %s",
+		return fmt.Errorf("the copies are of %s, and the volume was written to at %s",
 			at.Format(time.DateTime), written.Format(time.DateTime))
 	}
 	return nil

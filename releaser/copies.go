@@ -2,6 +2,9 @@ package releaser
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -41,6 +44,14 @@ type Keeper interface {
 	// Copies looks at all copies of all targets. Those that cannot be looked at have
 	// an error.
 	Copies(ctx context.Context) []Copy
+}
+
+// Misser is a Releaser that knows, without asking other hosts, whether there is no
+// release at all.
+type Misser interface {
+	Releaser
+
+	Missing() bool
 }
 
 // Copies implements Keeper: the read-write volumes and their read-only sites.
@@ -102,8 +113,15 @@ func (s *Snapshot) Copies(context.Context) []Copy {
 	return []Copy{c}
 }
 
+// Missing reports whether there is no link: never was, or somebody has removed it.
+func (s *Snapshot) Missing() bool {
+	_, err := os.Lstat(s.Link)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // Interface guards
 var (
 	_ Keeper = (*AFS)(nil)
 	_ Keeper = (*Snapshot)(nil)
+	_ Misser = (*Snapshot)(nil)
 )

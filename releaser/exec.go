@@ -3,6 +3,7 @@ package releaser
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,8 @@ func init() {
 // is released.
 //
 // The command gets the environment of the job, and its directory to work in. There
-// is no shell, and no placeholders are replaced.
+// is no shell. Placeholders, as `{system.wd}`, are replaced in the name of the program
+// and nowhere else.
 type Exec struct {
 	// The command and its arguments. Required.
 	Command []string `json:"command,omitempty"`
@@ -48,6 +50,19 @@ type Exec struct {
 // CaddyModule returns the Caddy module information.
 func (Exec) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mirror.releasers.exec", New: func() caddy.Module { return new(Exec) }}
+}
+
+// Provision replaces placeholders in the name of the program.
+func (e *Exec) Provision(caddy.Context) error {
+	if e.Shell || len(e.Command) == 0 {
+		return nil
+	}
+	name, err := caddy.NewReplacer().ReplaceOrErr(e.Command[0], true, true)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	e.Command[0] = name
+	return nil
 }
 
 // Validate checks the settings. The command need not be there yet.
@@ -168,6 +183,7 @@ func (e *Exec) Lane() string { return e.Queue }
 // Interface guards
 var (
 	_ Releaser              = (*Exec)(nil)
+	_ caddy.Provisioner     = (*Exec)(nil)
 	_ caddy.Validator       = (*Exec)(nil)
 	_ caddyfile.Unmarshaler = (*Exec)(nil)
 )

@@ -1,8 +1,10 @@
-// Command sample makes the small repositories that Caddyfile.example serves,
-// so that a fresh machine has something to mirror.
+// Command sample makes the small repositories that Caddyfile.example serves, so that
+// a fresh machine has something to mirror:
+//
+//	sample [-o DIRECTORY] [wheels] [files]
 //
 // They are made and not checked in: the wheel can be read as source, and the
-// tests make others with the same code.
+// tests make others with the same code. What is as it should be already is left alone.
 package main
 
 import (
@@ -18,12 +20,29 @@ import (
 )
 
 func main() {
-	out := flag.String("o", "bin/sample", "`directory` to write the repositories to")
+	out := flag.String("o", "bin/sample/rw", "`directory` to write the repositories to")
 	flag.Parse()
-	if err := write(*out); err != nil {
-		fmt.Fprintln(os.Stderr, "sample:", err)
-		os.Exit(1)
+	names := flag.Args()
+	if len(names) == 0 {
+		names = []string{"wheels", "files"}
 	}
+	for _, name := range names {
+		if err := write(filepath.Join(*out, name), name); err != nil {
+			fmt.Fprintln(os.Stderr, "sample:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// write makes one of the repositories.
+func write(dir, name string) error {
+	switch name {
+	case "wheels":
+		return writeWheels(dir)
+	case "files":
+		return writeFiles(dir)
+	}
+	return fmt.Errorf("there is no repository %q", name)
 }
 
 const hello = "Hello from the mirror.\n"
@@ -39,26 +58,24 @@ if __name__ == "__main__":
     print(hello())
 `
 
-func write(dir string) error {
-	err := wheel.WriteIndex(filepath.Join(dir, "wheels"), wheel.Wheel{
+func writeWheels(dir string) error {
+	return wheel.WriteIndex(dir, wheel.Wheel{
 		Name:    "mirror-sample",
 		Version: "1.0",
 		Summary: "A package to try a mirror with",
 		Files:   map[string]string{"mirror_sample.py": module},
 	})
-	if err != nil {
-		return err
-	}
+}
 
-	files := filepath.Join(dir, "files")
-	if err := wheel.WriteFile(filepath.Join(files, "hello.txt"), []byte(hello)); err != nil {
+func writeFiles(dir string) error {
+	if err := wheel.WriteFile(filepath.Join(dir, "hello.txt"), []byte(hello)); err != nil {
 		return err
 	}
 	tarball, err := archive("mirror-sample-1.0/hello.txt", hello)
 	if err != nil {
 		return err
 	}
-	return wheel.WriteFile(filepath.Join(files, "releases", "mirror-sample-1.0.tar.gz"), tarball)
+	return wheel.WriteFile(filepath.Join(dir, "releases", "mirror-sample-1.0.tar.gz"), tarball)
 }
 
 // archive is a compressed tar archive of one file.

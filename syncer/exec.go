@@ -20,7 +20,8 @@ func init() {
 // means that it did; with any other the run has failed and nothing is released.
 //
 // The command gets the environment of the job, and its directory to work in. There
-// is no shell, and no placeholders are replaced.
+// is no shell. Placeholders, as `{system.wd}`, are replaced in the name of the program
+// and nowhere else.
 //
 // Trees that are released as snapshots share their files with the releases. A
 // command must therefore not write into files that are there, but write new ones
@@ -41,6 +42,14 @@ type Exec struct {
 // CaddyModule returns the Caddy module information.
 func (Exec) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mirror.syncers.exec", New: func() caddy.Module { return new(Exec) }}
+}
+
+// Provision replaces placeholders in the name of the program.
+func (e *Exec) Provision(caddy.Context) error {
+	if e.Shell || len(e.Command) == 0 {
+		return nil
+	}
+	return expand("command", &e.Command[0])
 }
 
 // Validate checks the settings. The command need not be there yet.
@@ -112,6 +121,7 @@ func (e *Exec) Sync(ctx context.Context, r *step.Run) error {
 // Interface guards
 var (
 	_ Syncer                = (*Exec)(nil)
+	_ caddy.Provisioner     = (*Exec)(nil)
 	_ caddy.Validator       = (*Exec)(nil)
 	_ caddyfile.Unmarshaler = (*Exec)(nil)
 )

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
@@ -15,10 +16,17 @@ import (
 func TestExample(t *testing.T) {
 	needPip(t)
 	dir := t.TempDir()
-	sample := exec.Command("go", "run", "./sample", "-o", filepath.Join(dir, "bin", "sample"))
-	sample.Dir = testcaddy.Root(t)
-	if out, err := sample.CombinedOutput(); err != nil {
-		t.Fatalf("making the sample: %v\n%s", err, out)
+	program := filepath.Join(dir, "bin/make-sample")
+	for _, args := range [][]string{
+		{"go", "build", "-o", program, "./sample"},
+		{program, "-o", filepath.Join(dir, "bin/sample/rw")},
+		{"mkdir", filepath.Join(dir, "bin/sample/ro")},
+	} {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = testcaddy.Root(t)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
 	}
 	example := filepath.Join(testcaddy.Root(t), "Caddyfile.example")
 	data, err := os.ReadFile(example)
@@ -32,6 +40,19 @@ func TestExample(t *testing.T) {
 	}
 	srv := testcaddy.Start(t, config, testcaddy.WorkDir(dir))
 	srv.WaitReady(t)
+	// The jobs are due at once, and publish what is served.
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		out, err := srv.Run("mirror", "status")
+		if err != nil {
+			t.Fatalf("status: %v: %s", err, out)
+		}
+		if strings.Count(out, "released, now") == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the jobs have not released:\n%s", out)
+		}
+	}
 
 	for _, want := range []string{"mirror; fwd=uri-miss", "mirror; hit"} {
 		resp, body, err := srv.Get("/files/hello.txt")
@@ -48,7 +69,7 @@ func TestExample(t *testing.T) {
 
 	pip(t, dir, "download", "--no-deps", "--index-url", srv.URL+"/wheels/simple/", "--dest", "wheels", "mirror-sample")
 	const name = "mirror_sample-1.0-py3-none-any.whl"
-	sameFile(t, filepath.Join(dir, "wheels", name), filepath.Join(dir, "bin/sample/wheels/packages", name))
+	sameFile(t, filepath.Join(dir, "wheels", name), filepath.Join(dir, "bin/sample/rw/wheels/packages", name))
 	pip(t, dir, "install", "--index-url", srv.URL+"/wheels/simple/", "--target", "site", "mirror-sample")
 	out := command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-m", "mirror_sample")
 	if out != "Hello from the mirror.\n" {

@@ -174,3 +174,29 @@ func TestStorm(t *testing.T) {
 	}
 	until(t, srv, "x", "gone", func(j job) bool { return j.Name == "" })
 }
+
+// TestMissing: a job whose release somebody has removed does not wait for its time.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := jobs("x every 10h;;directory " + dir + ";;" + shell("echo 1 > file.new; mv file.new file") + ";;release snapshot " + dir + ".ro")
+	srv := testcaddy.Start(t, config)
+	first := until(t, srv, "x", "released", func(j job) bool { return j.Last != nil })
+	if first.Last.Outcome != "released" || time.Until(first.Next) < 9*time.Hour {
+		t.Fatalf("%+v, %+v", first, first.Last)
+	}
+	srv.Stop()
+	srv.Restart(config)
+	if j := status(t, srv, "x"); j.State != "idle" || j.Last.ID != first.Last.ID {
+		t.Errorf("the release is there: %+v", j)
+	}
+	if err := os.Remove(dir + ".ro"); err != nil {
+		t.Fatal(err)
+	}
+	srv.Stop()
+	srv.Restart(config)
+	again := until(t, srv, "x", "released", func(j job) bool { return j.State == "idle" && j.Last.ID != first.Last.ID })
+	if again.Last.Outcome != "released" || again.Last.Trigger != "schedule" || read(dir+".ro/file") != "1\n" {
+		t.Errorf("%+v, %+v", again, again.Last)
+	}
+}
