@@ -37,7 +37,9 @@ type Job struct {
 	// hours runs once on days when the clocks change, too.
 	Cron string `json:"cron,omitempty"`
 
-	// Jitter delays each run by up to so much, to spread jobs with equal times.
+	// Jitter delays runs by up to so much, to spread jobs with equal times: each that
+	// Cron says; with Every the first, from which the others follow; and those that are
+	// made up for.
 	Jitter caddy.Duration `json:"jitter,omitempty"`
 
 	// Timeout is how long a run may take; then it is ended. A `vos release` is left

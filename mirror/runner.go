@@ -40,9 +40,9 @@ type runner struct {
 	waits    string     // why a run that is due has not begun
 	problem  error      // the state could not be kept
 
-	// When the job was first seen, and when the last run began and ended, for what
-	// comes next. By the clock on the wall, and not in the future.
-	since, begun, ended time.Time
+	// When the job was first seen, when by this process, and when the last run began
+	// and ended, for what comes next. By the clock on the wall, and not in the future.
+	since, up, begun, ended time.Time
 }
 
 // manualRun is a run that somebody has asked for.
@@ -55,7 +55,7 @@ type manualRun struct {
 // in its status: the server serves.
 func newRunner(e *engine, j *Job) *runner {
 	now := time.Now().Round(0)
-	r := &runner{e: e, name: j.name, dir: filepath.Join(e.dir, j.name), kick: make(chan struct{}, 1), since: now}
+	r := &runner{e: e, name: j.name, dir: filepath.Join(e.dir, j.name), kick: make(chan struct{}, 1), since: now, up: now}
 	r.problem = os.MkdirAll(r.dir, 0o700)
 	// The lock is never written: its age is that of the job.
 	if f, err := os.OpenFile(r.lockName(), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
@@ -194,7 +194,7 @@ func (r *runner) next(now time.Time) (*Job, time.Time, *pending) {
 // settle takes what is in the future for now: the clock was set back. Else the job
 // would not run until then. r.mu is held.
 func (r *runner) settle(now time.Time) {
-	for _, t := range []*time.Time{&r.since, &r.begun, &r.ended} {
+	for _, t := range []*time.Time{&r.since, &r.up, &r.begun, &r.ended} {
 		if t.After(now) {
 			*t = now
 		}
@@ -207,7 +207,7 @@ func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
 		return now, "schedule"
 	}
 	if r.state.Failures == 0 || j.schedule.manual() {
-		return j.schedule.next(r.begun, r.since, now), "schedule"
+		return j.schedule.next(r.begun, r.since, r.up, now), "schedule"
 	}
 	return r.ended.Add(backoff(r.state.Failures, time.Duration(j.RetryAfter), time.Duration(j.RetryMax))), "retry"
 }

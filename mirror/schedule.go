@@ -46,26 +46,38 @@ func newSchedule(j *Job) (schedule, error) {
 func (s schedule) manual() bool { return s.cron == nil && s.every == 0 }
 
 // next is when the job runs after a run that began at last or, if that is zero, for
-// the first time since it is known. What was missed is made up for once, at now. It
-// is zero for a job that runs only when it is told to. Neither last nor since is
-// after now.
-func (s schedule) next(last, since, now time.Time) time.Time {
-	if s.manual() {
-		return time.Time{}
-	}
-	slot := since
+// the first time since it is known. What was missed before the server was up is made
+// up for, once; many jobs may have been, so that has its jitter, too. It is zero for a
+// job that runs only when it is told to. No time is after now.
+func (s schedule) next(last, since, up, now time.Time) time.Time {
+	var slot time.Time
 	switch {
+	case s.manual():
+		return slot
 	case s.cron != nil && last.IsZero():
 		slot = nextSlot(s.cron, since)
 	case s.cron != nil:
 		slot = nextSlot(s.cron, last)
-	case !last.IsZero():
+	case last.IsZero():
+		slot = since
+	default:
 		slot = last.Add(s.every)
+		if !slot.Before(up) {
+			return later(slot, now) // last had its jitter
+		}
 	}
-	if at := slot.Add(s.spread(slot)); at.After(now) {
-		return at
+	at := slot.Add(s.spread(slot))
+	if at.Before(up) {
+		at = up.Add(s.spread(up))
 	}
-	return now
+	return later(at, now)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // nextSlot is when a cron expression comes next, as cron(8) has it: what is at

@@ -40,11 +40,11 @@ func TestEvery(t *testing.T) {
 		{"is due", now.Add(-2 * time.Hour), now.Add(-24 * time.Hour), now},
 		{"was missed, many times", now.Add(-1000 * time.Hour), now.Add(-2000 * time.Hour), now},
 	} {
-		if got := s.next(c.last, c.since, now); !got.Equal(c.want) {
+		if got := s.next(c.last, c.since, c.since, now); !got.Equal(c.want) {
 			t.Errorf("%s: next at %v, want %v", c.name, got, c.want)
 		}
 	}
-	if got := testSchedule(t, &Job{}).next(now, now, now); !got.IsZero() {
+	if got := testSchedule(t, &Job{}).next(now, now, now, now); !got.IsZero() {
 		t.Errorf("a manual job runs at %v", got)
 	}
 }
@@ -64,7 +64,7 @@ func TestCron(t *testing.T) {
 		{"missed", first, first.AddDate(0, 0, 5), first.AddDate(0, 0, 5)},
 		{"made up for", first.AddDate(0, 0, 5), first.AddDate(0, 0, 5), first.AddDate(0, 0, 6)},
 	} {
-		if got := s.next(c.last, since, c.now); !got.Equal(c.want) {
+		if got := s.next(c.last, since, since, c.now); !got.Equal(c.want) {
 			t.Errorf("%s: next at %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -80,9 +80,9 @@ func TestJitter(t *testing.T) {
 		{Cron: "CRON_TZ=UTC 0 */2 * * *", Jitter: caddy.Duration(jitter)},
 	} {
 		s := testSchedule(t, j)
-		want := s.next(time.Time{}, since, since)
+		want := s.next(time.Time{}, since, since, since)
 		for now := since; now.Before(want); now = now.Add(time.Second) {
-			if got := s.next(time.Time{}, since, now); !got.Equal(want) {
+			if got := s.next(time.Time{}, since, since, now); !got.Equal(want) {
 				t.Fatalf("at %v the first run is at %v, before it was at %v", now, got, want)
 			}
 		}
@@ -90,7 +90,7 @@ func TestJitter(t *testing.T) {
 	var low, high int
 	for n := range 200 {
 		s := schedule{name: fmt.Sprint("job", n), every: time.Hour, jitter: jitter}
-		d := s.next(time.Time{}, since, since).Sub(since)
+		d := s.next(time.Time{}, since, since, since).Sub(since)
 		if d < 0 || d >= jitter {
 			t.Fatalf("delay is %v", d)
 		}
@@ -103,6 +103,39 @@ func TestJitter(t *testing.T) {
 	}
 	if low < 20 || high < 20 {
 		t.Errorf("of 200 jobs, %d are in the first quarter and %d in the last", low, high)
+	}
+}
+
+// TestJitterKeepsPace: jitter does not make a job that runs every so often run less
+// often, and spreads what was missed while the server was down.
+func TestJitterKeepsPace(t *testing.T) {
+	const every, jitter = 2 * time.Hour, 45 * time.Minute
+	since := at("2026-03-01T12:00:00Z")
+	s := schedule{name: "x", every: every, jitter: jitter}
+	first := s.next(time.Time{}, since, since, since)
+	last := first
+	for range 100 {
+		last = s.next(last, since, since, last)
+	}
+	if want := first.Add(100 * every); !last.Equal(want) {
+		t.Errorf("the 100th run after %v is at %v, want %v", first, last, want)
+	}
+	up := last.AddDate(0, 0, 1)
+	var begins []time.Time
+	for n := range 100 {
+		s.name = fmt.Sprint("job", n)
+		begins = append(begins, s.next(last, since, up, up))
+	}
+	slices.SortFunc(begins, time.Time.Compare)
+	if begins[0].Before(up) || begins[99].After(up.Add(jitter)) || begins[99].Sub(begins[0]) < jitter/2 {
+		t.Errorf("up at %v, the jobs that were missed begin from %v to %v", up, begins[0], begins[99])
+	}
+	s.cron = testSchedule(t, &Job{Cron: "CRON_TZ=UTC 0 4 * * *"}).cron
+	if got := s.next(last, since, up, up); got.Before(up) || got.After(up.Add(jitter)) {
+		t.Errorf("up at %v, what cron has missed begins at %v", up, got)
+	}
+	if s.jitter = 0; !s.next(last, since, up, up).Equal(up) {
+		t.Error("without a jitter, what was missed is not made up for at once")
 	}
 }
 
@@ -132,7 +165,7 @@ func TestClocksChange(t *testing.T) {
 		now := at(c.from)
 		var got []string
 		for range c.want {
-			now = s.next(now, now, now)
+			now = s.next(now, now, now, now)
 			got = append(got, now.UTC().Format("01-02T15:04"))
 		}
 		if !slices.Equal(got, c.want) {
@@ -148,7 +181,7 @@ func TestAllYear(t *testing.T) {
 			s := testSchedule(t, &Job{Cron: fmt.Sprintf("CRON_TZ=%s 30 %d * * *", zone, hour)})
 			last := at("2026-01-01T12:00:00Z")
 			for n := range 365 {
-				next := s.next(last, last, last)
+				next := s.next(last, last, last, last)
 				if d := next.Sub(last); n > 0 && (d < 22*time.Hour || d > 26*time.Hour) {
 					t.Errorf("%s, %d:30: %v after %v", zone, hour, next, last)
 				}
