@@ -25,12 +25,18 @@ func init() {
 //     is a keyring, is signed by a key of it.
 //   - Of the indexes that they list, those that are there have the size and checksum
 //     listed, also as `by-hash` where there is such a directory. Mirrors leave out
-//     forms, components and architectures. But where there is a directory for an
-//     index of packages, the index is there as well, in at least one form.
+//     forms, components and architectures. But an index of packages is there, in at
+//     least one form, where there is a directory for it, or where it was there when
+//     the tree was last released.
+//   - None is older than what was last released of it, by its Date.
 //   - All packages and sources that the indexes list are there, with the size
 //     listed.
 //
 // Nothing else is looked at: that there are files too many does no harm.
+//
+// The first tree is compared with nothing: what it has counts as all that there is to
+// have. To let a tree pass that lacks an architecture on purpose, remove the file that
+// the gate names.
 type Apt struct {
 	// The repository, relative to the tree: the directory that `dists` is in.
 	// Default: the tree itself.
@@ -54,6 +60,12 @@ type Apt struct {
 
 	// Let expired distributions pass: those that are no longer supported.
 	AllowExpired bool `json:"allow_expired,omitempty"`
+
+	// Let distributions pass that are older than what was last released: where there
+	// is an upstream that lags behind another.
+	AllowOlder bool `json:"allow_older,omitempty"`
+
+	seen record // in the last check
 }
 
 // CaddyModule returns the Caddy module information.
@@ -78,36 +90,17 @@ func (a *Apt) Validate() error {
 
 // Check implements Gate.
 func (a *Apt) Check(ctx context.Context, r *step.Run) error {
-	var newest time.Time
-	err := within(ctx, func(ctx context.Context) (err error) {
-		newest, err = a.check(ctx, r)
-		return err
-	})
+	c := aptCheck{Apt: a, now: newRecord(r), progress: newProgress(ctx, r, "apt"), planned: map[aptForm]bool{}}
+	err := within(ctx, func(ctx context.Context) error { return c.check(ctx, r) })
 	if ctx.Err() == nil { // else it may have been left behind
-		noteUpstream(r, newest)
+		noteUpstream(r, c.newest)
+		a.seen = c.now
 	}
 	return err
 }
 
-// check returns when the newest of the repositories was made, too.
-func (a *Apt) check(ctx context.Context, r *step.Run) (newest time.Time, err error) {
-	t, err := openTree(r)
-	if err != nil {
-		return newest, err
-	}
-	defer t.close()
-	c := aptCheck{Apt: a, ctx: ctx, t: t, progress: newProgress(ctx, r, "apt"), planned: map[aptForm]bool{}}
-	if a.Keyring != "" {
-		if c.keys, err = readKeyring(a.Keyring); err != nil {
-			return newest, err
-		}
-	}
-	c.files = newListed(ctx, t, a.Hash, &c.found)
-	if err := c.files.end(c.run()); err != nil {
-		return c.newest, err
-	}
-	return c.newest, c.found.err("apt")
-}
+// Released implements Recorder.
+func (a *Apt) Released(r *step.Run) error { return a.seen.keep(r, "apt") }
 
 // aptCheck is one check of a tree.
 type aptCheck struct {
@@ -119,10 +112,33 @@ type aptCheck struct {
 	files    *listed
 	progress *progress
 
+	last *record // of what was released
+	now  record
+
 	planned    map[aptForm]bool // what several Releases list is parsed once
 	todo, done int64            // bytes of indexes to be parsed
 	count      int64            // of packages
 	newest     time.Time        // date of a Release
+}
+
+func (c *aptCheck) check(ctx context.Context, r *step.Run) (err error) {
+	if c.t, err = openTree(r); err != nil {
+		return err
+	}
+	defer c.t.close()
+	if c.last, err = readRecord(r, "apt"); err != nil {
+		return err
+	}
+	if c.Keyring != "" {
+		if c.keys, err = readKeyring(c.Keyring); err != nil {
+			return err
+		}
+	}
+	c.ctx, c.files = ctx, newListed(ctx, c.t, c.Hash, &c.found)
+	if err := c.files.end(c.run()); err != nil {
+		return err
+	}
+	return c.found.err("apt")
 }
 
 func (c *aptCheck) run() error {
@@ -136,10 +152,10 @@ func (c *aptCheck) run() error {
 		if err != nil {
 			return err
 		}
+		if len(releases) > 0 {
+			c.date(dir, releases[0]) // which clients prefer
+		}
 		for _, rel := range releases {
-			if rel.date.After(c.newest) {
-				c.newest = rel.date
-			}
 			p, err := c.plan(rel)
 			if err != nil {
 				return err
@@ -153,6 +169,17 @@ func (c *aptCheck) run() error {
 		}
 	}
 	return nil
+}
+
+// date notes when a distribution was made, and that this is not as it was.
+func (c *aptCheck) date(dir string, rel *release) {
+	if rel.date.After(c.newest) {
+		c.newest = rel.date
+	}
+	c.now.Repositories[dir] = repository{Date: rel.date}
+	if !c.AllowOlder {
+		c.last.older(&c.found, c.files.place(), dir, rel.file, rel.date)
+	}
 }
 
 // add notes a problem with a file.
@@ -306,7 +333,7 @@ func (c *aptCheck) releases(dir string) ([]*release, error) {
 			continue
 		}
 		if !rel.until.IsZero() && time.Now().After(rel.until) && !c.AllowExpired {
-			c.add(text.file, "has expired: it is valid until %s", rel.until.UTC().Format("2006-01-02 15:04:05 MST"))
+			c.add(text.file, "has expired: it is valid until %s", rel.until.UTC().Format(dateFormat))
 		}
 		releases = append(releases, rel)
 	}
@@ -367,6 +394,7 @@ func (c *aptCheck) detached(dir string, text []byte, optional bool) (bool, error
 //		hash
 //		keyring       <file>
 //		allow_expired
+//		allow_older
 //	}
 func (a *Apt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the gate's name
@@ -389,12 +417,13 @@ func (a *Apt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return nil
 		}},
 		"allow_expired": flag(&a.AllowExpired),
+		"allow_older":   flag(&a.AllowOlder),
 	})
 }
 
 // Interface guards
 var (
-	_ Gate                  = (*Apt)(nil)
+	_ Recorder              = (*Apt)(nil)
 	_ caddy.Validator       = (*Apt)(nil)
 	_ caddyfile.Unmarshaler = (*Apt)(nil)
 )

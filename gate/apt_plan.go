@@ -52,9 +52,9 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 		if err != nil {
 			return nil, err
 		}
-		some = some || there && g.lists()
-		if !there && g.lists() {
-			if err := p.required(g); err != nil {
+		if g.lists() {
+			some = some || there
+			if err := p.required(g, there); err != nil {
 				return nil, err
 			}
 		}
@@ -179,8 +179,15 @@ func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
 // byHashDirs are the directories of the kinds of checksums.
 var byHashDirs = map[string]string{"sha256": "SHA256", "sha512": "SHA512", "sha1": "SHA1", "md5": "MD5Sum"}
 
-// required notes that an index is not there, if it should be.
-func (p *aptPlanner) required(g *aptGroup) error {
+// required keeps that an index is there, or notes that it is not, if it should be.
+func (p *aptPlanner) required(g *aptGroup, there bool) error {
+	index := path.Join(g.dir, g.base)
+	if there {
+		now := p.now.Repositories[p.rel.dir]
+		now.Indexes = append(now.Indexes, index)
+		p.now.Repositories[p.rel.dir] = now
+		return nil
+	}
 	dir := path.Join(p.rel.dir, g.dir)
 	arch := strings.TrimPrefix(path.Base(g.dir), "binary-")
 	needed := slices.Contains(p.Architectures, arch)
@@ -190,9 +197,12 @@ func (p *aptPlanner) required(g *aptGroup) error {
 			return err
 		}
 	}
+	switch file := path.Join(dir, g.base); {
 	// A repository without dists has all in one directory, and not always sources.
-	if needed && g.dir != "." {
-		p.add(path.Join(dir, g.base), "is missing in all forms, %s lists it", p.rel.file)
+	case needed && g.dir != ".":
+		p.add(file, "is missing in all forms, %s lists it", p.rel.file)
+	case p.last.had(p.rel.dir, index):
+		p.add(file, "is missing in all forms, %s lists it and it was there when last released (%s)", p.rel.file, p.last.hint())
 	}
 	return nil
 }

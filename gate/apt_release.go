@@ -55,7 +55,7 @@ func (r *release) parse(text []byte) error {
 		case field == "acquire-by-hash" && first:
 			r.byHash = strings.EqualFold(string(value), "yes")
 		case field == "date" && first:
-			r.date, _ = parseDate(string(value)) // of no consequence here
+			r.date, _ = parseDate(string(value)) // to clients it is of no consequence
 		case field == "valid-until" && first:
 			until, err := parseDate(string(value))
 			if err != nil {

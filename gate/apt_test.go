@@ -332,6 +332,168 @@ func TestApt(t *testing.T) {
 	}
 }
 
+// TestAptGone checks that what was released does not go away while it is listed.
+func TestAptGone(t *testing.T) {
+	repo := newAptRepo(t)
+	put(t, repo.dir, "pool/x/d_1_all.deb", "package d")
+	text := stanza("d", "pool/x/d_1_all.deb", "package d")
+	repo.list("extra/binary-amd64/Packages.gz", gz(t, text))
+	repo.write()
+	r := newRun(t, repo.dir)
+	g := new(Apt)
+	released(t, g, r)
+	passes(t, g, r) // as it was
+
+	rm(t, repo.dir, "dists/x/main/Contents-amd64.gz") // not an index of packages
+	rm(t, repo.dir, aptPackages)                      // there is another form
+	passes(t, g, r)
+	rm(t, repo.dir, "dists/x/main/binary-amd64")
+	v := fails(t, g, r, aptPackages, "is missing in all forms, dists/x/Release lists it and it was there when last released")
+	if !strings.Contains(v.Reason, filepath.Join(r.State, "apt.released")) || v.Count != 1 {
+		t.Error(v)
+	}
+	rm(t, repo.dir, "dists/x/extra")
+	if v := fails(t, g, r, "dists/x/extra/binary-amd64/Packages", "last released"); v.Count != 2 {
+		t.Error(v)
+	}
+	passes(t, g, newRun(t, repo.dir)) // a job that never had it
+
+	// The verdict says what to do if it is as it should be.
+	saved := get(t, r.State, "apt.released")
+	rm(t, r.State, "apt.released")
+	released(t, g, r)
+	passes(t, g, r)
+
+	// What upstream no longer lists may go.
+	put(t, r.State, "apt.released", saved)
+	for name := range repo.index {
+		repo.skip[name] = !strings.Contains(name, "source")
+	}
+	repo.order = []string{"main/source/Sources.gz"}
+	repo.write()
+	passes(t, g, r)
+
+	// Not even a repository without dists, in which sources are often listed in vain.
+	flat := t.TempDir()
+	put(t, flat, "Packages", "")
+	put(t, flat, "Sources", "")
+	put(t, flat, "Release", fmt.Sprintf("SHA256:\n %s 0 ./Packages\n %[1]s 0 Sources\n", sum256("")))
+	r = newRun(t, flat)
+	g = &Apt{Dists: []string{"./"}}
+	released(t, g, r)
+	rm(t, flat, "Sources")
+	fails(t, g, r, "Sources", "is missing in all forms")
+}
+
+// TestAptOlder checks that a Release does not go back to what it was.
+func TestAptOlder(t *testing.T) {
+	const inline, plain = "dists/x/InRelease", "dists/x/Release"
+	repo := newAptRepo(t)
+	header := repo.header
+	of := func(date string) string {
+		repo.header = header
+		if date != "" {
+			repo.header += "Date: " + date + "\n"
+		}
+		repo.write()
+		return repo.release()
+	}
+	const monday, tuesday, wednesday = "Mon, 02 Mar 2026 10:00:00 UTC", "Tue, 03 Mar 2026 10:00:00 UTC", "Wed, 04 Mar 2026 12:00:00 +0200"
+	r := newRun(t, repo.dir)
+	g := new(Apt)
+	of(tuesday)
+	released(t, g, r)
+	passes(t, g, r)
+	of(monday)
+	v := fails(t, g, r, plain, "is of 2026-03-02 10:00:00 UTC, what was released last of 2026-03-03 10:00:00 UTC")
+	if !strings.Contains(v.Reason, filepath.Join(r.State, "apt.released")) || !strings.Contains(v.Reason, "allow_older") || v.Count != 1 {
+		t.Error(v)
+	}
+	fails(t, new(Apt), r, plain, "is of") // as after a restart
+	passes(t, g, newRun(t, repo.dir))
+	of("")
+	passes(t, g, r)
+
+	// What clients read counts: InRelease, if there is one.
+	put(t, repo.dir, inline, of(tuesday))
+	of(monday)
+	passes(t, g, r)
+	put(t, repo.dir, inline, of(monday))
+	of(tuesday)
+	fails(t, g, r, inline, "is of")
+	put(t, repo.dir, inline, of(wednesday))
+	of(tuesday)
+	released(t, g, r)
+	passes(t, g, r)
+	rm(t, repo.dir, inline)
+	fails(t, g, r, plain, "released last of 2026-03-04 10:00:00 UTC")
+
+	of(monday)
+	allowed := &Apt{AllowOlder: true}
+	released(t, allowed, r)
+	passes(t, g, r)
+}
+
+// TestAptRecords checks that the gates of a job keep what each of them saw, of the last
+// run only.
+func TestAptRecords(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"one", "two"} {
+		repo := newAptRepo(t)
+		repo.header += "Date: Tue, 03 Mar 2026 10:00:00 UTC\n"
+		repo.write()
+		if err := os.Rename(repo.dir, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two := &Apt{Root: "one"}, &Apt{Root: "two"}
+	r := newRun(t, dir)
+	if err := one.Released(r); err == nil {
+		t.Error("what was never checked is released")
+	}
+	passes(t, one, r)
+	passes(t, two, r)
+	for _, g := range []*Apt{one, two} {
+		if err := g.Released(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rm(t, dir, "one/"+path.Dir(aptPackages))
+	rm(t, dir, "two/"+path.Dir(aptPackages))
+	fails(t, one, r, "one/"+aptPackages, "last released")
+	fails(t, two, r, "two/"+aptPackages, "last released")
+
+	later := *r
+	later.ID = "run-2"
+	if err := one.Released(&later); err == nil || !strings.Contains(err.Error(), "run-1") {
+		t.Errorf("what another run checked is released: %v", err)
+	}
+	rm(t, r.State, "apt.released")
+	released(t, two, &later)
+	if text := get(t, r.State, "apt.released"); strings.Contains(text, "one/") || !strings.Contains(text, "two/dists/x") {
+		t.Error(text)
+	}
+	later.ID = "run-3"
+	released(t, one, &later) // the other gate was taken out
+	if text := get(t, r.State, "apt.released"); strings.Contains(text, "two/") || !strings.Contains(text, "one/dists/x") {
+		t.Error(text)
+	}
+	left, _ := filepath.Glob(filepath.Join(r.State, "*"))
+	if len(left) != 1 {
+		t.Errorf("in the state: %v", left)
+	}
+
+	put(t, r.State, "apt.released", "{")
+	blind(t, one, r, filepath.Join(r.State, "apt.released"))
+	if err := os.RemoveAll(r.State); err != nil {
+		t.Fatal(err)
+	}
+	passes(t, one, r)
+	if err := one.Released(r); err == nil {
+		t.Error("what cannot be kept is kept")
+	}
+}
+
 // byHash puts text where clients look for the listed index by its checksum.
 func byHash(r *aptRepo, name, text string) {
 	if !strings.Contains(r.header, "Acquire-By-Hash") {

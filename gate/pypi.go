@@ -28,7 +28,8 @@ func init() {
 // bandersnatch makes it: each link of each page below `simple` (`index.html`,
 // `index.v1_html`, `index.v1_json`), also where projects are in a directory by
 // their first character, leads to a file within the web directory, and that has the
-// size that the page tells. The list of all projects has none that has no page.
+// size that the page tells. The list of all projects has none that has no page; where
+// there is no list, each directory of a project has a page.
 type Pypi struct {
 	// The web directory, relative to the tree: the one that `simple` is in.
 	// Default: `web` if there is one, else the tree itself.
@@ -291,7 +292,11 @@ func (l *pypiLook) link(page string, k link) error {
 	name = path.Join(l.web, name)
 	l.add(page, name, k.size, sum)
 	if k.metadata != "" && k.metadata != "false" {
-		l.add(page, name+".metadata", -1, linkDigest(k.metadata))
+		sum, err := linkDigest(k.metadata)
+		if err != nil {
+			return l.found.note(l.place(), page, err)
+		}
+		l.add(page, name+".metadata", -1, sum)
 	}
 	return nil
 }
@@ -319,7 +324,8 @@ func (l *pypiLook) add(page, name string, size int64, sum digest) {
 	}
 }
 
-// root checks that the list of all projects has none that has no page.
+// root checks that the list of all projects has none that has no page. Where there is no
+// list, clients may ask for whatever has a directory.
 func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEntry) error {
 	known := make(map[string]bool, len(c.projects))
 	for _, p := range c.projects {
@@ -328,10 +334,12 @@ func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEnt
 		}
 	}
 	at := int64(len(c.projects)+1) * perProject
+	listed := false
 	for _, name := range pageNames {
 		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
 			continue
 		}
+		listed = true
 		page := path.Join(simple, name)
 		f, _, err := c.t.open(page)
 		if err != nil {
@@ -358,7 +366,26 @@ func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEnt
 			return err
 		}
 	}
+	if !listed {
+		c.empty()
+	}
 	return nil
+}
+
+// empty finds the projects without a page, other than directories of those with the same
+// first character.
+func (c *pypiCheck) empty() {
+	above := map[string]bool{}
+	for _, p := range c.projects {
+		if p.initial {
+			above[path.Dir(p.dir())] = true
+		}
+	}
+	for i, p := range c.projects {
+		if len(p.pages) == 0 && !above[p.dir()] {
+			c.found.add(int64(i+1)*perProject, path.Join(c.web, p.dir()), "has no page")
+		}
+	}
 }
 
 var separators = regexp.MustCompile(`[-_.]+`)

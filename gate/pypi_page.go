@@ -27,6 +27,7 @@ func readHTML(r io.Reader, see func(link) error) error {
 	z := html.NewTokenizer(r)
 	z.SetMaxBuf(maxTag)
 	tags, open := false, false
+	p := htmlLinks{see: see}
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
@@ -39,18 +40,14 @@ func readHTML(r io.Reader, see func(link) error) error {
 				return bad("is cut off")
 			}
 			return nil
-		case html.StartTagToken:
+		case html.StartTagToken, html.SelfClosingTagToken:
 			name, attrs := z.TagName()
 			tags = true
-			switch string(name) {
-			case "html":
+			if string(name) == "html" {
 				open = true
-			case "a":
-				if l, ok := anchor(z, attrs); ok {
-					if err := see(l); err != nil {
-						return err
-					}
-				}
+			}
+			if err := p.tag(string(name), z, attrs); err != nil {
+				return err
 			}
 		case html.EndTagToken:
 			if name, _ := z.TagName(); string(name) == "html" {
@@ -61,7 +58,48 @@ func readHTML(r io.Reader, see func(link) error) error {
 	}
 }
 
-// anchor reads the attributes of an a.
+// htmlLinks are the links of a page, of which the first base says what they are
+// relative to.
+type htmlLinks struct {
+	see   func(link) error
+	base  string
+	count int
+}
+
+func (p *htmlLinks) tag(name string, z *html.Tokenizer, attrs bool) error {
+	if name != "a" && name != "base" {
+		return nil
+	}
+	l, ok := anchor(z, attrs)
+	switch {
+	case !ok:
+		return nil
+	case name == "a":
+		p.count++
+		l.href = rebase(p.base, l.href)
+		return p.see(l)
+	case p.base != "":
+		return nil
+	case p.count > 0:
+		return bad("has a base after a link")
+	}
+	p.base = l.href
+	return nil
+}
+
+// rebase returns a link of a page with a base as it would be without one.
+func rebase(base, href string) string {
+	u, err := url.Parse(href)
+	if base == "" || err != nil || u.Scheme != "" || u.Host != "" || u.Path == "" || u.Path[0] == '/' {
+		return href
+	}
+	if i := strings.IndexAny(base, "?#"); i >= 0 {
+		base = base[:i]
+	}
+	return base[:strings.LastIndexByte(base, '/')+1] + href
+}
+
+// anchor reads the attributes of an a, or a base.
 func anchor(z *html.Tokenizer, more bool) (l link, ok bool) {
 	l.size = -1
 	for more {
@@ -188,18 +226,16 @@ func delim(d *json.Decoder, want json.Delim) error {
 	return err
 }
 
-// linkDigest reads a checksum as links have it: "sha256=...". What is none is
-// none.
-func linkDigest(text string) digest {
+// linkDigest reads a checksum as links have it: "sha256=...". What is of no known kind
+// is none. Its error is a fileError.
+func linkDigest(text string) (digest, error) {
 	for part := range strings.SplitSeq(text, "&") {
 		kind, sum, ok := strings.Cut(part, "=")
 		if ok && slices.Contains(digestKinds, kind) {
-			if d, err := parseDigest(kind, sum); err == nil {
-				return d
-			}
+			return parseDigest(kind, sum)
 		}
 	}
-	return digest{}
+	return digest{}, nil
 }
 
 // resolve returns what a link on the page at the address base leads to, both
@@ -207,7 +243,9 @@ func linkDigest(text string) digest {
 // error is a fileError.
 func resolve(base, href, root string) (name string, sum digest, err error) {
 	href, fragment, _ := strings.Cut(href, "#")
-	sum = linkDigest(fragment)
+	if sum, err = linkDigest(fragment); err != nil {
+		return "", sum, err
+	}
 	href, _, _ = strings.Cut(href, "?")
 	if root != "" {
 		if rest, ok := strings.CutPrefix(href, strings.TrimSuffix(root, "/")+"/"); ok {

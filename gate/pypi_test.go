@@ -51,6 +51,9 @@ func TestPypi(t *testing.T) {
 			put(t, dir, html, pypiHTML("foo", fmt.Sprintf(`<a %s href="%s">x</a>`, attrs, href)))
 		}
 	}
+	base := func(tags, href string) func(string) {
+		return func(dir string) { put(t, dir, html, pypiHTML("foo", tags+`<a href="`+href+`">x</a>`)) }
+	}
 	for _, test := range []struct {
 		name         string
 		gate         *Pypi
@@ -111,6 +114,45 @@ func TestPypi(t *testing.T) {
 			put(t, dir, json, strings.Replace(get(t, dir, json), `"size"`, `"core-metadata":false,"size"`, 1))
 		}, "", ""},
 
+		{"bad checksum", nil, link(pypiFiles+"foo-1.0.tar.gz#sha256=zz", ""), html, "has zz for a checksum"},
+		{"bad checksum after others", nil, link(pypiFiles+"foo-1.0.tar.gz#egg=x&amp;sha256=", ""), html, "for a checksum, which is not a sha256"},
+		{"unknown checksum", &Pypi{Hash: true}, link(pypiFiles+"foo-1.0.tar.gz#blake2b=zz&amp;x", ""), "", ""},
+		{"bad checksum of metadata", nil, func(dir string) {
+			put(t, dir, foo+".metadata", "Name: foo")
+			link(pypiFiles+"foo-1.0.tar.gz", `data-core-metadata="sha256=zz"`)(dir)
+		}, html, "has zz for a checksum"},
+		{"bad checksum of metadata in JSON", nil, func(dir string) {
+			put(t, dir, json, strings.Replace(get(t, dir, json), `"size"`, `"core-metadata":{"sha256":"zz"},"size"`, 1))
+		}, json, "has zz for a checksum"},
+		{"tag without an end", nil, func(dir string) { put(t, dir, html, pypiHTML("foo", `<a href="none"/>`)) }, "web/simple/foo/none", "is missing"},
+
+		{"base", nil, base(`<base href="../../packages/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base of a file", nil, base(`<base href="../../packages/index.html?x/y#z/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base by the root", &Pypi{RootURI: "https://example.org/"}, base(`<base href="https://example.org/packages/"/>`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base, file missing", nil, base(`<base href="../../packages/">`, "aa/none"), "web/packages/aa/none", "is missing"},
+		{"base elsewhere", nil, base(`<base href="https://example.org/x/">`, pypiFiles+"foo-1.0.tar.gz"), html, "links https://example.org/x/" + pypiFiles + "foo-1.0.tar.gz, which is not relative"},
+		{"base out", nil, base(`<base href="../../../">`, "status"), html, "leads out of the web directory"},
+		{"base, absolute link", &Pypi{RootURI: "/"}, base(`<base href="../../none/">`, "/packages/aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base, link to nothing", nil, base(`<base href="../../none/">`, "#x"), html, "a link to nothing"},
+		{"two bases", nil, base(`<base target="x"><base href="../../packages/"><base href="../none/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"late base", nil, func(dir string) {
+			put(t, dir, html, pypiHTML("foo", `<a href="`+pypiFiles+`foo-1.0.tar.gz">x</a><base href="../">`))
+		}, html, "has a base after a link"},
+		{"base of all projects", nil, func(dir string) {
+			put(t, dir, "web/simple/index.html", pypiHTML("all", `<base href="none/"><a href="../foo/">foo</a><a href="bar/">bar</a>`))
+		}, "", ""},
+
+		{"project without a page", nil, func(dir string) {
+			put(t, dir, "web/simple/left/x", "x") // which nobody lists
+		}, "", ""},
+		{"project without a page, no list", nil, func(dir string) {
+			rm(t, dir, "web/simple/index.html")
+			rm(t, dir, "web/simple/index.v1_json")
+			rm(t, dir, html)
+			rm(t, dir, html1)
+			rm(t, dir, json)
+		}, "web/simple/foo", "has no page"},
+
 		{"HTML cut off", nil, func(dir string) { put(t, dir, html, get(t, dir, html)[:120]) }, html, "is cut off"},
 		{"HTML empty", nil, func(dir string) { put(t, dir, html, "") }, html, "is not a page of HTML"},
 		{"HTML garbage", nil, func(dir string) { put(t, dir, html, "\x00\x01\x02") }, html, "is not a page of HTML"},
@@ -154,6 +196,19 @@ func TestPypiHashed(t *testing.T) {
 	// For servers that show the projects where they are.
 	put(t, dir, page, pypiHTML("foo", `<a href="../`+pypiFiles+`foo-1.0.tar.gz">x</a>`))
 	passes(t, &Pypi{Hash: true}, r)
+	lists := map[string]string{}
+	for _, list := range []string{"index.html", "index.v1_json"} { // the directories of the first characters need no page
+		text := get(t, dir, "web/simple/"+list)
+		rm(t, dir, "web/simple/"+list)
+		lists[list] = text
+	}
+	passes(t, &Pypi{Hash: true}, r)
+	put(t, dir, "web/simple/e/versions/x", "x")
+	fails(t, new(Pypi), r, "web/simple/e", "has no page")
+	rm(t, dir, "web/simple/e")
+	for list, text := range lists {
+		put(t, dir, "web/simple/"+list, text)
+	}
 	put(t, dir, page, pypiHTML("foo", `<a href="../../`+pypiFiles+`foo-1.0.tar.gz">x</a>`))
 	fails(t, new(Pypi), r, page, "leads out of the web directory")
 	put(t, dir, page, pypiHTML("foo", ""))

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"io"
+	"io/fs"
 	"path"
 	"time"
 
@@ -23,8 +24,9 @@ func init() {
 // Rpm lets a tree pass in which the repositories of RPM packages are whole: each
 // `repodata/repomd.xml` can be read and, where there is a keyring, is signed by a
 // key of it; all metadata that it lists are there, with the size and checksum
-// listed; and so are all packages that these list, with their size. What is said to
-// be in another place (`xml:base`) is not looked at.
+// listed; and so are all packages that these list, with their size; and none is older
+// than what was last released of it, by the newest timestamp in its repomd.xml. What is
+// said to be in another place (`xml:base`) is not looked at.
 type Rpm struct {
 	// The repositories, relative to the tree: the directories that `repodata` is in.
 	// Default: all that there are.
@@ -37,6 +39,12 @@ type Rpm struct {
 	// repomd.xml, in `repomd.xml.asc`, by a signature that is good today. Default:
 	// signatures are not looked at.
 	Keyring string `json:"keyring,omitempty"`
+
+	// Let repositories pass that are older than what was last released: where there is
+	// an upstream that lags behind another.
+	AllowOlder bool `json:"allow_older,omitempty"`
+
+	seen record // in the last check
 }
 
 // CaddyModule returns the Caddy module information.
@@ -56,36 +64,17 @@ func (g *Rpm) Validate() error {
 
 // Check implements Gate.
 func (g *Rpm) Check(ctx context.Context, r *step.Run) error {
-	var newest time.Time
-	err := within(ctx, func(ctx context.Context) (err error) {
-		newest, err = g.check(ctx, r)
-		return err
-	})
+	c := rpmCheck{Rpm: g, now: newRecord(r), progress: newProgress(ctx, r, "rpm")}
+	err := within(ctx, func(ctx context.Context) error { return c.check(ctx, r) })
 	if ctx.Err() == nil { // else it may have been left behind
-		noteUpstream(r, newest)
+		noteUpstream(r, c.newest)
+		g.seen = c.now
 	}
 	return err
 }
 
-// check returns when the newest of the repositories was made, too.
-func (g *Rpm) check(ctx context.Context, r *step.Run) (newest time.Time, err error) {
-	t, err := openTree(r)
-	if err != nil {
-		return newest, err
-	}
-	defer t.close()
-	c := rpmCheck{Rpm: g, ctx: ctx, t: t, progress: newProgress(ctx, r, "rpm")}
-	if g.Keyring != "" {
-		if c.keys, err = readKeyring(g.Keyring); err != nil {
-			return newest, err
-		}
-	}
-	c.files = newListed(ctx, t, g.Hash, &c.found)
-	if err := c.files.end(c.run()); err != nil {
-		return c.newest, err
-	}
-	return c.newest, c.found.err("rpm")
-}
+// Released implements Recorder.
+func (g *Rpm) Released(r *step.Run) error { return g.seen.keep(r, "rpm") }
 
 // rpmCheck is one check of a tree.
 type rpmCheck struct {
@@ -97,9 +86,32 @@ type rpmCheck struct {
 	files    *listed
 	progress *progress
 
+	last *record // of what was released
+	now  record
+
 	repos, repo int // how many, and which is looked at
 	count       int64
 	newest      time.Time // date of metadata
+}
+
+func (c *rpmCheck) check(ctx context.Context, r *step.Run) (err error) {
+	if c.t, err = openTree(r); err != nil {
+		return err
+	}
+	defer c.t.close()
+	if c.last, err = readRecord(r, "rpm"); err != nil {
+		return err
+	}
+	if c.Keyring != "" {
+		if c.keys, err = readKeyring(c.Keyring); err != nil {
+			return err
+		}
+	}
+	c.ctx, c.files = ctx, newListed(ctx, c.t, c.Hash, &c.found)
+	if err := c.files.end(c.run()); err != nil {
+		return err
+	}
+	return c.found.err("rpm")
 }
 
 func (c *rpmCheck) run() error {
@@ -123,8 +135,9 @@ func (c *rpmCheck) run() error {
 	return nil
 }
 
-// search adds the repositories in dir to dirs. Symbolic links are not followed:
-// what they lead to is found where it is.
+// search adds the repositories in dir to dirs. Symbolic links are not followed: what
+// they lead to is found where it is. But a repodata may be one, which is switched from
+// one state to the next.
 func (c *rpmCheck) search(dirs []string, dir string) ([]string, error) {
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
@@ -135,11 +148,11 @@ func (c *rpmCheck) search(dirs []string, dir string) ([]string, error) {
 		return dirs, c.found.note(c.files.place(), dir, err)
 	}
 	for _, e := range entries {
-		if !e.IsDir() {
+		if e.Name() == "repodata" && (e.IsDir() || e.Type() == fs.ModeSymlink) {
+			dirs = append(dirs, dir)
 			continue
 		}
-		if e.Name() == "repodata" {
-			dirs = append(dirs, dir)
+		if !e.IsDir() {
 			continue
 		}
 		if dirs, err = c.search(dirs, path.Join(dir, e.Name())); err != nil {
@@ -172,6 +185,10 @@ func (c *rpmCheck) repository(dir string) error {
 	}
 	if made.After(c.newest) {
 		c.newest = made
+	}
+	c.now.Repositories[dir] = repository{Date: made}
+	if !c.AllowOlder {
+		c.last.older(&c.found, at, dir, name, made)
 	}
 	lists := false
 	for _, f := range files {
@@ -245,6 +262,7 @@ func (c *rpmCheck) pkg(dir, by string, p rpmFile) error {
 //	rpm [<dir...>] {
 //		hash
 //		keyring <file>
+//		allow_older
 //	}
 func (g *Rpm) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the gate's name
@@ -258,12 +276,13 @@ func (g *Rpm) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			g.Keyring = args[0]
 			return nil
 		}},
+		"allow_older": flag(&g.AllowOlder),
 	})
 }
 
 // Interface guards
 var (
-	_ Gate                  = (*Rpm)(nil)
+	_ Recorder              = (*Rpm)(nil)
 	_ caddy.Validator       = (*Rpm)(nil)
 	_ caddyfile.Unmarshaler = (*Rpm)(nil)
 )

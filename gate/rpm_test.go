@@ -82,6 +82,18 @@ func TestRpm(t *testing.T) {
 		{"no repository", nil, func(r *rpmRepo) { rm(t, r.dir, base+"repodata") }, "", "there is no repository"},
 		{"no repomd", nil, func(r *rpmRepo) { rm(t, r.dir, repomd) }, repomd, "is missing"},
 		{"second repository", nil, func(r *rpmRepo) { put(t, r.dir, "8/repodata/x", "x") }, "8/repodata/repomd.xml", "is missing"},
+		{"repodata is a link", nil, func(r *rpmRepo) {
+			run(t, r.dir, nil, "mv", base+"repodata", base+"repodata-1")
+			symlink(t, r.dir, "repodata-1", base+"repodata")
+		}, "", ""},
+		{"repodata is a link, package missing", nil, func(r *rpmRepo) {
+			run(t, r.dir, nil, "mv", base+"repodata", "meta")
+			symlink(t, r.dir, "../../meta", base+"repodata")
+			rm(t, r.dir, base+"Packages/b")
+		}, base + "Packages/b/b-1.rpm", "is missing, " + prim + " lists it"},
+		{"repodata is a dangling link", nil, func(r *rpmRepo) { symlink(t, r.dir, "none", "repodata") }, "repodata/repomd.xml", "is missing"},
+		{"repodata is a link out", nil, func(r *rpmRepo) { symlink(t, r.dir, "/etc", "repodata") }, "repodata/repomd.xml", "leads out"},
+		{"repodata is a file", nil, func(r *rpmRepo) { put(t, r.dir, "doc/repodata", "x") }, "", ""},
 		{"package missing", nil, func(r *rpmRepo) { rm(t, r.dir, base+"Packages/b") }, base + "Packages/b/b-1.rpm", "is missing, " + prim + " lists it"},
 		{"package short", nil, func(r *rpmRepo) { put(t, r.dir, base+"Packages/b/b-1.rpm", "x") }, base + "Packages/b/b-1.rpm", "its size is 1, " + prim + " says 9"},
 		{"package differs", nil, func(r *rpmRepo) { put(t, r.dir, base+"Packages/b/b-1.rpm", "PACKAGE b") }, "", ""},
@@ -157,6 +169,42 @@ func TestRpm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRpmOlder checks that metadata do not go back to what they were.
+func TestRpmOlder(t *testing.T) {
+	const repomd = "9/BaseOS/repodata/repomd.xml"
+	repo := newRpmRepo(t)
+	of := func(times ...string) {
+		var more []string
+		for i, at := range times {
+			text := fmt.Sprint("more ", i)
+			put(t, repo.dir, fmt.Sprintf("%s/repodata/%d", repo.repo, i), text)
+			more = append(more, strings.Replace(rpmData("x", fmt.Sprint("repodata/", i), text), "</data>", "<timestamp>"+at+"</timestamp></data>", 1))
+		}
+		repo.write(repo.whole(), more...)
+	}
+	r := newRun(t, repo.dir)
+	g := new(Rpm)
+	of("1700000000", "1700000100.5")
+	released(t, g, r)
+	passes(t, new(Rpm), r) // it is the same
+	of("1700000099", "1700000098")
+	v := fails(t, g, r, repomd, "is of 2023-11-14 22:14:59 UTC, what was released last of 2023-11-14 22:15:00 UTC")
+	if !strings.Contains(v.Reason, filepath.Join(r.State, "rpm.released")) || !strings.Contains(v.Reason, "allow_older") {
+		t.Error(v)
+	}
+	passes(t, new(Rpm), newRun(t, repo.dir)) // another job
+	of()
+	passes(t, g, r) // it does not say
+	of("1700000200")
+	passes(t, g, r)
+	of("1700000099")
+	fails(t, g, r, repomd, "is of") // that newer one was not released
+
+	allowed := &Rpm{AllowOlder: true}
+	released(t, allowed, r)
+	passes(t, g, r) // now it is the last
 }
 
 func TestRpmSignatures(t *testing.T) {

@@ -263,11 +263,11 @@ func (c *comparison) lost(name string, bytes int64) {
 	}
 }
 
-// A budget is how much may be lost: a number, a part, or any.
+// A budget is how much may be lost: a number, a percentage, or any.
 type budget struct {
-	set    bool
-	number int64
-	part   float64
+	set     bool
+	number  int64
+	percent float64
 }
 
 // parseBudget reads a number, or a size, or a percentage.
@@ -280,7 +280,7 @@ func parseBudget(text string, size bool) (budget, error) {
 		if err != nil || !(percent >= 0 && percent <= 100) {
 			return budget{}, fmt.Errorf("%q is not a percentage from 0%% to 100%%", text)
 		}
-		return budget{set: true, number: -1, part: percent / 100}, nil
+		return budget{set: true, number: -1, percent: percent}, nil
 	}
 	if size {
 		n, err := humanize.ParseBytes(text)
@@ -304,7 +304,9 @@ func (b budget) of(n int64) int64 {
 	case b.number >= 0:
 		return b.number
 	}
-	return int64(b.part * float64(n))
+	// Most percentages are a little less as a float than what was written.
+	const rounding = 1e-12
+	return int64(b.percent * float64(n) / 100 * (1 + rounding))
 }
 
 // UnmarshalCaddyfile sets up the gate:

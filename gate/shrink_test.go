@@ -95,6 +95,24 @@ func TestShrinkBytes(t *testing.T) {
 	fails(t, g, r, "big", "may be lost; this file lost most")
 }
 
+// TestBudget checks that a percentage means what it says, though no float does.
+func TestBudget(t *testing.T) {
+	for n := range int64(10_001) {
+		b, err := parseBudget(fmt.Sprintf("%d.%02d%%", n/100, n%100), false)
+		if got := b.of(10_000); err != nil || got != n {
+			t.Errorf("%d.%02d%% of 10000 are %d, %v", n/100, n%100, got, err)
+		}
+		if got := b.of(9_999); got > n || n < 10_000 && got == n && n > 0 {
+			t.Errorf("%d.%02d%% of 9999 are %d", n/100, n%100, got)
+		}
+	}
+	for text, want := range map[string]int64{"29%": 29, "33.3%": 33, "100%": 100, "0%": 0, "29": 29} {
+		if b, err := parseBudget(text, false); err != nil || b.of(100) != want {
+			t.Errorf("%s of 100 are %d, %v", text, b.of(100), err)
+		}
+	}
+}
+
 func TestShrinkAll(t *testing.T) {
 	r := hundred(t)
 	g := provision(t, &Shrink{Entries: "0%", Bytes: "0%", Deletions: "0%"})

@@ -1,0 +1,122 @@
+package gate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
+
+// A record is what a gate saw of the repositories of a tree. It is kept once the tree
+// was released, for the next run to compare with.
+type record struct {
+	// Run is the id of the run in which it was seen.
+	Run string `json:"run"`
+
+	// Repositories by their directories.
+	Repositories map[string]repository `json:"repositories"`
+
+	file string
+}
+
+// A repository is what a gate keeps of one.
+type repository struct {
+	// Date is when it was made, by its own account; zero if it does not say.
+	Date time.Time `json:"date,omitzero"`
+
+	// Indexes are the indexes of packages that were there.
+	Indexes []string `json:"indexes,omitempty"`
+}
+
+// recordOf is the file with the record of all gates of that name in a job.
+func recordOf(r *step.Run, gate string) string { return filepath.Join(r.State, gate+".released") }
+
+// readRecord reads what was released last. It is empty if there is nothing yet.
+func readRecord(r *step.Run, gate string) (*record, error) {
+	last := &record{file: recordOf(r, gate)}
+	text, err := os.ReadFile(last.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return last, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, last)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading what was released last: %s: %w (without it, the next tree will not be compared)", last.file, err)
+	}
+	return last, nil
+}
+
+// newRecord returns an empty record of this run.
+func newRecord(r *step.Run) record {
+	return record{Run: r.ID, Repositories: map[string]repository{}}
+}
+
+// older notes that the repository in dir is older than what was released of it, by what
+// file says.
+func (last *record) older(p *problems, at int64, dir, file string, date time.Time) {
+	was := last.Repositories[dir].Date
+	if date.IsZero() || !date.Before(was) {
+		return
+	}
+	p.add(at, file, "is of %s, what was released last of %s (%s, or set allow_older)", date.UTC().Format(dateFormat), was.UTC().Format(dateFormat), last.hint())
+}
+
+const dateFormat = "2006-01-02 15:04:05 MST"
+
+// had reports whether an index was there in the repository in dir.
+func (last *record) had(dir, index string) bool {
+	return slices.Contains(last.Repositories[dir].Indexes, index)
+}
+
+// hint says how to let a tree pass nevertheless.
+func (last *record) hint() string {
+	return fmt.Sprintf("if this is as it should be, remove %s and run the job again", last.file)
+}
+
+// keep makes the record that of what was released last. Gates of the same name in the
+// same run share the file; nothing is left in it of runs before.
+func (seen *record) keep(r *step.Run, gate string) error {
+	if seen.Run != r.ID {
+		return fmt.Errorf("%s: keeping what was released: what was seen is of run %q, not of %q", gate, seen.Run, r.ID)
+	}
+	all := *seen
+	if last, err := readRecord(r, gate); err == nil && last.Run == r.ID {
+		maps.Copy(last.Repositories, seen.Repositories)
+		all = *last
+	}
+	text, err := json.Marshal(all)
+	if err == nil {
+		err = save(recordOf(r, gate), text)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: keeping what was released: %w", gate, err)
+	}
+	return nil
+}
+
+// save writes a file; all of it is written or nothing.
+func save(name string, text []byte) error {
+	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
