@@ -31,7 +31,8 @@ func init() {
 //
 // If the root itself is a symbolic link, its target is the release: a release
 // is made by renaming a new link over the old one, and from the next look on
-// the new tree is served.
+// the new tree is served. The same holds for a root anywhere below a link that
+// the releaser `snapshot` makes. Other links above the root are just followed.
 //
 // Origins with the same root share their calls, counters and release. If their
 // other settings differ, those apply that come last in the config.
@@ -46,7 +47,8 @@ type Dir struct {
 	// The path of a file in the tree, relative to the root, that changes with
 	// every release and is the last to change: its time, size and content name
 	// the release. While it is missing, and by default, the tree has no
-	// releases. Unused if the root is a symbolic link.
+	// releases. Unused if the root is a symbolic link, or lies below one to a
+	// snapshot.
 	ReleaseMarker string `json:"release_marker,omitempty"`
 
 	// The AFS volume that the directory is in, if it is on a mounted AFS:

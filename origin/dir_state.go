@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,11 +18,11 @@ import (
 // config names it.
 var dirStates = caddy.NewUsagePool()
 
-// LookAt has the release of the directory at root looked at now, if any origin has
-// that root.
-func LookAt(root string) {
+// LookAt has the releases of all origins whose root is dir or lies below it looked at
+// now.
+func LookAt(dir string) {
 	dirStates.Range(func(key, value any) bool {
-		if key == root {
+		if root := key.(string); root == dir || strings.HasPrefix(root, dir+"/") {
 			value.(*dirState).release.wake()
 		}
 		return true

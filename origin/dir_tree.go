@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,37 +89,56 @@ func (t *tree) isAt(path string) (bool, error) {
 	return l == t.links && os.SameFile(fi, t.dir), nil
 }
 
-// links describes the symbolic links that path is and leads to, one after the
-// other: the text of each with its mtime, which is when it was made, for a
-// link cannot be changed in place. So a link that is switched from A to B and
-// back to A is a new one, as it must be where A was rebuilt in between. The
-// result is empty if path is no link.
+// links describes the symbolic links that path is and leads to, and those above it
+// that lead to snapshots, in the order in which they are followed: the text of
+// each with its mtime, which is when it was made, for a link cannot be changed in
+// place. So a link that is switched from A to B and back to A is a new one, as it
+// must be where A was rebuilt in between. The result is empty if there is no such
+// link.
 func links(path string) (string, error) {
 	var all []string
-	for range maxLinks {
-		path = strings.TrimRight(path, "/")
-		if path == "" {
-			path = "/"
-		}
-		fi, err := os.Lstat(path)
+	dir, rest := "/", elements(path) // no link is left in dir
+	for followed := 0; len(rest) > 0; {
+		link := filepath.Join(dir, rest[0])
+		rest = rest[1:]
+		fi, err := os.Lstat(link)
 		if err != nil {
 			return "", err
 		}
 		if fi.Mode().Type() != fs.ModeSymlink {
-			return strings.Join(all, " "), nil
+			dir = link
+			continue
 		}
-		target, err := os.Readlink(path)
+		if followed++; followed > maxLinks {
+			return "", &fs.PathError{Op: "lstat", Path: path, Err: syscall.ELOOP}
+		}
+		target, err := os.Readlink(link)
 		if err != nil {
 			return "", err
 		}
-		all = append(all, target+"@"+strconv.FormatInt(fi.ModTime().UnixNano(), 36))
-		if !filepath.IsAbs(target) {
-			// Not Join: it would take "link/.." for nothing.
-			target = filepath.Dir(path) + "/" + target
+		if len(rest) == 0 || isSnapshot(link, target) {
+			all = append(all, target+"@"+strconv.FormatInt(fi.ModTime().UnixNano(), 36))
 		}
-		path = target
+		if filepath.IsAbs(target) {
+			dir = "/"
+		}
+		rest = append(elements(target), rest...)
 	}
-	return "", fmt.Errorf("lstat %s: %w", path, syscall.ELOOP)
+	return strings.Join(all, " "), nil
+}
+
+// elements takes a path apart.
+func elements(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+}
+
+// snapshot fits the targets of the links that the releaser of that name makes. What
+// they lead to never changes. Other links above a root say nothing of releases.
+var snapshot = regexp.MustCompile(`(?:^|/)([^/]+)\.releases/\d{6,}-\d{8}T\d{6}\.\d{9}Z/*$`)
+
+func isSnapshot(link, target string) bool {
+	m := snapshot.FindStringSubmatch(target)
+	return m != nil && m[1] == filepath.Base(link)
 }
 
 // classify is classify, and knows of names that lead out of the tree.

@@ -194,6 +194,110 @@ func TestReleaseLinkLeads(t *testing.T) {
 	}
 }
 
+// TestReleaseAbove: a root may lie below the link to a snapshot.
+func TestReleaseAbove(t *testing.T) {
+	const first, second = "000001-20260301T120000.000000001Z", "000002-20260301T130000.000000002Z"
+	for _, test := range []struct {
+		name, root string
+		target     func(top string) string // where the link to the first leads, but for its name
+	}{
+		{"below", "x.ro/d", nil},
+		{"far below", "x.ro/d/e/f", nil},
+		{"unclean", "x.ro//d/./e/", nil},
+		{"itself", "x.ro", nil},
+		{"absolute", "x.ro/d", func(top string) string { return filepath.Join(top, "x.ro.releases") }},
+		{"by another link", "www/pub/e", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			top := t.TempDir()
+			for _, name := range []string{first, second} {
+				for _, dir := range []string{"", "/d", "/d/e", "/d/e/f"} {
+					write(t, top, "x.ro.releases/"+name+dir+"/which", name)
+				}
+			}
+			target := "x.ro.releases"
+			if test.target != nil {
+				target = test.target(top)
+			}
+			link := filepath.Join(top, "x.ro")
+			symlink(t, target+"/"+first, link)
+			write(t, top, "www/", "")
+			symlink(t, "../www/../x.ro/d", filepath.Join(top, "www/pub"))
+
+			d := newDir(t, filepath.Join(top, test.root), checkEvery(time.Hour), marker("which"))
+			a := d.Release(t.Context()).Token
+			if !strings.HasPrefix(a, target+"/"+first+"@") {
+				t.Fatalf("token %q", a)
+			}
+			release(t, target+"/"+second, link)
+			if strings.HasPrefix(test.root, "www/") {
+				LookAt(d.String()) // it goes by names only
+			} else {
+				LookAt(link)
+			}
+			b := next(t, d, a)
+			if got, err := read(d, "which", 0); got != second || err != nil || !strings.HasPrefix(b, target+"/"+second+"@") {
+				t.Errorf("%q: %q, %v", b, got, err)
+			}
+			// Back, to what may have been rebuilt.
+			release(t, target+"/"+first, link)
+			LookAt(d.String())
+			if c := next(t, d, b); c == a {
+				t.Errorf("token %q again", a)
+			}
+		})
+	}
+}
+
+// TestNoReleaseAbove: other links on the way to a root say nothing of what is in it.
+func TestNoReleaseAbove(t *testing.T) {
+	const release1 = "000001-20260301T120000.000000001Z"
+	for link, target := range map[string]string{
+		"disk":  "other",
+		"ro":    "ro.releases/today",
+		"x":     "y.releases/" + release1,
+		"z":     "z.releases/" + release1 + "/sub",
+		"plain": release1,
+	} {
+		t.Run(link, func(t *testing.T) {
+			top := t.TempDir()
+			write(t, top, target+"/d/f", "bytes")
+			symlink(t, target, filepath.Join(top, link))
+			d := newDir(t, filepath.Join(top, link, "d"))
+			if r := d.Release(t.Context()); r.Token != "" || r.Seen.IsZero() {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+
+	// One release does not wake those next to it.
+	top := t.TempDir()
+	write(t, top, "a-b/f", "bytes", "a/f", "bytes")
+	next, below := newDir(t, filepath.Join(top, "a-b"), checkEvery(time.Hour)), newDir(t, filepath.Join(top, "a"), checkEvery(time.Hour))
+	was := next.Release(t.Context()).Seen
+	start := time.Now()
+	below.Release(t.Context())
+	LookAt(filepath.Join(top, "a"))
+	waitFor(t, "a look", func() bool { return below.Release(t.Context()).Seen.After(start) })
+	if seen := next.Release(t.Context()).Seen; !seen.Equal(was) {
+		t.Errorf("looked at %v after %v", seen, was)
+	}
+}
+
+func TestLinksLoop(t *testing.T) {
+	top := t.TempDir()
+	symlink(t, "b", filepath.Join(top, "a"))
+	symlink(t, "a", filepath.Join(top, "b"))
+	for _, path := range []string{"a", "a/d", "none", "none/d"} {
+		if l, err := links(filepath.Join(top, path)); err == nil {
+			t.Errorf("%s: %q", path, l)
+		}
+	}
+	if l, err := links("/"); l != "" || err != nil {
+		t.Errorf("%q, %v", l, err)
+	}
+}
+
 // TestReleaseOrder: who has seen a token never reads what was before it.
 // Releases come in bursts, so that many are switched during one look, with
 // pauses in which a wrong one would be read.

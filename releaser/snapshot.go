@@ -229,7 +229,11 @@ func (s *Snapshot) prepare(tree string) error {
 	if fi, err := os.Lstat(s.Link); err == nil && fi.Mode().Type() != fs.ModeSymlink {
 		return fmt.Errorf("%s is not a symbolic link: move it away", s.Link)
 	}
-	if err := os.Mkdir(s.releases(), 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // to be read by the web server
+	err = os.Mkdir(s.releases(), 0o700)
+	if err == nil {
+		err = os.Chmod(s.releases(), 0o755) //nolint:gosec // to be read by the web server, whatever the umask
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("the releases: %w", err)
 	}
 	var a, b unix.Stat_t

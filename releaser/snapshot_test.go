@@ -202,6 +202,37 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// Web servers find their way to a release, however files are made that are nobody
+// else's business.
+func TestUmask(t *testing.T) {
+	tree, link := place(t)
+	write(t, filepath.Join(tree, "f"), "x")
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	s := newSnapshot(t, tree, link)
+	release(t, s, true)
+	mode := func() fs.FileMode {
+		fi, err := os.Stat(s.releases())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Mode().Perm()
+	}
+	if got := mode(); got != 0o755 {
+		t.Errorf("the releases have mode %o", got)
+	}
+	sameTree(t, link, tree)
+	// Who changes it has a reason.
+	if err := os.Chmod(s.releases(), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(tree, "f"), "y")
+	release(t, s, true)
+	if got := mode(); got != 0o750 {
+		t.Errorf("the releases have mode %o again", got)
+	}
+}
+
 func relink(name, target string) error {
 	if err := os.Remove(name); err != nil {
 		return err
