@@ -63,8 +63,8 @@ func TestCaddyfile(t *testing.T) {
 
 		{"reprepro /etc/r", `{"confdir":"/etc/r"}`},
 		{
-			"reprepro /etc/r {\n update a b\n basedir /b\n outdir /o\n dbdir /d\n check off\n args --gnupghome /g\n command x\n}",
-			`{"confdir":"/etc/r","update":["a","b"],"basedir":"/b","outdir":"/o","dbdir":"/d","no_check":true,"args":["--gnupghome","/g"],"command":"x"}`,
+			"reprepro /etc/r {\n update a b\n basedir /b\n outdir /o\n dbdir /d\n listdir /l\n check off\n args --gnupghome /g\n command x\n}",
+			`{"confdir":"/etc/r","update":["a","b"],"basedir":"/b","outdir":"/o","dbdir":"/d","listdir":"/l","no_check":true,"args":["--gnupghome","/g"],"command":"x"}`,
 		},
 		{"reprepro", `Testfile:1`},
 		{"reprepro a b", `wrong argument count`},

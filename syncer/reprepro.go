@@ -36,6 +36,13 @@ func init() {
 // Where the repository, its database and its lists are is told by `conf/options`, or
 // here. Reprepro takes the working directory, which is that of the job, for what it
 // is not told.
+//
+// The directory of the job is that of `pool` and `dists`. Configuration, database and
+// lists must not lie in it, though that is where reprepro has them by default: it
+// writes to database and lists in every run, so there would be something to release
+// even without news, and a database in use would be published. Have `outdir` be the
+// directory of the job, and `basedir` another one, with `db` and `lists` in it. That
+// may be in AFS, too, but in another volume.
 type Reprepro struct {
 	// The directory of `distributions`, `updates` and `options`. Required.
 	ConfDir string `json:"confdir,omitempty"`
@@ -54,6 +61,10 @@ type Reprepro struct {
 	// The directory of the database, the `dbdir` of reprepro. Default: what `options`
 	// says.
 	DBDir string `json:"dbdir,omitempty"`
+
+	// The directory of the indexes that are fetched, the `listdir` of reprepro. Default:
+	// what `options` says.
+	ListDir string `json:"listdir,omitempty"`
 
 	// Do not check that all files are there. It reads the directories of the whole
 	// pool. Default: check.
@@ -83,7 +94,7 @@ func (p *Reprepro) Provision(caddy.Context) error {
 	if p.Command == "" {
 		p.Command = "reprepro"
 	}
-	return expand("reprepro", &p.ConfDir, &p.BaseDir, &p.OutDir, &p.DBDir)
+	return expand("reprepro", &p.ConfDir, &p.BaseDir, &p.OutDir, &p.DBDir, &p.ListDir)
 }
 
 // Validate checks the settings.
@@ -106,6 +117,7 @@ func (p *Reprepro) Validate() error {
 //		basedir <directory>
 //		outdir  <directory>
 //		dbdir   <directory>
+//		listdir <directory>
 //		check   on|off
 //		args    <option...>
 //		command <program>
@@ -126,6 +138,8 @@ func (p *Reprepro) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return one(d, &p.OutDir)
 		case "dbdir":
 			return one(d, &p.DBDir)
+		case "listdir":
+			return one(d, &p.ListDir)
 		case "check":
 			return onOff(d, &p.NoCheck)
 		case "args":
@@ -139,14 +153,21 @@ func (p *Reprepro) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Sync updates the repository.
 func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
+	l, err := p.layout(r.Dir)
+	if err != nil {
+		return err
+	}
+	if err := l.check(r.Dir); err != nil {
+		return err
+	}
 	nothing := false
-	err := p.reprepro(ctx, r, "update", func(line string) {
+	err = p.reprepro(ctx, r, "update", func(line string) {
 		nothing = nothing || strings.HasPrefix(line, "Nothing to do found.")
 	}, append([]string{"update"}, p.Update...)...)
 	if err != nil {
 		return err
 	}
-	r.Upstream = p.upstream(r.Dir)
+	r.Upstream = l.upstream()
 	deleted, err := p.deletions(ctx, r)
 	switch {
 	case deleted:
@@ -166,9 +187,8 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 // upstream is when the newest of the repositories that the tree is made from was made,
 // by the lists that reprepro has fetched. It is zero if that is not known: those of
 // the tree itself are of when reprepro wrote them.
-func (p *Reprepro) upstream(dir string) (newest time.Time) {
-	lists := filepath.Join(cmp.Or(p.BaseDir, dir), "lists")
-	entries, err := os.ReadDir(lists)
+func (l *layout) upstream() (newest time.Time) {
+	entries, err := os.ReadDir(l.lists)
 	if err != nil {
 		return newest
 	}
@@ -176,7 +196,7 @@ func (p *Reprepro) upstream(dir string) (newest time.Time) {
 		if !strings.HasSuffix(e.Name(), "Release") {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(lists, e.Name()))
+		text, err := os.ReadFile(filepath.Join(l.lists, e.Name()))
 		if err != nil {
 			continue
 		}
@@ -195,13 +215,13 @@ func (p *Reprepro) upstream(dir string) (newest time.Time) {
 // reprepro runs a command of reprepro.
 func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line func(string), command ...string) error {
 	args := []string{"--confdir", p.ConfDir, "--keepunreferencedfiles"}
-	for _, dir := range [][2]string{{"--basedir", p.BaseDir}, {"--outdir", p.OutDir}, {"--dbdir", p.DBDir}} {
+	for _, dir := range [][2]string{{"--basedir", p.BaseDir}, {"--outdir", p.OutDir}, {"--dbdir", p.DBDir}, {"--listdir", p.ListDir}} {
 		if dir[1] != "" {
 			args = append(args, dir[:]...)
 		}
 	}
 	args = append(args, p.Args...)
-	locked, reason := "", ""
+	locked, reason, last := "", "", ""
 	r.Report(step.Progress{Stage: stage, Done: -1, Detail: command[0]})
 	_, err := r.Command(ctx, step.Command{
 		Name: p.Command,
@@ -214,6 +234,9 @@ func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line
 			if reason == "" && (strings.HasPrefix(text, "Error") || strings.HasPrefix(text, "Missing file")) {
 				reason = text
 			}
+			if text != "There have been errors!" {
+				last = text
+			}
 			if line != nil {
 				line(text)
 			}
@@ -225,10 +248,14 @@ func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line
 		return nil
 	case locked != "" && ctx.Err() == nil:
 		return fmt.Errorf("%s: another reprepro has the database; if there is none, it was killed: remove %s: %w", command[0], locked, err)
-	case reason != "" && ctx.Err() == nil:
-		return fmt.Errorf("%s: %s: %w", command[0], reason, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", command[0], err)
 	}
-	return fmt.Errorf("%s: %w", command[0], err)
+	reason = cmp.Or(reason, last)
+	if strings.Contains(err.Error(), reason) {
+		return fmt.Errorf("%s: %w", command[0], err)
+	}
+	return fmt.Errorf("%s: %s: %w", command[0], reason, err)
 }
 
 // deletions deletes the files that are unreferenced now and were when the last run

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ type archive struct {
 	dir     string // of the archive
 	confdir string // of the mirror
 	base    string
+	out     string
 }
 
 func newArchive(t *testing.T) *archive {
@@ -34,7 +37,7 @@ func newArchive(t *testing.T) *archive {
 	if !exists("/usr/lib/apt/methods/file") {
 		t.Skip("needs the methods of apt")
 	}
-	a := &archive{t: t, dir: t.TempDir(), base: t.TempDir(), confdir: t.TempDir()}
+	a := &archive{t: t, dir: t.TempDir(), base: t.TempDir(), out: t.TempDir(), confdir: t.TempDir()}
 	const distribution = "Codename: test\nArchitectures: amd64\nComponents: main\n"
 	write(t, filepath.Join(a.dir, "conf/distributions"), distribution)
 	write(t, filepath.Join(a.confdir, "distributions"), distribution+"Update: upstream\n")
@@ -64,13 +67,13 @@ func (a *archive) add(name, version string) {
 }
 
 func (a *archive) mirror() *Reprepro {
-	return provision(a.t, &Reprepro{ConfDir: a.confdir, BaseDir: a.base})
+	return provision(a.t, &Reprepro{ConfDir: a.confdir, BaseDir: a.base, OutDir: a.out})
 }
 
 // has tells the packages that are in the pool of the mirror.
 func (a *archive) has(want ...string) {
 	a.t.Helper()
-	files, err := filepath.Glob(filepath.Join(a.base, "pool/main/*/*/*.deb"))
+	files, err := filepath.Glob(filepath.Join(a.out, "pool/main/*/*/*.deb"))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -175,13 +178,110 @@ func TestRepreproFailures(t *testing.T) {
 	a.has("foo_2")
 
 	// A file is missing.
-	if err := os.Remove(filepath.Join(a.base, "pool/main/f/foo/foo_2_amd64.deb")); err != nil {
+	pool := filepath.Join(a.out, "pool/main/f/foo/foo_2_amd64.deb")
+	if err := os.Remove(pool); err != nil {
 		t.Fatal(err)
 	}
-	j.fail(m, "checkpool: ")
+	j.fail(m, "checkpool: Missing file '"+pool+"'")
 	unchecked := a.mirror()
 	unchecked.NoCheck = true
 	j.sync(unchecked)
+
+	// What is wrong is said before the last line.
+	write(t, pool, "x")
+	j.fail(m, "checkpool: WRONG SIZE of '"+pool+"'")
+	db := filepath.Join(a.base, "db/packages.db")
+	write(t, db, "x")
+	j.fail(m, "update: db_open("+db+")")
+	j.fail(provision(t, &Reprepro{ConfDir: a.confdir, BaseDir: a.base, OutDir: a.out, Command: script(t, "echo Sorry; exit 1")}), "exit status 1: Sorry")
+}
+
+// A run without news leaves what is published as it is.
+func TestRepreproNothingNew(t *testing.T) {
+	a := newArchive(t)
+	a.add("foo", "1")
+	j := newJob(t)
+	j.Dir = a.out
+	m := a.mirror()
+	j.sync(m)
+	state := func() (all []string) {
+		for _, name := range append(walk(t, a.out), "") {
+			fi, err := os.Lstat(filepath.Join(a.out, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, fmt.Sprint(name, fi.ModTime(), fi.Sys().(*syscall.Stat_t).Ino))
+		}
+		return all
+	}
+	before := state()
+	j.sync(m)
+	j.wantChanged(new(false))
+	if after := state(); !slices.Equal(after, before) {
+		t.Errorf("there is %v, there was %v", after, before)
+	}
+}
+
+// What reprepro has for itself must not be published: it writes there in every run.
+func TestRepreproPublished(t *testing.T) {
+	fake := script(t, "")
+	top := t.TempDir()
+	dir, conf, away := filepath.Join(top, "tree"), filepath.Join(top, "conf"), filepath.Join(top, "away")
+	write(t, filepath.Join(dir, "conf/distributions"), "")
+	write(t, filepath.Join(conf, "distributions"), "")
+	write(t, filepath.Join(away, "db/version"), "")
+	if err := errors.Join(
+		os.Symlink(filepath.Join(away, "db"), filepath.Join(dir, "db2")),
+		os.Symlink(dir, filepath.Join(top, "link")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		m       Reprepro
+		options string
+		dir     string // of the job, else dir
+		want    string // what of it is published
+	}{
+		{want: dir + "/db"},
+		{m: Reprepro{ConfDir: dir + "/conf", BaseDir: away, OutDir: dir}, want: dir + "/conf"},
+		{m: Reprepro{ConfDir: "conf", BaseDir: away, OutDir: "."}, want: dir + "/conf"},
+		{m: Reprepro{DBDir: away + "/db"}, want: dir + "/lists"},
+		{m: Reprepro{DBDir: away + "/db", ListDir: away + "/lists"}},
+		{m: Reprepro{BaseDir: away, OutDir: dir}},
+		{m: Reprepro{BaseDir: away}, want: away + "/db"},
+		{m: Reprepro{OutDir: dir}, dir: away},
+		{m: Reprepro{OutDir: dir}, want: dir + "/db"},
+		{m: Reprepro{OutDir: dir + "/www"}, want: dir + "/db"}, // all of dir is released
+		{m: Reprepro{BaseDir: top, OutDir: "+b/tree"}},
+		{m: Reprepro{BaseDir: top, OutDir: "+b/tree/www", DBDir: "+o/db"}, dir: dir + "/www", want: dir + "/www/db"},
+		{m: Reprepro{BaseDir: away, OutDir: top + "/link", ListDir: "lists"}, want: dir + "/lists"},
+		{m: Reprepro{DBDir: "db2", ListDir: "+c/lists"}}, // a link
+		{m: Reprepro{BaseDir: away, OutDir: dir}, dir: top + "/link"},
+		{options: "outdir " + dir, dir: away},
+		{options: "verbose\n  outdir\t +b/tree \nbasedir " + top},
+		{options: "basedir " + away + "\noutdir " + dir},
+		{m: Reprepro{OutDir: dir}, options: "basedir " + away + "\noutdir " + away + "\n"},
+		{options: "basedir " + away + "\noutdir " + dir + "\nlistdir " + dir + "/lists", want: dir + "/lists"},
+		{options: "outdir " + top + "/other\noutdir .", want: dir + "/db"},
+		{m: Reprepro{DBDir: away, ListDir: away}, options: "dbdir +b/db\nlistdir +b/lists\n"},
+	} {
+		write(t, filepath.Join(conf, "options"), test.options)
+		test.m.Command = fake
+		test.m.ConfDir = cmp.Or(test.m.ConfDir, conf)
+		m := provision(t, &test.m)
+		j := newJob(t)
+		j.Dir = cmp.Or(test.dir, dir)
+		if err := os.MkdirAll(j.Dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := m.Sync(t.Context(), j.Run)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), ", "+test.want+", would be published with ")) {
+			t.Errorf("%+v: %v, want %q", test, err, test.want)
+		}
+		if test.want != "" && len(j.commands) != 0 {
+			t.Errorf("%+v: reprepro was run", test)
+		}
+	}
 }
 
 func TestRepreproInterrupted(t *testing.T) {
@@ -190,7 +290,7 @@ func TestRepreproInterrupted(t *testing.T) {
 		a.add(fmt.Sprintf("p%d", i), "1")
 	}
 	for _, at := range []string{"update", "dumpunreferenced", "deleteifunreferenced", "checkpool", "check"} {
-		a.base = t.TempDir()
+		a.base, a.out = t.TempDir(), t.TempDir()
 		m := a.mirror()
 		j := newJob(t)
 		if at == "deleteifunreferenced" {
@@ -223,7 +323,7 @@ case "$last" in
 dumpunreferenced) echo 'Warning: pool/ is old'; echo pool/not a name; i=0; while [ $i -lt 5000 ]; do echo pool/main/l/long-name-of-a-package/long-name-of-a-package_$i.deb; i=$((i+1)); done;;
 esac`)
 	j := newJob(t)
-	m := provision(t, &Reprepro{ConfDir: "/none", Command: fake})
+	m := provision(t, &Reprepro{ConfDir: "/none", BaseDir: "/none", OutDir: j.Dir, Command: fake})
 	j.sync(m)
 	if len(j.commands) != 4 {
 		t.Errorf("%d commands", len(j.commands))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/process"
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -67,22 +69,25 @@ type Rsync struct {
 	OnePhase bool `json:"one_phase,omitempty"`
 
 	// What is to be copied in the second phase, as patterns of rsync. It does no harm
-	// if they fit other files as well. Default: the indexes of apt, rpm, pypi, Arch
-	// and Alpine repositories.
+	// if they fit other files as well, but they should fit no directory with packages
+	// in it: a pattern without a slash fits directories, too. Default: the indexes of
+	// apt, rpm, pypi, Arch and Alpine repositories.
 	Indexes []string `json:"indexes,omitempty"`
 
 	// After how many further runs that find it gone upstream a file is deleted. With
-	// 0 that is the first one; with -1 nothing is ever deleted. Default: 1.
+	// 0 that is the first one; with -1 no file that upstream had is ever deleted.
+	// Default: 1.
 	DeleteAfter *int `json:"delete_after,omitempty"`
 
 	// How much of the tree one run may delete: a number of files and directories, or a
-	// percentage of them, which is at least 100. If it were more, the run fails and
-	// deletes nothing: an upstream that has lost its disk looks like one that has
-	// deleted everything. Default: `50%`.
+	// percentage of them. If it were more, the run fails and deletes nothing: an upstream
+	// that has lost its disk looks like one that has deleted everything. The same holds
+	// for what is in directories that upstream has made links or files: that cannot be
+	// deleted later. Default: `50%`.
 	MaxDelete string `json:"max_delete,omitempty"`
 
-	// What not to delete though upstream does not have it, as patterns of rsync.
-	// Default: `/timestamp.txt`.
+	// What not to delete though upstream does not have it, as patterns of rsync. The
+	// timestamp of the job is kept in any case. Default: `/timestamp.txt`.
 	Keep []string `json:"keep,omitempty"`
 
 	// How long the connection may be silent. AFS stores a file when it is closed,
@@ -104,14 +109,21 @@ type Rsync struct {
 	maxDelete limit
 }
 
-// Patterns without a slash fit names in all directories.
-var defaultIndexes = []string{
-	"dists/**", "InRelease", "Release", "Release.gpg", "Packages", "Packages.*", "Sources", "Sources.*", "Contents-*", "ls-lR*", // apt
-	"repodata/**", "repomd.xml*", // rpm
-	"simple/**",                   // pypi
-	"*.db", "*.db.*", "*.files.*", // Arch
-	"APKINDEX*", // Alpine
-}
+// The indexes of what is mirrored mostly: first what lies in directories that have
+// nothing else, then files by their names, in all directories.
+var (
+	indexDirs = []string{
+		"dists/**",    // apt
+		"repodata/**", // rpm
+		"simple/**",   // pypi
+	}
+	indexFiles = []string{
+		"InRelease", "Release", "Release.gpg", "Packages", "Packages.*", "Sources", "Sources.*", "Contents-*", "ls-lR*", // apt
+		"repomd.xml*",                 // rpm
+		"*.db", "*.db.*", "*.files.*", // Arch
+		"APKINDEX*", // Alpine
+	}
+)
 
 // CaddyModule returns the Caddy module information.
 func (Rsync) CaddyModule() caddy.ModuleInfo {
@@ -124,9 +136,6 @@ func (s *Rsync) Provision(caddy.Context) error {
 		if err := expand("source", &s.Sources[i]); err != nil {
 			return err
 		}
-	}
-	if s.Indexes == nil {
-		s.Indexes = defaultIndexes
 	}
 	if s.Keep == nil {
 		s.Keep = []string{"/timestamp.txt"}
@@ -321,6 +330,7 @@ type pass struct {
 	source  string
 	changed bool // something in the tree
 	vague   bool // files kept vanishing upstream
+	cleared int  // files and directories deleted to make way
 }
 
 // run tries one source after the other.
@@ -351,11 +361,7 @@ func (p *pass) mirror(ctx context.Context) error {
 		return err
 	}
 	if !p.s.OnePhase {
-		var later []string
-		for _, pattern := range p.s.Indexes {
-			later = append(later, "--filter=H "+pattern)
-		}
-		if err := p.copy(ctx, "packages", later); err != nil {
+		if err := p.copy(ctx, "packages", p.s.packages()); err != nil {
 			return err
 		}
 		// What had vanished from the list by then is looked for again now.
@@ -365,31 +371,55 @@ func (p *pass) mirror(ctx context.Context) error {
 	if p.s.OnePhase {
 		stage = "files"
 	}
-	if err := p.copy(ctx, stage, nil); err != nil {
+	if err := p.copy(ctx, stage, p.s.Args); err != nil {
 		return err
 	}
 	_ = os.RemoveAll(partial) // all files are whole
-	if *p.s.DeleteAfter < 0 {
-		return nil
+	if !p.vague {
+		err := p.deletions(ctx)
+		if !vanished(err) {
+			return err
+		}
 	}
-	if p.vague {
-		p.r.Log.Warn("nothing is deleted, since files vanished upstream during the run", zap.String("source", p.source))
-		return nil
+	p.r.Log.Warn("nothing is deleted, since files vanished upstream during the run", zap.String("source", p.source))
+	return nil
+}
+
+// packages are the arguments for the first phase, which leave out the indexes.
+func (s *Rsync) packages() []string {
+	if s.Indexes != nil {
+		return slices.Concat(hide(s.Indexes), s.Args)
 	}
-	return p.deletions(ctx)
+	// A directory that has the name of an index is full of packages, as Packages is. It
+	// is shown unless it was hidden before.
+	return slices.Concat(hide(indexDirs), s.Args, []string{"--filter=S */"}, hide(indexFiles))
+}
+
+// hide is how rsync is told to leave out what patterns fit upstream.
+func hide(patterns []string) []string {
+	filters := make([]string, len(patterns))
+	for i, p := range patterns {
+		filters[i] = "--filter=H " + p
+	}
+	return filters
 }
 
 // copy runs a phase. If files vanished upstream before they were copied, which says
 // that upstream is at work, it is run once more.
-func (p *pass) copy(ctx context.Context, stage string, filters []string) error {
-	const vanished = 24
-	args := append(filters, "--partial-dir="+p.partialDir())
+func (p *pass) copy(ctx context.Context, stage string, args []string) error {
+	args = append(slices.Clone(args), "--partial-dir="+p.partialDir())
 	err := p.rsync(ctx, stage, args, new(output))
-	if e, ok := errors.AsType[*rsyncError](err); !ok || e.code != vanished {
+	if e, ok := errors.AsType[*rsyncError](err); ok && e.blocked {
+		if args, err = p.makeWay(ctx, stage, args); err != nil {
+			return err
+		}
+		err = p.rsync(ctx, stage, args, new(output))
+	}
+	if !vanished(err) {
 		return err
 	}
 	err = p.rsync(ctx, stage, args, new(output))
-	if e, ok := errors.AsType[*rsyncError](err); ok && e.code == vanished {
+	if vanished(err) {
 		p.vague = true
 		p.r.Log.Warn("files vanish upstream", zap.String("source", p.source), zap.Error(err))
 		return nil
@@ -408,7 +438,7 @@ func (p *pass) rsync(ctx context.Context, stage string, args []string, out *outp
 	p.r.Report(step.Progress{Stage: stage, Done: -1, Detail: "listing " + p.source})
 	res, err := p.r.Command(ctx, step.Command{
 		Name: p.s.Command,
-		Args: p.s.arguments(p.source, p.r.Dir, args),
+		Args: p.s.arguments(p.source, p.r, args),
 		// Its output is read by us.
 		Env:  []string{"LC_ALL=C"},
 		Line: out.line,
@@ -421,16 +451,20 @@ func (p *pass) rsync(ctx context.Context, stage string, args []string, out *outp
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s from %s: %w", stage, p.source, err)
 	}
-	return &rsyncError{stage: stage, source: p.source, code: res.Code, reason: out.reason, full: out.full, missing: out.missing, err: err}
+	if exit, ok := errors.AsType[*process.ExitError](err); ok && progress.MatchString(exit.Last) {
+		err = &process.ExitError{Name: exit.Name, Status: exit.Status} // how far it was is no reason
+	}
+	return &rsyncError{
+		stage: stage, source: p.source, code: res.Code, err: err,
+		reason: out.reason, full: out.full, missing: out.missing, blocked: out.blocked,
+	}
 }
 
 // arguments are what all runs of rsync have in common, and args.
-func (s *Rsync) arguments(source, dir string, args []string) []string {
+func (s *Rsync) arguments(source string, r *step.Run, args []string) []string {
 	a := []string{
 		"--recursive", "--links", "--safe-links", "--times", "--perms",
 		"--chmod=D755,Fu+rw,Fgo+r,Fgo-w,Fug-s",
-		// Else a directory that upstream has made a link or a file stops it for good.
-		"--force",
 		"--timeout=" + seconds(s.Timeout),
 		"--no-motd", "--itemize-changes", "--stats", "--info=progress2", "--outbuf=L",
 	}
@@ -442,15 +476,23 @@ func (s *Rsync) arguments(source, dir string, args []string) []string {
 	}
 	// They hide files upstream and protect none here, so nothing that is hidden stands
 	// in the way of what is not.
+	if r.Timestamp != "" {
+		a = append(a, "--filter=H "+anchored(r.Timestamp)) // upstream may have one, too
+	}
 	for _, pattern := range s.Includes {
 		a = append(a, "--filter=S "+pattern)
 	}
-	for _, pattern := range s.Excludes {
-		a = append(a, "--filter=H "+pattern)
-	}
+	a = append(a, hide(s.Excludes)...)
 	a = append(a, args...)
-	a = append(a, s.Args...)
-	return append(a, "--", source, strings.TrimRight(dir, "/")+"/")
+	return append(a, "--", source, strings.TrimRight(r.Dir, "/")+"/")
+}
+
+// anchored is a pattern of rsync that fits one path of the tree.
+func anchored(name string) string {
+	if strings.ContainsAny(name, "*?[") { // else backslashes are nothing special
+		name = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+	}
+	return "/" + name
 }
 
 func seconds(d caddy.Duration) string {
@@ -463,6 +505,7 @@ type rsyncError struct {
 	code          int
 	reason        string // the first error it printed
 	full, missing bool   // the disk here, the directory there
+	blocked       bool   // by directories here
 	err           error
 }
 
@@ -474,6 +517,12 @@ func (e *rsyncError) Error() string {
 }
 
 func (e *rsyncError) Unwrap() error { return e.err }
+
+// vanished reports whether files vanished upstream before their turn.
+func vanished(err error) bool {
+	e, ok := errors.AsType[*rsyncError](err)
+	return ok && e.code == 24
+}
 
 // away reports whether another upstream may help.
 func (e *rsyncError) away() bool {

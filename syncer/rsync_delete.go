@@ -41,17 +41,19 @@ func (p *pass) deletions(ctx context.Context) error {
 	}
 	var due []string
 	next := make(map[string]int, len(gone))
+	never := *p.s.DeleteAfter < 0
 	for _, name := range gone {
 		age := known[name]
-		if age >= *p.s.DeleteAfter || unfinished.MatchString(path.Base(name)) {
+		switch {
+		case unfinished.MatchString(path.Base(name)), !never && age >= *p.s.DeleteAfter:
 			due = append(due, name)
-		} else {
+		case !never:
 			next[name] = age + 1
 		}
 	}
-	if !p.s.maxDelete.allows(len(due), all+len(gone)) {
+	if all += len(gone); len(due) > 0 && !p.allows(len(due), all) {
 		return fmt.Errorf("deletions: %d of %d files and directories are gone from %s, %s among them, which is more than max_delete (%s): nothing is deleted",
-			len(due), all+len(gone), p.source, due[0], p.s.MaxDelete)
+			p.cleared+len(due), p.cleared+all, p.source, due[0], p.s.MaxDelete)
 	}
 	if err := p.remove(ctx, due); err != nil {
 		return fmt.Errorf("deletions: %w", err)
@@ -66,11 +68,14 @@ func (p *pass) deletions(ctx context.Context) error {
 // the end, and counts what upstream has. Rsync knows best: nothing counts as gone if
 // upstream could not read a directory of its own, or if it is kept.
 func (p *pass) findGone(ctx context.Context) (gone []string, all int, err error) {
-	args := make([]string, 0, 5+len(p.s.Keep))
-	args = append(args, "--dry-run", "--existing", "--ignore-existing", "--delete", "--delete-excluded")
+	args := []string{"--dry-run", "--existing", "--ignore-existing", "--delete", "--delete-excluded"}
+	if p.r.Timestamp != "" {
+		args = append(args, "--filter=P "+anchored(p.r.Timestamp))
+	}
 	for _, pattern := range p.s.Keep {
 		args = append(args, "--filter=P "+pattern)
 	}
+	args = append(args, p.s.Args...)
 	out := output{deleting: func(name string) { gone = append(gone, name) }}
 	// What else it would change has been changed since we copied it.
 	changed := p.changed
@@ -80,6 +85,32 @@ func (p *pass) findGone(ctx context.Context) (gone []string, all int, err error)
 		p.r.Log.Warn("gone upstream, but kept, since their names are too long", zap.Int("files", out.cut))
 	}
 	return gone, out.files, err
+}
+
+// allows reports whether n more of all files and directories may be deleted.
+func (p *pass) allows(n, all int) bool {
+	return p.s.maxDelete.allows(p.cleared+n, p.cleared+all)
+}
+
+// makeWay counts what is in directories that are links or files upstream, and adds to
+// the arguments of a phase what has rsync delete that.
+func (p *pass) makeWay(ctx context.Context, stage string, args []string) ([]string, error) {
+	var names []string
+	out := output{deleting: func(name string) { names = append(names, name) }}
+	changed := p.changed
+	err := p.rsync(ctx, stage, append(slices.Clone(args), "--force", "--dry-run", "--info=progress0"), &out)
+	p.changed = changed
+	if err != nil && !vanished(err) {
+		return nil, err
+	}
+	n := len(names) + out.cut
+	if !p.allows(n, out.files+n) {
+		return nil, fmt.Errorf("%s: %d files and directories, %q among them, are in directories that are links or files at %s, which is more than max_delete (%s): nothing is deleted",
+			stage, p.cleared+n, append(names, "")[0], p.source, p.s.MaxDelete)
+	}
+	p.cleared += n
+	// Should they be more by then, rsync stops there.
+	return append(args, "--force", "--max-delete="+strconv.Itoa(n)), nil
 }
 
 // remove deletes names from the tree, in the order of names backwards: what is in a
@@ -237,9 +268,6 @@ type limit struct {
 	percent float64
 }
 
-// fewFiles are always within a percentage.
-const fewFiles = 100
-
 func parseLimit(text string) (limit, error) {
 	if p, ok := strings.CutSuffix(text, "%"); ok {
 		v, err := strconv.ParseFloat(p, 64)
@@ -259,5 +287,5 @@ func (l limit) allows(n, all int) bool {
 	if l.n >= 0 {
 		return n <= l.n
 	}
-	return n <= fewFiles || float64(n) <= l.percent/100*float64(all)
+	return 100*float64(n) <= l.percent*float64(all)
 }

@@ -19,6 +19,7 @@ type output struct {
 	reason  string // the first error
 	full    bool   // there is no space left
 	missing bool   // upstream does not have the directory
+	blocked bool   // a directory stands where a link or a file is to be
 	files   int    // that upstream has
 	cut     int    // names too long to be told
 
@@ -45,6 +46,9 @@ func (o *output) line(line string) {
 		}
 	case strings.HasPrefix(line, "rsync: "), strings.HasPrefix(line, "@ERROR"):
 		o.failure(line)
+	case strings.HasPrefix(line, "could not make way for "):
+		o.failure(line)
+		o.blocked = true
 	case progress.MatchString(line):
 		o.progress(progress.FindStringSubmatch(line))
 	default:

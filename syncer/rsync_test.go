@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/unifiedmirrors/mirror/process"
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -169,6 +170,143 @@ func TestRsyncReplaced(t *testing.T) {
 	}
 	j.sync(s)
 	sameTree(t, j.Dir, up)
+	j.wantChanged(new(true))
+}
+
+// A large directory that becomes a file is more than may be deleted, however often it
+// is tried.
+func TestRsyncReplacedMuch(t *testing.T) {
+	needRsync(t)
+	for _, onePhase := range []bool{false, true} {
+		up := upstream(t)
+		j := newJob(t)
+		s := provision(t, &Rsync{Sources: []string{up}, OnePhase: onePhase, DeleteAfter: new(-1)})
+		for i := range 400 {
+			write(t, filepath.Join(up, "many", fmt.Sprint(i)), "x")
+		}
+		j.sync(s)
+		if err := os.RemoveAll(filepath.Join(up, "many")); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(up, "many"), "x")
+		before := walk(t, j.Dir)
+		for range 3 {
+			j.fail(s, "which is more than max_delete (50%): nothing is deleted")
+			j.wantChanged(nil)
+		}
+		if after := walk(t, j.Dir); !slices.Equal(after, before) {
+			t.Errorf("there is %v", after)
+		}
+		s.MaxDelete = "399"
+		j.fail(provision(t, s), "max_delete (399)")
+		s.MaxDelete = "400"
+		j.sync(provision(t, s))
+		sameTree(t, j.Dir, up)
+		j.wantChanged(new(true))
+		if j.Bytes != 1 {
+			t.Errorf("%d bytes", j.Bytes)
+		}
+	}
+}
+
+// What is deleted at once and what is deleted at the end are limited together.
+func TestRsyncReplacedAndGone(t *testing.T) {
+	needRsync(t)
+	up := upstream(t)
+	write(t, filepath.Join(up, "Release/x"), "x")
+	j := newJob(t)
+	s := provision(t, &Rsync{Sources: []string{up}, DeleteAfter: new(0), MaxDelete: "3"})
+	j.sync(s)
+	for _, name := range []string{"pool", "Release"} { // in the first phase, and in the second
+		if err := os.RemoveAll(filepath.Join(up, name)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(up, name), "x")
+	}
+	j.fail(s, "indexes: 4 files and directories")
+	if exists(filepath.Join(j.Dir, "pool/a_1.deb")) || !exists(filepath.Join(j.Dir, "Release/x")) {
+		t.Errorf("there is %v", walk(t, j.Dir))
+	}
+	write(t, filepath.Join(j.Dir, "gone"), "x")
+	s.MaxDelete = "1"
+	j.fail(provision(t, s), "deletions: 2 of ")
+	sameTree(t, j.Dir, up, "gone")
+	j.sync(s)
+	sameTree(t, j.Dir, up)
+}
+
+// Directories that have the names of indexes hold packages.
+func TestRsyncIndexes(t *testing.T) {
+	needRsync(t)
+	up := t.TempDir()
+	packages := []string{"rpm/Packages/a.rpm", "rpm/Packages/a/b.rpm", "Sources/a", "Release/a", "core.db/a", "rpm/Packages.old/a"}
+	indexes := []string{"rpm/repodata/repomd.xml", "rpm/repodata/Packages/a", "rpm/Packages/repodata/repomd.xml", "dists/a/main/Packages", "Release/Release"}
+	for _, name := range slices.Concat(packages, indexes) {
+		write(t, filepath.Join(up, name), "x")
+	}
+	first := func(s *Rsync, packages, indexes []string) {
+		t.Helper()
+		j := newJob(t)
+		run, n := j.Command, 0
+		j.Command = func(ctx context.Context, c step.Command) (step.Result, error) {
+			res, err := run(ctx, c)
+			if n++; n == 1 {
+				for i, name := range slices.Concat(packages, indexes) {
+					if exists(filepath.Join(j.Dir, name)) != (i < len(packages)) {
+						t.Errorf("%s: after the packages it is there: %v", name, i >= len(packages))
+					}
+				}
+			}
+			return res, err
+		}
+		j.sync(s)
+		sameTree(t, j.Dir, up)
+	}
+	first(provision(t, &Rsync{Sources: []string{up}}), packages, indexes)
+	// One's own patterns are those of rsync.
+	first(provision(t, &Rsync{Sources: []string{up}, Indexes: []string{"repodata", "Packages/"}}),
+		append([]string{"dists/a/main/Packages"}, packages[2:]...), append([]string{"rpm/Packages/a.rpm"}, indexes[:3]...))
+
+	// What is excluded is not shown again by that.
+	s := provision(t, &Rsync{Sources: []string{up}, Excludes: []string{"Release/"}, Args: []string{"--exclude=Sources/", "--exclude=/rpm/Packages/a/**"}})
+	j := newJob(t)
+	j.sync(s)
+	for _, name := range []string{"Release", "Sources", "rpm/Packages/a/b.rpm"} {
+		if exists(filepath.Join(j.Dir, name)) {
+			t.Errorf("%s was copied", name)
+		}
+	}
+	for range 2 {
+		j.sync(s)
+		j.wantChanged(new(false))
+	}
+}
+
+// The job's own timestamp is neither deleted nor overwritten.
+func TestRsyncTimestamp(t *testing.T) {
+	needRsync(t)
+	for _, name := range []string{"stamp.txt", "meta/st[a]mp*\\.txt", "pool/{a}?"} {
+		up := upstream(t)
+		j := newJob(t)
+		j.Timestamp = name
+		s := provision(t, &Rsync{Sources: []string{up}, Includes: []string{"*"}, DeleteAfter: new(0)})
+		j.sync(s)
+		stamp := filepath.Join(j.Dir, name)
+		write(t, stamp, "now")
+		write(t, filepath.Join(j.Dir, "pool", filepath.Base(name)+"x"), "x")
+		j.sync(s)
+		j.wantChanged(new(true)) // the other one
+		for range 3 {
+			j.sync(s)
+			j.wantChanged(new(false))
+		}
+		// Upstream may write one, too.
+		write(t, filepath.Join(up, name), "then")
+		j.sync(s)
+		if data, _ := os.ReadFile(stamp); string(data) != "now" {
+			t.Errorf("the timestamp is %q", data)
+		}
+	}
 }
 
 // Packages come before the indexes that name them, and what indexes no longer name
@@ -277,7 +415,12 @@ func TestRsyncDeleteAfter(t *testing.T) {
 		j.sync(s)
 		write(t, filepath.Join(j.Dir, "x"), "x")
 		for i := range 5 {
+			unfinished := filepath.Join(j.Dir, "pool/.b_1.deb.Ab3dEf")
+			write(t, unfinished, "b")
 			j.sync(s)
+			if exists(unfinished) {
+				t.Errorf("delete_after %d: what a killed rsync has left is there", after)
+			}
 			if want := after < 0 || i < after; exists(filepath.Join(j.Dir, "x")) != want {
 				t.Errorf("delete_after %d: in run %d it is there: %v", after, i, !want)
 			}
@@ -315,8 +458,40 @@ func TestRsyncMaxDelete(t *testing.T) {
 	if after := walk(t, j.Dir); !slices.Equal(after, before) {
 		t.Errorf("there is %v", after)
 	}
-	if l, _ := parseLimit("25%"); l.allows(101, 400) || !l.allows(100, 100) || !l.allows(101, 404) {
-		t.Error("25%")
+	for _, test := range []struct {
+		limit  string
+		n, all int
+		want   bool
+	}{
+		{"25%", 101, 400, false},
+		{"25%", 101, 404, true},
+		{"29%", 29, 100, true},
+		{"50%", 1, 2, true},
+		{"50%", 2, 3, false},
+		{"0%", 0, 3, true},
+		{"0%", 1, 1000, false},
+		{"100%", 3, 3, true},
+		{"5", 5, 5, true},
+	} {
+		if l, err := parseLimit(test.limit); err != nil || l.allows(test.n, test.all) != test.want {
+			t.Errorf("%+v: %v, %v", test, !test.want, err)
+		}
+	}
+
+	// One that is small.
+	if err := os.RemoveAll(up); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(up, "a"), "a")
+	j = newJob(t)
+	j.sync(s)
+	for i := range 80 {
+		write(t, filepath.Join(j.Dir, fmt.Sprint(i)), "x")
+	}
+	j.sync(s)
+	j.fail(s, "more than max_delete (50%)")
+	if n := len(walk(t, j.Dir)); n != 81 {
+		t.Errorf("%d files are left", n)
 	}
 }
 
@@ -587,6 +762,33 @@ func TestRsyncVanished(t *testing.T) {
 	j.sync(s) // in both phases: nothing is deleted
 	if n != 4 || !exists(filepath.Join(j.Dir, "gone")) {
 		t.Errorf("%d commands", n)
+	}
+
+	// While upstream lists what it has, for the deletions.
+	n = 0
+	j.Command = func(ctx context.Context, c step.Command) (step.Result, error) {
+		if n++; n == 3 {
+			c.Line("*deleting   pool/a_1.deb")
+			return step.Result{Code: 24}, errors.New("rsync: exit status 24")
+		}
+		return run(ctx, c)
+	}
+	j.sync(s)
+	j.sync(s)
+	if n != 6 || exists(filepath.Join(j.Dir, "gone")) || !exists(filepath.Join(j.Dir, "pool/a_1.deb")) {
+		t.Errorf("%d commands", n)
+	}
+}
+
+// How far it was when it was killed is not why it failed.
+func TestRsyncKilled(t *testing.T) {
+	fake := script(t, `printf '\r        458,752  30%%  400.00kB/s    0:00:01 (xfr#1, to-chk=1/3)'; kill -9 $$`)
+	j := newJob(t)
+	s := provision(t, &Rsync{Sources: []string{"up"}, Command: fake})
+	j.fail(s, "ended by killed")
+	err := s.Sync(t.Context(), j.Run)
+	if exit, ok := errors.AsType[*process.ExitError](err); !ok || !exit.Status.Signaled() || strings.Contains(err.Error(), "kB/s") {
+		t.Errorf("%v", err)
 	}
 }
 
