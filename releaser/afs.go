@@ -32,9 +32,10 @@ func init() {
 // servers are asked for its state: while it is locked nothing is done, and if an
 // earlier release broke off, the clone that it left is made anew
 // (`-force-reclone`), for else vos would publish the old one and call that a
-// success. After, all copies have to be of one release that is not older than what
-// was last written, and none marked as anything but good. If that is not so it is
-// tried again, and then failed with what is wrong and the command that would mend it.
+// success. After, whatever vos says, all copies have to be of one release that is not
+// older than what was last written, and none marked as anything but good. If that is
+// not so it is tried again, and then failed with what is wrong and the command that
+// would mend it.
 //
 // `vos` is never killed: it would leave the volume locked, and copies offline.
 type AFS struct {
@@ -383,10 +384,12 @@ func (a *AFS) verify(ctx context.Context, volume string, written time.Time) erro
 // It is nil if the volume is released all the same: vos may fail at what it does last.
 func (a *AFS) aftermath(ctx context.Context, r *step.Run, was afs.Volume, written time.Time, failure error) error {
 	v, err := a.state(context.WithoutCancel(ctx), was.Name)
-	if err == nil {
+	if err == nil && !v.Locked() {
 		err = isReleased(v, written)
 	}
 	switch {
+	case v.Locked():
+		return a.remedy(v, failure)
 	case err != nil:
 		return a.remedy(v, fmt.Errorf("%w; %w", failure, err))
 	case !v.Released().After(was.Released()):
@@ -398,19 +401,36 @@ func (a *AFS) aftermath(ctx context.Context, r *step.Run, was afs.Volume, writte
 
 // remedy adds to an error what would mend the volume.
 func (a *AFS) remedy(v afs.Volume, err error) error {
-	if v.Locked() {
-		return fmt.Errorf("%w: %w", err, a.locked(v))
+	switch {
+	case v.Name == "":
+		return err // nothing is known of it
+	case v.Locked():
+		return fmt.Errorf("%w; %w", err, a.locked(v))
 	}
 	for _, s := range v.Sites {
-		if s.Info != nil && wire.Code(s.Info.Status) == wire.VBusy {
-			err = fmt.Errorf("%w; at %s a transaction has not ended: if no vos runs, it does in ten minutes, or by: vos endtrans %[2]s NUMBER, which is told by: vos status %[2]s",
-				err, s.Server)
+		switch {
+		case s.Info == nil && !strings.Contains(err.Error(), s.Err.Error()):
+			err = fmt.Errorf("%w; %s %s: %w", err, s.Server, s.Partition, s.Err)
+		case s.Info == nil:
+		case wire.Code(s.Info.Status) == wire.VBusy:
+			err = fmt.Errorf("%w; %s %s is busy with a transaction: if no vos runs, it ends within ten minutes,"+
+				" or by vos endtrans %[2]s NUMBER, with a number that vos status %[2]s tells", err, s.Server, s.Partition)
+		case s.Type == wire.ReadOnly.String() && s.Info.Created.Before(newest(v)):
+			err = fmt.Errorf("%w; %s %s has the old release", err, s.Server, s.Partition)
 		}
 	}
-	if v.Name == "" {
-		return err // its state is not known
-	}
 	return fmt.Errorf("%w; this would mend it: vos release %s -cell %s -force-reclone", err, v.Name, a.cell)
+}
+
+// newest is when the newest of the copies was made.
+func newest(v afs.Volume) time.Time {
+	var t time.Time
+	for _, s := range v.Sites {
+		if s.Type == wire.ReadOnly.String() && s.Info != nil && s.Info.Created.After(t) {
+			t = s.Info.Created
+		}
+	}
+	return t
 }
 
 // isReleased is why the copies of a volume are not what was written up to a time.

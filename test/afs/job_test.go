@@ -1,117 +1,77 @@
 package afs_test
 
 import (
-	"encoding/json"
-	"io"
-	"net/http"
-	"os/exec"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/unifiedmirrors/mirror/mirror"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
-	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
 
-// TestReleaseJob: a job that releases a volume does so if it was written to, knows
-// whether that was done, and mends what a broken release has left.
-func TestReleaseJob(t *testing.T) {
+// TestJobs: most of their time is vos's, which sleeps, so they go on at once.
+func TestJobs(t *testing.T) {
+	bin := afscellBinary(t)
+	var wg sync.WaitGroup
+	for i := range faultGroups {
+		wg.Go(func() { t.Run(fmt.Sprint("faults ", i), func(t *testing.T) { testFaults(t, bin, faultGroups[i]) }) })
+	}
+	wg.Go(func() {
+		t.Run("sync", testSync)
+		t.Run("killed server", testKilledServer)
+		t.Run("lane", testLane)
+		t.Run("trap", testTrap)
+	})
+	wg.Wait()
+}
+
+// testTrap: a vos that is not told otherwise ends a broken release by publishing what
+// that was of, says that all went well, and leaves all copies alike. The job sees that
+// they are too old. Its time is up while vos is at work, which changes nothing.
+func testTrap(t *testing.T) {
 	c := cell.New(t, cell.Options{})
+	client := newClient(t, c)
 	v := newVolume(t, c, "set", c.FS1, c.FS2)
+	script := filepath.Join(t.TempDir(), "plain")
+	try(t, os.WriteFile(script, []byte("#!/bin/sh\nfor a; do\nshift\n[ \"$a\" = -force-reclone ] || set -- \"$@\" \"$a\"\ndone\nexec \"$@\"\n"), 0o755))
+	jobs := "job set {\ntimeout 3s\n" + releaseAFS(c, script+" "+vosPrefix(t, c), "set", "tries 1") + "}\n"
+	srv := startSite(t, jobSite(t, c, jobs, "set"))
+	job := runner{t, srv, "set"}
+
 	try(t, writeSet(t.Context(), v, 1))
-	time.Sleep(2100 * time.Millisecond) // dates are whole seconds, and equal ones tell nothing
+	time.Sleep(1100 * time.Millisecond) // dates are whole seconds
 	release(t, c, "set")
-	config := site(t, c, "", "", "mirror_cache {\nmount /set afs://"+c.Name+":set\n}")
-	srv := startSite(t, strings.Replace(config, "mirror {", "mirror {\n"+jobOf(t, c), 1))
-
-	job := runner{t, srv}
-	if r := job.run(); r.Outcome != mirror.Unchanged {
-		t.Fatalf("nothing was written: %+v", r)
-	}
-	r := setReaders{srv: srv}
-	served := func(g uint64) {
-		t.Helper()
-		waitFor(t, 10*time.Second, "the new generation", func() bool {
-			try(t, r.readOne("/set", 0))
-			return r.newest.Load() == g
-		})
-	}
+	job.want(mirror.Unchanged, "")
 	try(t, writeSet(t.Context(), v, 2))
-	if r := job.run(); r.Outcome != mirror.Released {
-		t.Fatalf("written to: %+v", r)
-	}
-	served(2)
-
-	// A release is broken off: the lock is named, and the command that removes it.
-	try(t, writeSet(t.Context(), v, 3))
 	vos, err := c.VosStart(t.Context(), "release", "set")
 	try(t, err)
-	time.Sleep(2 * time.Second) // it sleeps after the first site
-	try(t, vos.Kill())
-	_, _ = vos.Wait()
-	if r := job.run(); r.Outcome != mirror.Failed || !strings.Contains(r.Error, "vos unlock set") {
-		t.Fatalf("the volume is locked: %+v", r)
+	waitFor(t, 10*time.Second, "locked by vos", func() bool { return volumeState(t, client, c, "set").Locked() })
+	try(t, c.FS2.Volserver().Kill())
+	if _, err := vos.Wait(); err == nil {
+		t.Error("vos could not release to fs2, and is content")
 	}
+	try(t, c.FS2.Volserver().Start(t.Context()))
+	if volumeState(t, client, c, "set").Clean() {
+		t.Error("vos has left no mark")
+	}
+	time.Sleep(1100 * time.Millisecond)
+	try(t, writeSet(t.Context(), v, 3))
 
-	// Unlocked, a plain release would publish the clone of generation 3 and exit 0.
-	try(t, writeSet(t.Context(), v, 4))
-	if _, err := c.Vos(t.Context(), "unlock", "set"); err != nil {
-		t.Fatal(err)
+	run := job.want(mirror.Failed, "release", "vos says that it is released", "the copies are of", reclone)
+	if log := job.log(run.ID); !strings.Contains(log, "Released volume set successfully") {
+		t.Errorf("vos did not say that all went well:\n%s", log)
 	}
-	if r := job.run(); r.Outcome != mirror.Released {
-		t.Fatalf("after a broken release: %+v", r)
+	if v := volumeState(t, client, c, "set"); v.Agreed() != "" {
+		t.Errorf("the copies were to be alike: %s", v.Agreed())
 	}
-	served(4)
-	state, err := newClient(t, c).Volume(t.Context(), c.Name, "set")
-	try(t, err)
-	if ok, why := state.Published(); !ok {
-		t.Error(why)
+	run = job.want(mirror.Released, "")
+	if took := run.Ended.Sub(run.Began); took < 3*time.Second {
+		t.Errorf("vos took %v, and was to take longer than the job may", took)
 	}
-}
-
-// jobOf is the global option of a job that releases the volume set of a cell.
-func jobOf(t testing.TB, c *cell.Cell) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "afscell")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../afscell").CombinedOutput(); err != nil {
-		t.Fatalf("building afscell: %v\n%s", err, out)
-	}
-	return `job set {
-		release afs set {
-			cell ` + c.Name + `
-			prefix ` + bin + ` -dir ` + c.Dir + `
-			lock_wait 2s
-		}
-	}`
-}
-
-type runner struct {
-	t   testing.TB
-	srv *testcaddy.Server
-}
-
-// run runs the job to its end.
-func (r runner) run() mirror.JobRun {
-	r.t.Helper()
-	var begun struct{ ID string }
-	r.ask(http.MethodPost, "/mirror/jobs/set/run", &begun)
-	var run mirror.JobRun
-	r.ask(http.MethodGet, "/mirror/jobs/set/runs/"+begun.ID+"?wait=2m", &run)
-	return run
-}
-
-func (r runner) ask(method, path string, into any) {
-	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), method, "http://"+r.srv.Admin+path, nil)
-	try(r.t, err)
-	resp, err := http.DefaultClient.Do(req)
-	try(r.t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	try(r.t, err)
-	if err := json.Unmarshal(b, into); err != nil || resp.StatusCode >= 400 {
-		r.t.Fatalf("%s %s: %s, %s", method, path, resp.Status, b)
-	}
+	r := setReaders{srv: srv}
+	served(t, &r, 3)
 }
