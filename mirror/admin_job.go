@@ -28,7 +28,10 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 	if run == nil {
 		return apiError(http.StatusNotFound, fmt.Errorf("there is no job %q", name))
 	}
-	what, id, _ := strings.Cut(rest, "/")
+	what, id, more := strings.Cut(rest, "/")
+	if more && what != "runs" {
+		return apiError(http.StatusNotFound, fmt.Errorf("jobs have no %q", rest))
+	}
 	want := http.MethodGet
 	var answer func(http.ResponseWriter, *http.Request) error
 	switch what {
@@ -57,7 +60,14 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+	err := dec.Decode(into)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil && dec.More() {
+		err = errors.New("there is more than one value")
+	}
+	if err != nil {
 		return apiError(http.StatusBadRequest, fmt.Errorf("reading the request: %w", err))
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 func jobCommands() []*cobra.Command {
@@ -131,7 +132,7 @@ func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
 		}
 		tries = 0
 		if live {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", line(fl, job))
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", fit(oneLine(line(fl, job)), os.Stderr))
 		}
 		if run.Outcome != "" {
 			if live {
@@ -151,9 +152,15 @@ func line(fl caddycmd.Flags, job string) string {
 	return s.now()
 }
 
-func isTerminal(f *os.File) bool {
-	fi, err := f.Stat()
-	return err == nil && fi.Mode()&os.ModeCharDevice != 0
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// fit cuts a line that is too long for a terminal, which would scroll it.
+func fit(line string, f *os.File) string {
+	width, _, err := term.GetSize(int(f.Fd()))
+	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
+		return string(runes[:width-2]) + "…"
+	}
+	return line
 }
 
 func showLog(fl caddycmd.Flags, job string) error {

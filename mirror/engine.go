@@ -238,26 +238,31 @@ func (e *engine) retire(r *runner) bool {
 	return true
 }
 
-// claim notes that a job runs. It must not yet if another one is still at the same
-// tree or target with settings from before a reload: that may be the same job by its
-// old name.
+// claim notes that a job runs. It must not yet if another one is at the same tree or
+// target: that may be the same job by the name that it had before a reload.
 func (e *engine) claim(r *runner, j *Job) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for other, old := range e.running {
-		if other != r && old.app != j.app && j.meets(old) {
-			return fmt.Errorf("job %s still runs as it was configured before, and has the same directory or release", other.name)
+		if other != r && j.meets(old) {
+			return fmt.Errorf("job %s runs, and has the same directory or release", other.name)
 		}
 	}
 	e.running[r] = j
 	return nil
 }
 
-// unclaim notes that it has ended.
+// unclaim notes that it has ended, and wakes those that may have waited for that: one
+// that runs often does not keep others out.
 func (e *engine) unclaim(r *runner) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	delete(e.running, r)
-	e.mu.Unlock()
+	for _, other := range e.runners {
+		if other != r && other.waiting() {
+			other.wake()
+		}
+	}
 }
 
 func (e *engine) runner(name string) *runner {

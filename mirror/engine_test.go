@@ -355,7 +355,7 @@ func TestJobReload(t *testing.T) {
 	e.leaveJob(changed)
 	z := e.runner("z")
 	await(t, "the renamed job waits", func() bool { return z.status(time.Now()).State == "waiting" })
-	if s := z.status(time.Now()); !strings.Contains(s.Waits, "job x still runs") {
+	if s := z.status(time.Now()); !strings.Contains(s.Waits, "job x runs") {
 		t.Errorf("it waits for %q", s.Waits)
 	}
 	if s := r.status(time.Now()); s.State != "leaving" {

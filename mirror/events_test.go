@@ -12,6 +12,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+
+	"github.com/unifiedmirrors/mirror/gate"
+	"github.com/unifiedmirrors/mirror/syncer"
 )
 
 func init() {
@@ -96,14 +99,31 @@ func TestEvents(t *testing.T) {
 func TestReady(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	keytab := t.TempDir() + "/keytab"
-	for _, c := range []struct{ command, keytab, want string }{
-		{"true", "/nonexistent", "job x: kerberos: keytab: open /nonexistent"},
-		{"no-such-k5start", keytab, "job x: kerberos: exec: \"no-such-k5start\""},
+	job := func(j Job, s syncer.Syncer, gates ...namedGate) *Job {
+		made := testJob(t, "x", j, none)
+		made.syncer, made.gates = s, gates
+		return made
+	}
+	program := &syncer.Exec{Command: []string{"no-such-program"}}
+	for _, c := range []struct {
+		j    *Job
+		want string
+	}{
+		{job(Job{Kerberos: &Kerberos{Keytab: "/nonexistent", Principal: "me", Command: "true"}}, nil), "job x: kerberos: keytab: open /nonexistent"},
+		{job(Job{Kerberos: &Kerberos{Keytab: keytab, Principal: "me", Command: "no-such-k5start"}}, nil), "job x: kerberos: exec: \"no-such-k5start\""},
+		{job(Job{}, program), "job x: sync exec: no-such-program: executable"},
+		{job(Job{}, &syncer.Exec{Command: []string{"/no/such/program"}}), "job x: sync exec: /no/such/program: "},
+		{job(Job{}, nil, namedGate{&gate.Apt{Keyring: "/no/such.asc"}, "apt"}), "job x: gate apt: keyring: open /no/such.asc"},
+		{job(Job{}, nil, namedGate{&gate.Exec{Command: []string{"no-such-program"}}, "exec"}), "job x: gate exec: no-such-program: executable"},
 	} {
-		j := testJob(t, "x", Job{Kerberos: &Kerberos{Keytab: c.keytab, Principal: "me", Command: c.command}}, none)
-		a := &App{Jobs: map[string]*Job{"x": j}}
+		a := &App{Jobs: map[string]*Job{"x": c.j}}
 		if err := a.Start(); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+	for _, s := range []syncer.Syncer{&syncer.Exec{Shell: true, Command: []string{"no-such-program"}}, &syncer.Exec{Command: []string{"bin/later"}}} {
+		if err := job(Job{}, s).ready(); err != nil {
+			t.Errorf("%+v: %v", s, err)
 		}
 	}
 	if left, _ := os.ReadDir(stateDir()); len(left) > 0 {

@@ -33,6 +33,8 @@ type execution struct {
 	keep []*os.File // locks that last as long as any process of the run
 	last time.Time
 
+	behind bool // the tree may have what was not released, since the last run failed
+
 	noTimeout bool // it has all time
 	takeOver  bool // whatever another host may have begun
 
@@ -61,16 +63,18 @@ func (x *execution) run() (note func()) {
 		time.AfterFunc(time.Duration(x.j.Grace), func() { close(x.leave) })
 	})
 	defer stop()
-	x.last = x.r.lastSuccess()
+	x.last, x.behind = x.r.before()
 	released, err := x.guarded(ctx)
 	cause := context.Cause(ctx)
 	return func() { x.note(released, err, cause) }
 }
 
-func (r *runner) lastSuccess() time.Time {
+// before says how it went before: when the job last succeeded, and whether it has
+// failed since.
+func (r *runner) before() (success time.Time, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.state.LastSuccess
+	return r.state.LastSuccess, r.state.Failures > 0
 }
 
 // guarded takes the steps, and has a run fail and not the server if one of them
@@ -119,6 +123,7 @@ func (x *execution) note(released bool, err, cause error) {
 
 // steps takes them.
 func (x *execution) steps(ctx context.Context) (released bool, err error) {
+	x.r.update(func() { x.rec.Stage = "lock" })
 	unlock, err := x.locks(ctx)
 	defer unlock()
 	if err != nil {
@@ -129,7 +134,10 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 	if x.j.syncer != nil {
 		err := x.stage("sync", func() error {
 			defer func() { x.fetched(run.Bytes) }()
-			return x.j.syncer.Sync(ctx, run)
+			if err := x.j.syncer.Sync(ctx, run); err != nil {
+				return err
+			}
+			return x.alone()
 		})
 		if err != nil {
 			return false, err
@@ -144,6 +152,20 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 	return x.release(ctx, run)
 }
 
+// alone makes sure that nothing of the sync is left that may still write to the tree.
+func (x *execution) alone() error {
+	const wait, poll = time.Second, 50 * time.Millisecond
+	for start := time.Now(); ; time.Sleep(poll) {
+		who := holders(x.r.lockName())
+		if len(who) == 0 {
+			return nil
+		}
+		if time.Since(start) > wait {
+			return fmt.Errorf("processes that it has started are still there: %s", strings.Join(who, ", "))
+		}
+	}
+}
+
 // fetched notes how much a syncer has fetched, however it ended.
 func (x *execution) fetched(n int64) {
 	x.r.mu.Lock()
@@ -156,7 +178,7 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 	if len(x.j.releases) == 0 {
 		return false, x.released(run)
 	}
-	if x.j.Timestamp != "" && (run.Changed == nil || *run.Changed) {
+	if x.j.Timestamp != "" && (run.Changed == nil || *run.Changed || x.behind) {
 		if err := x.stage("timestamp", x.timestamp); err != nil {
 			return false, err
 		}
@@ -237,7 +259,7 @@ func (x *execution) stage(name string, f func() error) error {
 		x.rec.Stage = name
 		x.r.progress = step.Progress{Stage: name, Done: -1}
 	})
-	fmt.Fprintf(x.out, "--- %s %s\n", start.UTC().Format(time.RFC3339), name)
+	x.out.note("--- %s %s\n", start.UTC().Format(time.RFC3339), name)
 	if name == "sync" {
 		x.event(eventSyncStarted, name, nil)
 	}
@@ -247,7 +269,7 @@ func (x *execution) stage(name string, f func() error) error {
 	jobSeconds.WithLabelValues(x.j.name, name).Observe(took)
 	if err != nil {
 		x.event(failure(name), name, map[string]any{"error": err.Error()})
-		fmt.Fprintf(x.out, "--- %s failed: %v\n", name, err)
+		x.out.note("--- %s failed: %v\n", name, err)
 		if verdict, ok := err.(*gate.Verdict); ok { //nolint:errorlint // one that is wrapped has more to say
 			return fmt.Errorf("gate %w", verdict) // which names the gate
 		}
@@ -280,6 +302,9 @@ func (x *execution) timestamp() error {
 		return err
 	}
 	err = root.WriteFile(temp, []byte(time.Now().UTC().Format("2006-01-02T15:04:05,000000000-07:00")+"\n"), 0o644)
+	if err == nil {
+		err = root.Chmod(temp, 0o644) // whatever the umask: it is served
+	}
 	if err != nil {
 		return err
 	}
@@ -289,7 +314,7 @@ func (x *execution) timestamp() error {
 // step is the run as its steps see it.
 func (x *execution) step() *step.Run {
 	return &step.Run{
-		Job: x.j.name, ID: x.rec.ID, Dir: x.j.Directory, State: x.r.dir, Last: x.last,
+		Job: x.j.name, ID: x.rec.ID, Dir: x.j.Directory, State: x.r.dir, Timestamp: x.j.Timestamp, Last: x.last,
 		Log: x.j.log, Out: io.Writer(x.out),
 		Command: x.command,
 		Report: func(p step.Progress) {
@@ -315,7 +340,7 @@ func (x *execution) command(ctx context.Context, c step.Command) (step.Result, e
 		cmd.Args = slices.Concat([]string{"-q", "-x", "-t", "-f", k.Keytab, k.Principal, "--", c.Name}, c.Args)
 		cmd.Name = k.Command
 	}
-	fmt.Fprintf(x.out, "$ %q\n", append([]string{cmd.Name}, cmd.Args...))
+	x.out.note("$ %q\n", append([]string{cmd.Name}, cmd.Args...))
 	res, err := process.Run(ctx, cmd)
 	x.r.update(func() {
 		if errors.Is(err, process.ErrLeft) {

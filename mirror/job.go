@@ -19,6 +19,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/gate"
 	"github.com/unifiedmirrors/mirror/releaser"
+	"github.com/unifiedmirrors/mirror/step"
 	"github.com/unifiedmirrors/mirror/syncer"
 )
 
@@ -158,7 +159,45 @@ func (j *Job) provision(ctx caddy.Context, name string, log *zap.Logger) error {
 	if j.schedule, err = newSchedule(j); err != nil {
 		return err
 	}
-	return j.loadModules(ctx)
+	if err := j.loadModules(ctx); err != nil {
+		return err
+	}
+	return j.steps(func(s any) error {
+		if p, ok := s.(step.Placer); ok {
+			return p.Place(j.Directory)
+		}
+		return nil
+	})
+}
+
+// steps calls f with each step of the job, until it returns an error, and adds what
+// kind of step that was.
+func (j *Job) steps(f func(s any) error) error {
+	try := func(kind string, s any) error {
+		if err := f(s); err != nil {
+			if mod, ok := s.(caddy.Module); ok {
+				kind += " " + mod.CaddyModule().ID.Name()
+			}
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+		return nil
+	}
+	if j.syncer != nil {
+		if err := try("sync", j.syncer); err != nil {
+			return err
+		}
+	}
+	for _, g := range j.gates {
+		if err := try("gate", g.Gate); err != nil {
+			return err
+		}
+	}
+	for _, r := range j.releases {
+		if err := try("release", r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (j *Job) setDefaults() {
@@ -270,9 +309,15 @@ func (j *Job) loadModules(ctx caddy.Context) error {
 // ready makes sure that there is what the operator has to provide once and for all,
 // and what would else be missed in the middle of the night.
 func (j *Job) ready() error {
-	k := j.Kerberos
-	if k == nil {
+	err := j.steps(func(s any) error {
+		if r, ok := s.(step.Readier); ok {
+			return r.Ready()
+		}
 		return nil
+	})
+	k := j.Kerberos
+	if err != nil || k == nil {
+		return err
 	}
 	if _, err := exec.LookPath(k.Command); err != nil {
 		return fmt.Errorf("kerberos: %w", err)
@@ -300,13 +345,16 @@ func (j *Job) meets(o *Job) bool {
 	return false
 }
 
-// checkTargets makes sure that no two jobs release the same.
+// checkTargets makes sure that nothing is released twice.
 func checkTargets(jobs map[string]*Job) error {
 	owner := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(jobs)) {
 		for _, r := range jobs[name].releases {
 			for _, target := range r.Targets() {
-				if other, ok := owner[target]; ok && other != name {
+				switch other, ok := owner[target]; {
+				case ok && other == name:
+					return fmt.Errorf("job %s releases %s twice", name, target)
+				case ok:
 					return fmt.Errorf("jobs %s and %s both release %s", other, name, target)
 				}
 				owner[target] = name

@@ -18,10 +18,11 @@ type runLog struct {
 	name string
 	half int64
 
-	mu   sync.Mutex // guards what follows
-	f    *os.File   // nil: it cannot be opened, or is closed
-	size int64
-	lost error // why something is missing
+	mu    sync.Mutex // guards what follows
+	f     *os.File   // nil: it cannot be opened, or is closed
+	size  int64
+	begun bool  // a line is, and not ended
+	lost  error // why something is missing
 }
 
 // openRunLog opens the log of a run. It is there to be written to even if it cannot
@@ -55,10 +56,24 @@ func (l *runLog) Write(b []byte) (int, error) {
 	}
 	n, err := l.f.Write(b)
 	l.size += int64(n)
+	if n > 0 {
+		l.begun = b[n-1] != '\n'
+	}
 	if err != nil {
 		l.lost = err
 	}
 	return len(b), nil
+}
+
+// note writes a line of our own, which begins on a line of its own.
+func (l *runLog) note(format string, args ...any) {
+	l.mu.Lock()
+	begun := l.begun
+	l.mu.Unlock()
+	if begun {
+		format = "\n" + format
+	}
+	fmt.Fprintf(l, format, args...)
 }
 
 // turn begins a new file, and drops the one before the last.

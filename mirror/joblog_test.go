@@ -147,3 +147,23 @@ func TestTornState(t *testing.T) {
 		}
 	}
 }
+
+// TestBusy: a job that often finds its lock taken remembers its real runs, and their
+// logs.
+func TestBusy(t *testing.T) {
+	var s jobState
+	s.record(&JobRun{ID: "good", Outcome: Unchanged}, maxRuns)
+	for n := range 100 {
+		s.record(&JobRun{ID: fmt.Sprint("busy", n), Outcome: Busy}, maxRuns)
+	}
+	if len(s.Runs) != 2 || s.Runs[0].ID != "busy99" || s.Runs[1].ID != "good" {
+		t.Errorf("%d runs, the last is %s", len(s.Runs), s.Runs[0].ID)
+	}
+}
+
+// TestOneLine: what commands print does not upset a terminal.
+func TestOneLine(t *testing.T) {
+	if got := oneLine("a\x1b[2Jb\x00\r\n\tc  d é\u202e"); got != "a?[2Jb? c d é?" {
+		t.Errorf("%q", got)
+	}
+}

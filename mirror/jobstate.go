@@ -110,6 +110,10 @@ func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err 
 
 // record takes a run that has ended into the history, of which so many are kept.
 func (s *jobState) record(r *JobRun, keep int) {
+	// While somebody else has the lock for long, what was before is not forgotten.
+	if r.Outcome == Busy && len(s.Runs) > 0 && s.Runs[0].Outcome == Busy {
+		s.Runs = s.Runs[1:]
+	}
 	s.Runs = slices.Insert(s.Runs, 0, r)
 	s.Runs = slices.Clip(slices.Delete(s.Runs, min(len(s.Runs), keep), len(s.Runs)))
 	switch {

@@ -39,8 +39,11 @@ func (x *execution) locks(ctx context.Context) (unlock func(), err error) {
 
 // lockFile locks a file as flock(1) does.
 func lockFile(name string) (*os.File, error) {
-	// As flock(1) makes it: others lock it, too.
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // see above
+	// As flock(1) does: others lock it, too, and it may be theirs.
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644) //nolint:gosec // see above
+	if err != nil {
+		f, err = os.Open(name) // a directory, or another's file in one that all can write to
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}

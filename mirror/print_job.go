@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/unifiedmirrors/mirror/releaser"
 )
@@ -71,7 +72,15 @@ func (s JobStatus) print(out io.Writer) error {
 	return w.Flush()
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// oneLine is a text that cannot upset a terminal: what commands print is in it.
+func oneLine(text string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)), " ")
+}
 
 // wrong is what is wrong with a job.
 func (s JobStatus) wrong() []string {
@@ -87,6 +96,18 @@ func (s JobStatus) wrong() []string {
 
 // now says what the job is doing, or why it is not.
 func (s JobStatus) now() string {
+	text := s.doing()
+	if s.Hold == nil {
+		return text
+	}
+	held := strings.TrimSuffix("held: "+s.Hold.Reason, ": ")
+	if text == "-" {
+		return held
+	}
+	return text + "; " + held
+}
+
+func (s JobStatus) doing() string {
 	switch {
 	case s.Current != nil:
 		text := s.Current.Stage
@@ -103,8 +124,6 @@ func (s JobStatus) now() string {
 		return text
 	case s.Waits != "":
 		return s.Waits
-	case s.Hold != nil && s.Hold.Reason != "":
-		return "held: " + s.Hold.Reason
 	}
 	return "-"
 }

@@ -99,10 +99,11 @@ func (r *runner) join(j *Job) {
 // miss looks whether there is no release, as there is not if somebody has removed it:
 // then the job does not wait for its time.
 func (r *runner) miss(j *Job) {
+	start := time.Now()
 	for _, rel := range j.releases {
 		if m, ok := rel.(releaser.Misser); ok && m.Missing() {
 			r.mu.Lock()
-			r.missing = true
+			r.missing = r.state.Current == nil && r.ended.Before(start) // else a run makes one, or has
 			r.mu.Unlock()
 			r.wake()
 			return
@@ -301,6 +302,7 @@ func (r *runner) clear(j *Job) (lock *os.File, err error) {
 
 // whoIsThere says who has the job's lock.
 func (r *runner) whoIsThere() error {
+	who := holders(r.lockName())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	text := "processes of an earlier run are still there"
@@ -311,7 +313,16 @@ func (r *runner) whoIsThere() error {
 			text += fmt.Sprintf(": process group %d", last.PID)
 		}
 	}
+	if len(who) > 0 {
+		text += ": " + strings.Join(who, ", ")
+	}
 	return errors.New(text)
+}
+
+func (r *runner) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waits != ""
 }
 
 // wait notes why the job cannot run.

@@ -35,6 +35,11 @@ const (
 	// lockPatience is how long to wait for others to read and write their notes.
 	// One who was killed at it has a lock in files for ten seconds.
 	lockPatience = 15 * time.Second
+	lockRetry    = 100 * time.Millisecond
+
+	// doubt is how long a turn has to stand before it is relied on: locks in files that
+	// are slow to be written are taken for stale.
+	doubt = 500 * time.Millisecond
 
 	// lease is how long a turn lasts, at least, after it was renewed.
 	lease = time.Minute
@@ -56,6 +61,13 @@ func (x *execution) takeTurn(ctx context.Context) (release func(), err error) {
 	}
 	if err := x.noteTurn(ctx, func(last turn) (turn, error) { return mine, x.mayFollow(last, mine) }); err != nil {
 		return nil, err
+	}
+	select {
+	case <-time.After(doubt):
+	case <-ctx.Done():
+	}
+	if last, err := x.lastTurn(ctx); err != nil || mine.isStill(last) != nil {
+		return nil, errors.Join(err, fmt.Errorf("%w: host %s runs it", errBusy, last.Host))
 	}
 	stop := x.renewTurn(ctx, mine)
 	return func() {
@@ -133,26 +145,22 @@ func (x *execution) renewTurn(ctx context.Context, mine turn) (stop func()) {
 // noteTurn replaces the note of the job's last turn in Caddy's storage by another,
 // unless f has something against it.
 func (x *execution) noteTurn(ctx context.Context, f func(last turn) (turn, error)) error {
-	key := "mirror/jobs/" + x.j.name + ".json"
 	unlock, err := lockStorage(ctx, x.j.storage, "mirror-job-"+x.j.name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	var last turn
-	text, err := x.j.storage.Load(ctx, key)
-	if err == nil {
-		err = json.Unmarshal(text, &last)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("looking in Caddy's storage who runs the job: %w", err)
+	last, err := x.lastTurn(ctx)
+	if err != nil {
+		return err
 	}
 	next, err := f(last)
 	if err != nil {
 		return err
 	}
-	if text, err = json.Marshal(next); err == nil {
-		err = x.j.storage.Store(ctx, key, text)
+	text, err := json.Marshal(next)
+	if err == nil {
+		err = x.j.storage.Store(ctx, turnKey(x.j.name), text)
 	}
 	if err != nil {
 		return fmt.Errorf("noting in Caddy's storage who runs the job: %w", err)
@@ -160,12 +168,34 @@ func (x *execution) noteTurn(ctx context.Context, f func(last turn) (turn, error
 	return nil
 }
 
+func turnKey(job string) string { return "mirror/jobs/" + job + ".json" }
+
+// lastTurn is the note of the job's last turn.
+func (x *execution) lastTurn(ctx context.Context) (last turn, err error) {
+	text, err := x.j.storage.Load(ctx, turnKey(x.j.name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return last, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &last)
+	}
+	if err != nil {
+		return last, fmt.Errorf("looking in Caddy's storage who runs the job: %w", err)
+	}
+	return last, nil
+}
+
 // lockStorage takes a lock in Caddy's storage, for a moment.
 func lockStorage(ctx context.Context, storage certmagic.Storage, name string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	if err := storage.Lock(ctx, name); err != nil {
-		return nil, fmt.Errorf("locking %s in Caddy's storage: %w", name, err)
+	// A lock in a file that is just being written cannot be read.
+	for err := storage.Lock(ctx, name); err != nil; err = storage.Lock(ctx, name) {
+		select {
+		case <-time.After(lockRetry):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("locking %s in Caddy's storage: %w", name, err)
+		}
 	}
 	return func() {
 		if err := storage.Unlock(context.WithoutCancel(ctx), name); err != nil {

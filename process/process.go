@@ -121,6 +121,9 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
+		if _, why := os.Stat(c.Dir); c.Dir != "" && why != nil {
+			err = why // the system says the same as if the program were missing
+		}
 		return Result{Code: -1}, fmt.Errorf("starting %s: %w", c.Name, err)
 	}
 	if c.Started != nil {

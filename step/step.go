@@ -28,6 +28,10 @@ type Run struct {
 	// temporary file and renamed.
 	State string
 
+	// Timestamp is a file in the tree that the job writes before each release. It is
+	// relative to Dir, and empty if there is none.
+	Timestamp string
+
 	// Last is when the job last succeeded, zero if it never did.
 	Last time.Time
 

@@ -18,15 +18,22 @@ import (
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/program", []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	srv := testcaddy.Start(t, jobs(
 		"good directory "+dir+";;"+shell("echo hello; env | sort > env; echo $$ > tree")+
 			";;env COLOUR blue;;env SHADE ``;;timestamp;;release snapshot "+dir+".ro",
 		"bad "+shell("echo disk is full >&2; exit 7"),
 		"slow "+shell("echo 42 percent; while ! test -e "+dir+"/go; do sleep 0.05; done; exit 3"),
 		"later every 10h;;jitter 10h;;"+shell("true"),
-		"missing sync exec no-such-program",
+		"missing sync exec "+dir+"/program",
 		"kept every 10ms;;hold `until Monday`;;"+shell("touch "+dir+"/kept"),
 	), testcaddy.Env("SECRET=hush", "TZ=Europe/Berlin"))
+
+	if err := os.Remove(dir + "/program"); err != nil {
+		t.Fatal(err)
+	}
 
 	out, err := srv.Run("mirror", "run", "good", "--wait")
 	if err != nil || !regexp.MustCompile(`run \S+ of good: released, \d+ms`).MatchString(out) {
@@ -60,7 +67,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("bad: %+v, %+v", j, j.Last)
 	}
 	out, err = srv.Run("mirror", "run", "missing", "--wait")
-	if err == nil || !strings.Contains(out, "no-such-program") || !strings.Contains(srv.Logs(), `"job":"missing"`) {
+	if err == nil || !strings.Contains(out, dir+"/program: no such file") || !strings.Contains(srv.Logs(), `"job":"missing"`) {
 		t.Errorf("run missing: %v: %s", err, out)
 	}
 
@@ -113,7 +120,7 @@ func TestCommandLine(t *testing.T) {
 	out, err = srv.Run("mirror", "status", "good")
 	t.Logf("status good:\n%s", out)
 	for _, want := range []string{
-		`(?m)^rw +now +dir:` + dir + ` *$`, `(?m)^ro +now +dir:` + dir + `\.ro *$`, `(?m)^\S+ +manual +now +\S+ +- +released *$`,
+		`(?m)^rw +\w.* dir:` + dir + ` *$`, `(?m)^ro +\w.* dir:` + dir + `\.ro *$`, `(?m)^\S+ +manual +\w.* +- +released *$`,
 	} {
 		if err != nil || !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("status good has no %q: %v", want, err)

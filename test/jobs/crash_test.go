@@ -18,14 +18,13 @@ import (
 func TestExit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	in := "directory " + dir + ";;"
 	config := jobs(
-		"plain grace 5s;;"+in+shell("trap \"echo term >> plain; exit 1\" TERM; echo begun; while :; do sleep 0.05; done"),
-		"stubborn grace 500ms;;"+in+shell(`trap "" TERM; (trap "" TERM; sleep 300) & echo begun; sleep 300; sleep 300`),
-		"publish grace 700ms;;"+in+"release exec `echo releasing; while ! test -e go; do sleep 0.05; done; echo really; echo out >/dev/stderr; echo published >> published` {;;shell;;finish;;}",
-		"quick grace 20s;;"+in+"release exec `sleep 1; echo done >> quick` {;;shell;;finish;;}",
+		"plain grace 5s;;"+shell("trap \"echo term >> plain; exit 1\" TERM; echo begun; while :; do sleep 0.05; done"),
+		"stubborn grace 500ms;;"+shell(`trap "" TERM; (trap "" TERM; sleep 300) & echo begun; sleep 300; sleep 300`),
+		"publish grace 700ms;;release exec `echo releasing; while ! test -e go; do sleep 0.05; done; echo really; echo out >/dev/stderr; echo published >> published` {;;shell;;finish;;}",
+		"quick grace 20s;;release exec `sleep 1; echo done >> quick` {;;shell;;finish;;}",
 	)
-	srv := testcaddy.Start(t, config)
+	srv := testcaddy.Start(t, config, testcaddy.WorkDir(dir))
 	pids := map[string]int{}
 	for _, name := range []string{"plain", "stubborn", "publish", "quick"} {
 		start(t, srv, name)
@@ -92,14 +91,13 @@ func TestExit(t *testing.T) {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	in := "directory " + dir + ";;"
 	config := jobs(
-		"busy every 20ms;;retry 20ms 20ms;;"+in+shell("mkdir busy || echo busy >> twice; sleep 0.03; rmdir busy"),
-		"long "+in+shell("mkdir long || echo long >> twice; echo x >> long.did; while ! test -e go; do sleep 0.03; done; rmdir long"),
-		"held every 20ms;;"+in+shell("echo held >> twice"),
-		"failing every 10h;;retry 10h 10h;;"+in+shell("exit 1"),
+		"busy every 20ms;;retry 20ms 20ms;;"+shell("mkdir busy || echo busy >> twice; sleep 0.03; rmdir busy"),
+		"long "+shell("mkdir long || echo long >> twice; echo x >> long.did; while ! test -e go; do sleep 0.03; done; rmdir long"),
+		"held every 20ms;;"+shell("echo held >> twice"),
+		"failing every 10h;;retry 10h 10h;;"+shell("exit 1"),
 	)
-	srv := testcaddy.Start(t, jobs("held "+shell("true")))
+	srv := testcaddy.Start(t, jobs("held "+shell("true")), testcaddy.WorkDir(dir))
 	if _, err := srv.Run("mirror", "hold", "held", "--reason", "moving"); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package jobs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -72,12 +73,18 @@ func shell(script string) string { return "sync exec `" + script + "` {;;shell;;
 // call asks the admin API.
 func call(t testing.TB, srv *testcaddy.Server, method, path, body string, into any) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+srv.Admin+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
+	send := func() (*http.Response, error) {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+srv.Admin+path, strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		req.Close = true
+		return http.DefaultClient.Do(req)
 	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := send()
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // a reload has just replaced the admin endpoint
+		resp, err = send()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -262,10 +262,19 @@ func TestExclusive(t *testing.T) {
 	}
 	// Killed in the middle of a run, whose command lives on for longer than the lock.
 	long := dir + "/long"
+	mirror := func(srv *testcaddy.Server, args ...string) {
+		t.Helper()
+		if out, err := srv.Run(append([]string{"mirror"}, args...)...); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	mirror(b, "hold", "x")
+	until(t, b, "x", "not running", func(j job) bool { return j.Current == nil })
 	if err := os.WriteFile(long, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	until(t, a, "x", "running", func(j job) bool { return running(j) && time.Since(j.Current.Began) > time.Second })
+	mirror(b, "resume", "x")
 	a.Kill()
 	killed := time.Now()
 	_, before := turns()
@@ -295,9 +304,7 @@ func TestExclusive(t *testing.T) {
 	}
 
 	// Started again, the one that was killed has its turns.
-	if out, err := b.Run("mirror", "hold", "x"); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	mirror(b, "hold", "x")
 	a.Restart(config)
 	x, _ := turns()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -416,4 +423,53 @@ func usage(t *testing.T, pid int) (memory int64, cpu time.Duration) {
 		cpu += time.Duration(ticks) * 10 * time.Millisecond
 	}
 	return memory, cpu
+}
+
+// TestDirectory: two jobs with one directory do not write to it at once, and a sync
+// that leaves a process behind is not released.
+func TestDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	turn := "directory " + dir + ";;every 10ms;;" + shell("mkdir turn || echo two >> twice; echo $MIRROR_JOB >> did; sleep 0.05; rmdir turn")
+	srv := testcaddy.Start(t, jobs("x "+turn, "y "+turn,
+		"daemon directory "+dir+".rw;;"+shell("setsid sh -c \"exec >/dev/null 2>&1; echo \\$\\$ > pid; sleep 300\" & while ! test -s pid; do sleep 0.01; done")+
+			";;release snapshot "+dir+".ro"))
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		did := read(dir + "/did")
+		if strings.Contains(did, "x") && strings.Contains(did, "y") && len(did) > 40 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("turns: %q", did)
+		}
+	}
+	if s := read(dir + "/twice"); s != "" {
+		t.Error("two jobs were in one directory at once")
+	}
+
+	if err := os.Mkdir(dir+".rw", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := ended(t, srv, "daemon", start(t, srv, "daemon"))
+	pid, err := strconv.Atoi(strings.TrimSpace(read(dir + ".rw/pid")))
+	if err != nil || pid <= 1 {
+		t.Fatalf("there is no process: %v: %+v", err, r)
+	}
+	killGroup(t, pid)
+	if r.Outcome != "failed" || !strings.Contains(r.Error, fmt.Sprintf("are still there: %d (sh)", pid)) {
+		t.Errorf("a sync that has left process %d: %+v", pid, r)
+	}
+	id := start(t, srv, "daemon")
+	until(t, srv, "daemon", "waiting for the process", func(j job) bool {
+		return j.State == "waiting" && strings.Contains(j.Waits, fmt.Sprintf("%d (sh)", pid))
+	})
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	if err := os.Remove(dir + ".rw/pid"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, srv, "daemon", "running", func(j job) bool { return j.Current != nil && j.Current.ID == id || j.Last.ID == id })
+	ended(t, srv, "daemon", id)
+	if again, err := strconv.Atoi(strings.TrimSpace(read(dir + ".rw/pid"))); err == nil && again > 1 {
+		killGroup(t, again)
+	}
 }

@@ -20,14 +20,12 @@ func TestReload(t *testing.T) {
 	script := func(what string) string {
 		return shell("echo " + what + " >> $MIRROR_JOB.did; while ! test -e $MIRROR_JOB.go; do sleep 0.03; done; rm $MIRROR_JOB.go; test ! -e $MIRROR_JOB.fail")
 	}
-	in := "directory " + dir + ";;"
-	old := jobs("same "+script("old"), "changed "+in+script("old"), "renamed directory "+dir+"/renamed;;"+shell("echo old >> did; while ! test -e go; do sleep 0.03; done"),
-		"removed "+in+script("old"), "idle "+in+script("old"), "held every 1h;;"+in+script("old"), "failing retry 1h 1h;;"+in+shell("exit 1"))
-	old = strings.Replace(old, "job same {", "job same {\n\t\t\tdirectory "+dir, 1)
+	old := jobs("same "+script("old"), "changed "+script("old"), "renamed directory "+dir+"/renamed;;"+shell("echo old >> did; while ! test -e go; do sleep 0.03; done"),
+		"removed "+script("old"), "idle "+script("old"), "held every 1h;;"+script("old"), "failing retry 1h 1h;;"+shell("exit 1"))
 	if err := os.Mkdir(dir+"/renamed", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	srv := testcaddy.Start(t, jobs("held "+shell("true")))
+	srv := testcaddy.Start(t, jobs("held "+shell("true")), testcaddy.WorkDir(dir))
 	if _, err := srv.Run("mirror", "hold", "held", "--reason", "because"); err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +43,8 @@ func TestReload(t *testing.T) {
 
 	// What must change nothing: a reload that fails in another app or module, and a
 	// validation beside.
-	fresh := "fresh every 1h;;" + in + shell("echo fresh >> fresh.did")
-	bad := strings.TrimSuffix(jobs("changed "+in+script("bad"), fresh), "\n")
+	fresh := "fresh every 1h;;" + shell("echo fresh >> fresh.did")
+	bad := strings.TrimSuffix(jobs("changed "+script("bad"), fresh), "\n")
 	for _, broken := range []string{
 		bad + "\nhttp://{$ADDR} {\n\tbind 192.0.2.1\n\trespond hello\n}\n", // not an address of ours: the server cannot start
 		strings.Replace(bad, "job fresh {", "job fresh {\n\t\t\trelease snapshot relative", 1),
@@ -75,9 +73,8 @@ func TestReload(t *testing.T) {
 		}
 	}
 
-	now := jobs("same "+script("old"), "changed "+in+script("new"), "other every 1h;;directory "+dir+"/renamed;;"+shell("echo other >> did"),
-		"idle "+in+script("new"), "held every 1h;;"+in+script("new"), "failing retry 1h 1h;;"+in+shell("true"))
-	now = strings.Replace(now, "job same {", "job same {\n\t\t\tdirectory "+dir, 1)
+	now := jobs("same "+script("old"), "changed "+script("new"), "other every 1h;;directory "+dir+"/renamed;;"+shell("echo other >> did"),
+		"idle "+script("new"), "held every 1h;;"+script("new"), "failing retry 1h 1h;;"+shell("true"))
 	if err := srv.Reload(now); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +86,7 @@ func TestReload(t *testing.T) {
 	if j := status(t, srv, "held"); j.Hold == nil || j.Hold.Reason != "because" || !j.Next.IsZero() {
 		t.Errorf("held: %+v", j)
 	}
-	if j := until(t, srv, "other", "waiting", waiting); !strings.Contains(j.Waits, "job renamed still runs") {
+	if j := until(t, srv, "other", "waiting", waiting); !strings.Contains(j.Waits, "job renamed runs") {
 		t.Errorf("the renamed job waits for %q", j.Waits)
 	}
 	// No mirror jobs at all: what runs goes on even so.
@@ -123,7 +120,8 @@ func TestReload(t *testing.T) {
 		t.Errorf("in the tree of the renamed job: %q", got)
 	}
 	start(t, srv, "changed")
-	until(t, srv, "changed", "running", running)
+	// It is running from before its command is.
+	until(t, srv, "changed", "in its command", func(j job) bool { return running(j) && read(dir+"/changed.did") != "old\n" })
 	if got := read(dir + "/changed.did"); got != "old\nnew\n" {
 		t.Errorf("the changed job did %q", got)
 	}
