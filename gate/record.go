@@ -94,29 +94,10 @@ func (seen *record) keep(r *step.Run, gate string) error {
 	}
 	text, err := json.Marshal(all)
 	if err == nil {
-		err = save(recordOf(r, gate), text)
+		err = step.WriteFile(recordOf(r, gate), text)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: keeping what was released: %w", gate, err)
 	}
 	return nil
-}
-
-// save writes a file; all of it is written or nothing.
-func save(name string, text []byte) error {
-	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

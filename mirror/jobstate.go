@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/releaser"
+	"github.com/unifiedmirrors/mirror/step"
 )
 
 // maxRuns is how many runs of a job are remembered, at least.
@@ -135,26 +136,8 @@ func (s *jobState) text() ([]byte, error) {
 
 // saveState writes the state, so that a crash leaves either the old or the new.
 func saveState(dir string, text []byte) error {
-	if err := writeFile(filepath.Join(dir, stateName), text); err != nil {
+	if err := step.WriteFile(filepath.Join(dir, stateName), text); err != nil {
 		return fmt.Errorf("writing the state of a job: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces a file in one step. Nobody else writes it. What a crash leaves
-// over is the next one's to use.
-func writeFile(name string, text []byte) error {
-	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

@@ -24,8 +24,7 @@ type Run struct {
 	Dir string
 
 	// State is a directory for what the steps want to know again in the next run.
-	// Each step uses files that begin with its own name. They are written to a
-	// temporary file and renamed.
+	// Each step uses files that begin with its own name, and writes them by [WriteFile].
 	State string
 
 	// Timestamp is a file in the tree that the job writes before each release. It is

@@ -24,27 +24,9 @@ type Syncer interface {
 	Sync(ctx context.Context, r *step.Run) error
 }
 
-// saveState writes what is to be known in the next run. All of it is written or
-// nothing.
+// saveState writes what is to be known in the next run.
 func saveState(r *step.Run, name string, data []byte) error {
-	f, err := os.CreateTemp(r.State, name+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(r.State, name))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return step.WriteFile(filepath.Join(r.State, name), data)
 }
 
 // loadState reads what an earlier run has saved under head, which names what it is
