@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
+	"github.com/unifiedmirrors/mirror/step"
 )
 
 func (a *App) unmarshalJob(d *caddyfile.Dispenser) error {
@@ -60,9 +61,6 @@ func (j *Job) checkAll() error {
 	c := *j
 	if c.Log != nil {
 		c.Log = new(*c.Log)
-	}
-	if c.Kerberos != nil {
-		c.Kerberos = new(*c.Kerberos)
 	}
 	c.setDefaults()
 	if err := c.check(); err != nil {
@@ -134,7 +132,7 @@ func (j *Job) set(option string, args []string) error {
 	case "exclusive":
 		j.Exclusive = true
 	case "kerberos":
-		j.Kerberos = &Kerberos{Keytab: args[0], Principal: args[1]}
+		j.Kerberos = &step.Kerberos{Keytab: args[0], Principal: args[1]}
 	case "env":
 		if j.Env == nil {
 			j.Env = map[string]string{}

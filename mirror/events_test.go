@@ -14,6 +14,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 
 	"github.com/unifiedmirrors/mirror/gate"
+	"github.com/unifiedmirrors/mirror/step"
 	"github.com/unifiedmirrors/mirror/syncer"
 )
 
@@ -109,8 +110,8 @@ func TestReady(t *testing.T) {
 		j    *Job
 		want string
 	}{
-		{job(Job{Kerberos: &Kerberos{Keytab: "/nonexistent", Principal: "me", Command: "true"}}, nil), "job x: kerberos: keytab: open /nonexistent"},
-		{job(Job{Kerberos: &Kerberos{Keytab: keytab, Principal: "me", Command: "no-such-k5start"}}, nil), "job x: kerberos: exec: \"no-such-k5start\""},
+		{job(Job{Kerberos: &step.Kerberos{Keytab: "/nonexistent", Principal: "me", Command: "true"}}, nil), "job x: kerberos: keytab: open /nonexistent"},
+		{job(Job{Kerberos: &step.Kerberos{Keytab: keytab, Principal: "me", Command: "no-such-k5start"}}, nil), "job x: kerberos: no-such-k5start: executable"},
 		{job(Job{}, program), "job x: sync exec: no-such-program: executable"},
 		{job(Job{}, &syncer.Exec{Command: []string{"/no/such/program"}}), "job x: sync exec: /no/such/program: "},
 		{job(Job{}, nil, namedGate{&gate.Apt{Keyring: "/no/such.asc"}, "apt"}), "job x: gate apt: keyring: open /no/such.asc"},

@@ -335,11 +335,11 @@ func (x *execution) command(ctx context.Context, c step.Command) (step.Result, e
 	if cmd.Dir == "" {
 		cmd.Dir = x.j.Directory
 	}
-	if k := x.j.Kerberos; k != nil {
-		// -x: else it would ask for a ticket without end, and never begin.
-		cmd.Args = slices.Concat([]string{"-q", "-x", "-t", "-f", k.Keytab, k.Principal, "--", c.Name}, c.Args)
-		cmd.Name = k.Command
+	k := x.j.Kerberos
+	if c.Kerberos != nil {
+		k = c.Kerberos
 	}
+	cmd.Name, cmd.Args = k.Around(c.Name, c.Args)
 	x.out.note("$ %q\n", append([]string{cmd.Name}, cmd.Args...))
 	res, err := process.Run(ctx, cmd)
 	x.r.update(func() {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,7 +83,7 @@ type Job struct {
 	Exclusive bool `json:"exclusive,omitempty"`
 
 	// Kerberos has commands run with tickets, by way of k5start.
-	Kerberos *Kerberos `json:"kerberos,omitempty"`
+	Kerberos *step.Kerberos `json:"kerberos,omitempty"`
 
 	// Env is added to the environment of commands, which is PATH, HOME, USER, LOGNAME,
 	// LANG, LC_ALL, TZ and TMPDIR of the server's own, MIRROR_JOB and MIRROR_RUN, and
@@ -108,16 +106,6 @@ type Job struct {
 	syncer   syncer.Syncer
 	gates    []namedGate
 	releases []releaser.Releaser
-}
-
-// Kerberos is how commands get their tickets.
-type Kerberos struct {
-	// Keytab is the file with the keys of Principal. Both are required.
-	Keytab    string `json:"keytab,omitempty"`
-	Principal string `json:"principal,omitempty"`
-
-	// Command is k5start, by another name. Default: k5start.
-	Command string `json:"command,omitempty"`
 }
 
 // JobLog says how much of what commands print is kept.
@@ -219,9 +207,6 @@ func (j *Job) setDefaults() {
 	if j.Log.Size == 0 {
 		j.Log.Size = defaultLogSize
 	}
-	if j.Kerberos != nil && j.Kerberos.Command == "" {
-		j.Kerberos.Command = "k5start"
-	}
 }
 
 // expand replaces placeholders, as `{system.wd}` and `{env.NAME}`, in paths.
@@ -264,10 +249,11 @@ func (j *Job) check() error {
 		return fmt.Errorf("timestamp %q is not a path relative to the directory", j.Timestamp)
 	case j.Timestamp != "" && j.Directory == "":
 		return errors.New("a timestamp needs a directory")
-	case j.Kerberos != nil && (j.Kerberos.Keytab == "" || j.Kerberos.Principal == ""):
-		return errors.New("kerberos needs a keytab and a principal")
 	case j.SyncRaw == nil && j.ReleasesRaw == nil:
 		return errors.New("there is nothing to do: neither sync nor release")
+	}
+	if err := j.Kerberos.Check(); err != nil {
+		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(j.Env)) {
 		if key == "" || strings.ContainsAny(key, "=\x00") {
@@ -315,18 +301,10 @@ func (j *Job) ready() error {
 		}
 		return nil
 	})
-	k := j.Kerberos
-	if err != nil || k == nil {
+	if err != nil {
 		return err
 	}
-	if _, err := exec.LookPath(k.Command); err != nil {
-		return fmt.Errorf("kerberos: %w", err)
-	}
-	f, err := os.Open(k.Keytab)
-	if err != nil {
-		return fmt.Errorf("kerberos: keytab: %w", err)
-	}
-	return f.Close()
+	return j.Kerberos.Ready()
 }
 
 // meets reports whether two jobs would get into each other's way: they have one

@@ -48,6 +48,10 @@ type AFS struct {
 	// LocalAuth has vos use the key of the cell, which is on its server machines.
 	LocalAuth bool `json:"localauth,omitempty"`
 
+	// Kerberos has vos use tickets of its own, and not those of the job: who may release
+	// volumes is mostly not who writes to them.
+	Kerberos *step.Kerberos `json:"kerberos,omitempty"`
+
 	// Prefix is put in front of the command: `ssh root@fs1.example.org`, to run it
 	// where the key is.
 	Prefix []string `json:"prefix,omitempty"`
@@ -127,12 +131,14 @@ func (a *AFS) check() error {
 	switch {
 	case a.Cell != "" && !cells.ValidName(a.Cell):
 		return fmt.Errorf("%q is not the name of a cell", a.Cell)
+	case a.LocalAuth && a.Kerberos != nil:
+		return errors.New("localauth and kerberos exclude each other")
 	case a.LockWait < 0:
 		return errors.New("lock_wait is negative")
 	case a.Tries < 0:
 		return errors.New("tries is negative")
 	}
-	return nil
+	return a.Kerberos.Check()
 }
 
 // thisCell is the cell that the host belongs to.
@@ -159,6 +165,7 @@ func thisCell() (string, error) {
 //	release afs <volumes...> {
 //		cell      <name>
 //		localauth
+//		kerberos  <keytab> <principal>
 //		prefix    <command...>
 //		vos       <command>
 //		lock_wait <duration>
@@ -189,8 +196,11 @@ func (a *AFS) unmarshalOption(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	want := 1
-	if option == "localauth" {
+	switch option {
+	case "localauth":
 		want = 0
+	case "kerberos":
+		want = 2
 	}
 	if len(args) != want {
 		return d.ArgErr()
@@ -201,6 +211,8 @@ func (a *AFS) unmarshalOption(d *caddyfile.Dispenser) error {
 		a.Cell = args[0]
 	case "localauth":
 		a.LocalAuth = true
+	case "kerberos":
+		a.Kerberos = &step.Kerberos{Keytab: args[0], Principal: args[1]}
 	case "vos":
 		a.Vos = args[0]
 	case "lock_wait":
@@ -355,7 +367,7 @@ func (a *AFS) vos(ctx context.Context, r *step.Run, v afs.Volume) error {
 		args = append(args, "-force-reclone")
 	}
 	argv := slices.Concat(a.Prefix, []string{a.Vos}, args)
-	_, err := r.Command(ctx, step.Command{Name: argv[0], Args: argv[1:], Finish: true})
+	_, err := r.Command(ctx, step.Command{Name: argv[0], Args: argv[1:], Kerberos: a.Kerberos, Finish: true})
 	return err
 }
 

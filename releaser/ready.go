@@ -9,7 +9,12 @@ import (
 )
 
 // Ready implements [step.Readier]. Behind a prefix such as ssh, vos is on another host.
-func (a *AFS) Ready() error { return step.Program(slices.Concat(a.Prefix, []string{a.Vos})[0]) }
+func (a *AFS) Ready() error {
+	if err := step.Program(slices.Concat(a.Prefix, []string{a.Vos})[0]); err != nil {
+		return err
+	}
+	return a.Kerberos.Ready()
+}
 
 // Ready implements [step.Readier].
 func (e *Exec) Ready() error {

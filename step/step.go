@@ -78,6 +78,9 @@ type Command struct {
 	// Line is called with each line of output, as well.
 	Line func(string)
 
+	// Kerberos is how it gets tickets. Default: as the job has it.
+	Kerberos *Kerberos
+
 	// Finish has the command left to end by itself when the run is to end: nobody
 	// kills `vos release`.
 	Finish bool
