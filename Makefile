@@ -16,11 +16,12 @@ MODULES := ./caddyafs/... ./caddymirror/... ./gate/... ./mirror/... ./mirrorcach
 
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, a file system that can hang,
-# and the servers of an AFS cell in network namespaces.
+# the servers of an AFS cell in network namespaces, and of a Kerberos realm.
 PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 rsync \
 	createrepo-c rpm xz-utils bzip2 \
 	openafs-dbserver openafs-fileserver openafs-client openafs-fuse \
-	iproute2 nftables
+	iproute2 nftables \
+	kstart krb5-kdc krb5-admin-server krb5-user
 
 .PHONY: help run build sample test deps bench lint fmt clean
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Kerberos is how commands get tickets: k5start runs around each, has tickets renewed
-// while it runs, and gets tokens for AFS with them.
+// while it runs and, on hosts with an AFS client in the kernel, gets tokens with them.
 type Kerberos struct {
 	// Keytab is the file with the keys of Principal. Both are required.
 	Keytab    string `json:"keytab,omitempty"`
@@ -50,5 +50,20 @@ func (k *Kerberos) Around(name string, args []string) (string, []string) {
 		return name, args
 	}
 	// -x: else it would ask for a ticket without end, and never begin.
-	return k.command(), slices.Concat([]string{"-q", "-x", "-t", "-f", k.Keytab, k.Principal, "--", name}, args)
+	options := []string{"-q", "-x"}
+	if hasAFS() {
+		options = append(options, "-t")
+	}
+	return k.command(), slices.Concat(options, []string{"-f", k.Keytab, k.Principal, "--", name}, args)
+}
+
+// hasAFS reports whether there can be tokens. Where there cannot, k5start would run
+// nothing when asked for them.
+func hasAFS() bool {
+	for _, name := range []string{"/proc/fs/openafs/afs_ioctl", "/proc/fs/nnpfs/afs_ioctl"} { // as libkopenafs looks
+		if _, err := os.Stat(name); err == nil {
+			return true
+		}
+	}
+	return false
 }
