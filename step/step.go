@@ -54,6 +54,10 @@ type Run struct {
 	// Bytes is counted up by a syncer that knows how much it has fetched.
 	Bytes int64
 
+	// Notes are what steps want to be remembered of the run, by name: "serial". They are
+	// few and short.
+	Notes map[string]string
+
 	// Upstream is when upstream last changed what it has, by its own indexes. The
 	// first step that knows sets it; zero is not known.
 	Upstream time.Time
