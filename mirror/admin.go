@@ -16,11 +16,11 @@ func init() {
 
 // adminAPI is the mirror's part of Caddy's admin API:
 //
-//	GET  /mirror/status  state of caches and mounts, see Status
+//	GET  /mirror/status  state of caches, mounts and jobs, see Status
 //	POST /mirror/purge   {"mount": "/pypi", "path": "/simple/x/", "prefix": "/simple/"}
 //
 //	GET  /mirror/jobs/NAME            state of a job, see JobStatus
-//	POST /mirror/jobs/NAME/run        {"no_timeout": true}: 202 and {"id": ID}
+//	POST /mirror/jobs/NAME/run        {"no_timeout": true, "take_over": true}: 202 and {"id": ID}
 //	GET  /mirror/jobs/NAME/runs/ID    a run, see JobRun; ?wait=30s waits for its end
 //	POST /mirror/jobs/NAME/hold       {"reason": "..."}: it does not run by itself
 //	POST /mirror/jobs/NAME/resume     it does again

@@ -172,8 +172,8 @@ func parseSizeOr(s, word string) (int64, error) {
 	return n, err
 }
 
-// validName reports whether a cache can have this name, which is part of its
-// default path.
+// validName reports whether a cache or a job can have this name, which is part of
+// paths.
 func validName(name string) bool {
 	return regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`).MatchString(name)
 }

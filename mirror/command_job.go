@@ -110,7 +110,7 @@ func runJob(fl caddycmd.Flags, job string) error {
 	if run.Outcome.good() {
 		return nil
 	}
-	return errors.New(run.Error)
+	return errors.New(oneLine(run.Error))
 }
 
 // follow waits for the end of a run and, on a terminal, shows how far it is.
@@ -131,12 +131,12 @@ func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
 			return run, err
 		}
 		tries = 0
-		if live {
+		if live && run.Outcome == "" {
 			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", fit(oneLine(line(fl, job)), os.Stderr))
 		}
 		if run.Outcome != "" {
 			if live {
-				fmt.Fprintln(os.Stderr)
+				fmt.Fprint(os.Stderr, "\r\x1b[K")
 			}
 			return run, nil
 		}

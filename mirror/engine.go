@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +74,8 @@ type engine struct {
 
 	mu      sync.Mutex // guards what follows
 	runners map[string]*runner
-	running map[*runner]*Job // as each was configured when its run began
+	running map[*runner]claim
+	queue   []waiter // for what runs, in the order in which they came
 	lanes   map[string]chan struct{}
 }
 
@@ -94,7 +96,7 @@ func newEngine(dir string) (*engine, error) {
 	}
 	e := &engine{
 		dir: dir, lock: lock,
-		runners: map[string]*runner{}, running: map[*runner]*Job{}, lanes: map[string]chan struct{}{},
+		runners: map[string]*runner{}, running: map[*runner]claim{}, lanes: map[string]chan struct{}{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	return e, nil
@@ -181,8 +183,8 @@ func (e *engine) grace() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var longest time.Duration
-	for _, j := range e.running {
-		longest = max(longest, time.Duration(j.Grace))
+	for _, c := range e.running {
+		longest = max(longest, time.Duration(c.j.Grace))
 	}
 	return longest
 }
@@ -238,30 +240,59 @@ func (e *engine) retire(r *runner) bool {
 	return true
 }
 
-// claim notes that a job runs. It must not yet if another one is at the same tree or
-// target: that may be the same job by the name that it had before a reload.
-func (e *engine) claim(r *runner, j *Job) error {
+// claim is a job as it was configured when its run began, and what that works on.
+type claim struct {
+	j *Job
+	places
+}
+
+// waiter is a runner that waits for places.
+type waiter struct {
+	r *runner
+	places
+}
+
+// claim notes that a job runs. It must not yet if another one is at the same places:
+// that may be the same job by the name that it had before a reload. Those that wait
+// have their turns in the order in which they came.
+func (e *engine) claim(r *runner, j *Job, p places) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for other, old := range e.running {
-		if other != r && j.meets(old) {
+	at := slices.IndexFunc(e.queue, func(w waiter) bool { return w.r == r })
+	if at < 0 {
+		at = len(e.queue)
+		e.queue = append(e.queue, waiter{r: r})
+	}
+	e.queue[at].places = p
+	for other, c := range e.running {
+		if other != r && c.meets(p) {
 			return fmt.Errorf("job %s runs, and has the same directory or release", other.name)
 		}
 	}
-	e.running[r] = j
+	for _, w := range e.queue[:at] {
+		if w.meets(p) {
+			return fmt.Errorf("job %s is to run before, and has the same directory or release", w.r.name)
+		}
+	}
+	e.queue = slices.Delete(e.queue, at, at+1)
+	e.running[r] = claim{j, p}
 	return nil
 }
 
-// unclaim notes that it has ended, and wakes those that may have waited for that: one
-// that runs often does not keep others out.
+// withdraw notes that a runner has nothing to run, and waits for nothing.
+func (e *engine) withdraw(r *runner) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queue = slices.DeleteFunc(e.queue, func(w waiter) bool { return w.r == r })
+}
+
+// unclaim notes that it has ended, and wakes those that may have waited for that.
 func (e *engine) unclaim(r *runner) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.running, r)
-	for _, other := range e.runners {
-		if other != r && other.waiting() {
-			other.wake()
-		}
+	for _, w := range e.queue {
+		w.r.wake()
 	}
 }
 
@@ -275,7 +306,7 @@ func (e *engine) all() []*runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	all := slices.Collect(maps.Values(e.runners))
-	slices.SortFunc(all, func(a, b *runner) int { return compareNames(a.name, b.name) })
+	slices.SortFunc(all, func(a, b *runner) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 

@@ -39,8 +39,12 @@ type execution struct {
 	takeOver  bool // whatever another host may have begun
 
 	cancel context.CancelCauseFunc // ends it
+	turn   *turn                   // of an exclusive job
+	asking chan struct{}           // has one while the storage is asked; of size one
 
 	fresh freshness // of the data, when it has ended
+
+	tail string // of what the last command printed
 
 	leave chan struct{} // closed when commands that are to finish are left to it
 	left  int           // process group of one that was
@@ -118,7 +122,7 @@ func (x *execution) note(released bool, err, cause error) {
 	case cause != nil && !errors.Is(err, cause):
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
-	rec.Error = err.Error()
+	rec.Error, rec.Tail = err.Error(), x.tail
 }
 
 // steps takes them.
@@ -190,6 +194,9 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 				return err
 			}
 			defer leave()
+			if err := x.keepTurn(ctx); err != nil {
+				return err
+			}
 			done, err := x.releaseBy(ctx, rel, run)
 			released = released || done
 			return err
@@ -241,7 +248,7 @@ func (x *execution) published(target string, took time.Duration) {
 // released tells the gates that what they have seen is the last good state now.
 func (x *execution) released(run *step.Run) error {
 	for _, g := range x.j.gates {
-		after, ok := g.Gate.(interface{ Released(r *step.Run) error })
+		after, ok := g.Gate.(gate.Recorder)
 		if !ok {
 			continue
 		}
@@ -330,7 +337,7 @@ func (x *execution) command(ctx context.Context, c step.Command) (step.Result, e
 	cmd := process.Command{
 		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: c.Line,
 		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Left: x.leave, Keep: x.keep,
-		Started: func(pid int) { x.r.update(func() { x.rec.PID = pid }) },
+		Started: func(pid int) { x.r.update(func() { x.rec.PID, x.rec.Mark = pid, process.Mark(pid) }) },
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = x.j.Directory
@@ -348,7 +355,8 @@ func (x *execution) command(ctx context.Context, c step.Command) (step.Result, e
 		}
 		x.rec.PID = 0
 	})
-	return step.Result{Code: res.Code, Tail: res.Tail, Duration: res.Duration}, err
+	x.tail = res.Tail
+	return step.Result{Code: res.Code}, err
 }
 
 // passed are the variables that commands inherit.

@@ -18,11 +18,12 @@ type freshness struct {
 	upstream time.Time // zero: not known
 	synced   time.Time // when the tree was brought up to date; zero: it was not
 	copies   []releaser.Copy
+	notes    map[string]string
 }
 
 // look sees how new the data are at the end of a run.
 func (x *execution) look(ctx context.Context, run *step.Run) {
-	x.fresh.upstream = run.Upstream
+	x.fresh.upstream, x.fresh.notes = run.Upstream, run.Notes
 	if ctx.Err() != nil {
 		return // the server is ended
 	}

@@ -307,22 +307,6 @@ func (j *Job) ready() error {
 	return j.Kerberos.Ready()
 }
 
-// meets reports whether two jobs would get into each other's way: they have one
-// tree, or one target.
-func (j *Job) meets(o *Job) bool {
-	if j.Directory != "" && j.Directory == o.Directory {
-		return true
-	}
-	for _, r := range j.releases {
-		for _, other := range o.releases {
-			if slices.ContainsFunc(r.Targets(), func(t string) bool { return slices.Contains(other.Targets(), t) }) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // checkTargets makes sure that nothing is released twice.
 func checkTargets(jobs map[string]*Job) error {
 	owner := map[string]string{}

@@ -51,13 +51,22 @@ type JobRun struct {
 
 	// PID is the process group of the command that runs, or that ran on when the
 	// server had ended.
-	PID int `json:"pid,omitempty"`
+	PID  int    `json:"pid,omitempty"`
+	Mark string `json:"pid_mark,omitempty"` // tells it from others that had, or will have, its number
+
+	// Tail is the end of what the last command printed, if the run has failed. Only the
+	// last run has it.
+	Tail string `json:"tail,omitempty"`
+
+	// Notes are what syncers note of the run: "serial" and "todo" of bandersnatch,
+	// "source" of rsync.
+	Notes map[string]string `json:"notes,omitempty"`
 }
 
 // clone returns a copy that shares nothing.
 func (r *JobRun) clone() JobRun {
 	c := *r
-	c.Stages = maps.Clone(r.Stages)
+	c.Stages, c.Notes = maps.Clone(r.Stages), maps.Clone(r.Notes)
 	return c
 }
 
@@ -111,6 +120,9 @@ func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err 
 
 // record takes a run that has ended into the history, of which so many are kept.
 func (s *jobState) record(r *JobRun, keep int) {
+	if len(s.Runs) > 0 {
+		s.Runs[0].Tail = ""
+	}
 	// While somebody else has the lock for long, what was before is not forgotten.
 	if r.Outcome == Busy && len(s.Runs) > 0 && s.Runs[0].Outcome == Busy {
 		s.Runs = s.Runs[1:]

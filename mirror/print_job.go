@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -66,8 +68,12 @@ func (s JobStatus) print(out io.Writer) error {
 		if r.Bytes > 0 {
 			fetched = size(r.Bytes)
 		}
+		notes := []string{r.Error}
+		for _, name := range slices.Sorted(maps.Keys(r.Notes)) {
+			notes = append(notes, name+" "+r.Notes[name])
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\t%s\n", r.ID, r.Trigger, ago(r.Began),
-			r.Ended.Sub(r.Began).Round(time.Millisecond), fetched, r.Outcome, oneLine(r.Error))
+			r.Ended.Sub(r.Began).Round(time.Millisecond), fetched, r.Outcome, oneLine(strings.Join(notes, " ")))
 	}
 	return w.Flush()
 }

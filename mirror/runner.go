@@ -7,13 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/process"
 	"github.com/unifiedmirrors/mirror/releaser"
 	"github.com/unifiedmirrors/mirror/step"
 )
@@ -87,8 +87,6 @@ func newRunner(e *engine, j *Job) *runner {
 // them.
 func (r *runner) lockName() string { return filepath.Join(r.dir, "lock") }
 
-func compareNames(a, b string) int { return strings.Compare(a, b) }
-
 func (r *runner) join(j *Job) {
 	r.mu.Lock()
 	r.configs = append(r.configs, j)
@@ -136,6 +134,9 @@ const (
 func (r *runner) loop() {
 	for r.e.ctx.Err() == nil {
 		job, due, run := r.next(time.Now().Round(0))
+		if run == nil {
+			r.e.withdraw(r)
+		}
 		if job == nil && r.e.retire(r) {
 			return
 		}
@@ -205,7 +206,7 @@ func (r *runner) settle(now time.Time) {
 // due is when the job runs next, and why. r.mu is held.
 func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
 	if r.missing && r.state.Failures == 0 && !j.schedule.manual() {
-		return now, "schedule"
+		return later(r.up.Add(j.schedule.spread(r.up)), now), "schedule"
 	}
 	if r.state.Failures == 0 || j.schedule.manual() {
 		return j.schedule.next(r.begun, r.since, r.up, now), "schedule"
@@ -238,13 +239,13 @@ func (r *runner) newID(t time.Time) string {
 
 // run runs the job once, and reports whether it could.
 func (r *runner) run(j *Job, p *pending) bool {
-	lock, err := r.clear(j)
+	locks, err := r.clear(j)
 	if err != nil {
 		r.wait(err)
 		return false
 	}
 	defer r.e.unclaim(r)
-	defer lock.Close() // and no more: processes that have escaped hold it on
+	defer closeAll(locks) // and no more: processes that have escaped hold them on
 	rec := &JobRun{ID: p.id, Trigger: p.trigger, Began: time.Now().Round(0), Stages: map[string]float64{}}
 	out := openRunLog(r.logDir(), rec.ID, j.Log.Size)
 	r.update(func() {
@@ -256,14 +257,14 @@ func (r *runner) run(j *Job, p *pending) bool {
 		r.progress = step.Progress{Done: -1}
 	})
 	x := &execution{
-		r: r, j: j, rec: rec, out: out, keep: []*os.File{lock}, noTimeout: p.NoTimeout, takeOver: p.TakeOver,
+		r: r, j: j, rec: rec, out: out, keep: locks, asking: make(chan struct{}, 1), noTimeout: p.NoTimeout, takeOver: p.TakeOver,
 	}
 	note := x.run()
 	out.Close()
 	var keep []string
 	r.update(func() {
 		note()
-		rec.Ended, rec.PID = time.Now().Round(0), x.left
+		rec.Ended, rec.PID, rec.Notes = time.Now().Round(0), x.left, x.fresh.notes
 		r.ended = rec.Ended
 		r.state.Current = nil
 		r.state.record(rec, max(maxRuns, j.Log.Keep))
@@ -281,8 +282,9 @@ func (r *runner) logDir() string { return filepath.Join(r.dir, "log") }
 
 // clear makes sure that the job may run now. It may not while processes of an earlier
 // run live, whoever has started them, nor beside a job that is in its way.
-func (r *runner) clear(j *Job) (lock *os.File, err error) {
-	if err := r.e.claim(r, j); err != nil {
+func (r *runner) clear(j *Job) (locks []*os.File, err error) {
+	p := j.places()
+	if err := r.e.claim(r, j, p); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -293,16 +295,42 @@ func (r *runner) clear(j *Job) (lock *os.File, err error) {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err = lockFile(r.lockName())
+	lock, err := lockFile(r.lockName())
 	if errors.Is(err, errBusy) {
 		err = r.whoIsThere()
 	}
-	return lock, err
+	if err != nil {
+		return nil, err
+	}
+	if locks, err = p.lock(filepath.Join(r.e.dir, ".places")); err == nil {
+		err = r.ghost()
+	}
+	if err != nil {
+		lock.Close()
+		closeAll(locks)
+		return nil, err
+	}
+	return slices.Insert(locks, 0, lock), nil
+}
+
+// ghost makes sure that the command of the last run does not live on, if that was
+// interrupted: some, such as ssh, close the lock that they inherit.
+func (r *runner) ghost() error {
+	r.mu.Lock()
+	var last JobRun
+	if len(r.state.Runs) > 0 {
+		last = *r.state.Runs[0]
+	}
+	r.mu.Unlock()
+	if last.PID != 0 && last.Mark != "" && process.Lives(last.PID, last.Mark) {
+		return fmt.Errorf("processes of run %s are still there: process group %d", last.ID, last.PID)
+	}
+	return nil
 }
 
 // whoIsThere says who has the job's lock.
 func (r *runner) whoIsThere() error {
-	who := holders(r.lockName())
+	by := who(r.lockName())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	text := "processes of an earlier run are still there"
@@ -313,22 +341,13 @@ func (r *runner) whoIsThere() error {
 			text += fmt.Sprintf(": process group %d", last.PID)
 		}
 	}
-	if len(who) > 0 {
-		text += ": " + strings.Join(who, ", ")
-	}
-	return errors.New(text)
-}
-
-func (r *runner) waiting() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.waits != ""
+	return errors.New(text + by)
 }
 
 // wait notes why the job cannot run.
 func (r *runner) wait(why error) {
 	r.mu.Lock()
-	news := r.waits != why.Error()
+	news := r.waits == ""
 	r.waits = why.Error()
 	r.mu.Unlock()
 	if news {

@@ -28,6 +28,8 @@ func newSchedule(j *Job) (schedule, error) {
 		return s, errors.New("a duration is negative")
 	case j.Every != 0 && j.Cron != "":
 		return s, errors.New("every and cron exclude each other")
+	case j.Jitter != 0 && j.Every == 0 && j.Cron == "":
+		return s, errors.New("a jitter needs every or cron")
 	case j.Cron == "":
 		return s, nil
 	}

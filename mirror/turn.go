@@ -2,16 +2,13 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 )
 
@@ -28,59 +25,83 @@ type turn struct {
 	Run      string    `json:"run"` // empty: nobody's turn
 	Began    time.Time `json:"began"`
 	Until    time.Time `json:"until,omitzero"` // zero: the run has all time
+	Beat     int       `json:"beat,omitempty"` // how often it was renewed
 }
 
 // Times of turns.
 const (
-	// lockPatience is how long to wait for others to read and write their notes.
-	// One who was killed at it has a lock in files for ten seconds.
-	lockPatience = 15 * time.Second
-	lockRetry    = 100 * time.Millisecond
-
 	// doubt is how long a turn has to stand before it is relied on: locks in files that
 	// are slow to be written are taken for stale.
 	doubt = 500 * time.Millisecond
 
-	// lease is how long a turn lasts, at least, after it was renewed.
-	lease = time.Minute
+	// lease is within how long a turn is renewed while its host lives. One that is not,
+	// and whose time is up, is over, whatever clocks say.
+	lease = 10 * time.Second
 )
 
-// takeTurn keeps other hosts from running the job. It waits for none of them.
+var (
+	errTakenOver = errors.New("another host has taken over")
+	errOverdue   = errors.New("its time is up")
+)
+
+// takeTurn keeps other hosts from running the job. It waits for none of them, but for
+// the one whose time is up: that may be the fault of a clock.
 func (x *execution) takeTurn(ctx context.Context) (release func(), err error) {
-	id, err := caddy.InstanceID()
-	if err != nil {
-		return nil, fmt.Errorf("the ID of this Caddy: %w", err)
-	}
-	host, err := os.Hostname()
+	mine, err := x.newTurn()
 	if err != nil {
 		return nil, err
 	}
-	mine := turn{Instance: id.String(), Host: host, Run: x.rec.ID, Began: x.rec.Began}
-	if !x.noTimeout {
-		mine.Until = mine.Began.Add(time.Duration(x.j.Timeout + x.j.Grace))
+	var before turn
+	err = x.noteTurn(ctx, func(last turn) (turn, error) {
+		before = last
+		return mine, x.mayFollow(last, mine)
+	})
+	if errors.Is(err, errOverdue) {
+		err = x.follow(ctx, before, mine)
 	}
-	if err := x.noteTurn(ctx, func(last turn) (turn, error) { return mine, x.mayFollow(last, mine) }); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-time.After(doubt):
-	case <-ctx.Done():
+	pause(ctx, doubt)
+	last, err := x.lastTurn(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if last, err := x.lastTurn(ctx); err != nil || mine.isStill(last) != nil {
-		return nil, errors.Join(err, fmt.Errorf("%w: host %s runs it", errBusy, last.Host))
+	if mine.isStill(last) != nil {
+		return nil, fmt.Errorf("%w: host %s runs it", errBusy, last.Host)
 	}
+	x.turn = &mine
 	stop := x.renewTurn(ctx, mine)
 	return func() {
 		stop()
-		if x.left != 0 {
-			return // a command is still at it
-		}
-		err := x.noteTurn(context.WithoutCancel(ctx), func(last turn) (turn, error) { return turn{}, mine.isStill(last) })
-		if err != nil {
-			logger().Error("the end of a job's run is not noted in Caddy's storage: other hosts wait until its time is up",
-				zap.String("job", x.j.name), zap.Error(err))
+		if x.left == 0 { // else a command is still at it
+			x.endTurn(ctx, mine)
 		}
 	}, nil
+}
+
+func (x *execution) newTurn() (mine turn, err error) {
+	id, err := caddy.InstanceID()
+	if err != nil {
+		return mine, fmt.Errorf("the ID of this Caddy: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return mine, err
+	}
+	// Hosts may have been made as copies of one.
+	mine = turn{Instance: id.String() + "@" + host, Host: host, Run: x.rec.ID, Began: x.rec.Began}
+	if !x.noTimeout {
+		mine.Until = mine.Began.Add(time.Duration(x.j.Timeout + x.j.Grace))
+	}
+	return mine, nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 // mayFollow makes sure that nothing of another host's turn can be left.
@@ -97,19 +118,34 @@ func (x *execution) mayFollow(last, mine turn) error {
 		return fmt.Errorf("%w: host %s runs it (%s, until %s at the latest); if that host was killed and nothing of the run is left: caddy mirror run %s --take-over",
 			errBusy, last.Host, last.Run, last.Until.Local().Format(time.DateTime), x.j.name)
 	}
-	x.j.log.Warn("a run on another host has never ended; its time is up", zap.String("host", last.Host), zap.String("run", last.Run))
-	return nil
+	return errOverdue
+}
+
+// follow takes the turn after one whose time is up, if nobody renews that.
+func (x *execution) follow(ctx context.Context, overdue, mine turn) error {
+	pause(ctx, lease)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := x.noteTurn(ctx, func(last turn) (turn, error) {
+		if overdue.isStill(last) != nil || last.Beat != overdue.Beat {
+			return last, fmt.Errorf("%w: host %s runs it (%s, for longer than it may by our clock)", errBusy, last.Host, last.Run)
+		}
+		return mine, nil
+	})
+	if err == nil {
+		x.j.log.Warn("a run on another host has never ended; its time is up", zap.String("host", overdue.Host), zap.String("run", overdue.Run))
+	}
+	return err
 }
 
 // isStill makes sure that nobody has taken over.
 func (t turn) isStill(last turn) error {
 	if last.Instance != t.Instance || last.Run != t.Run {
-		return fmt.Errorf("%w: host %q", errTakenOver, last.Host)
+		return fmt.Errorf("%w: %s", errTakenOver, last.Host)
 	}
 	return nil
 }
-
-var errTakenOver = errors.New("another host has taken over")
 
 // renewTurn makes the turn last while the run does, and ends the run if another host
 // has taken over.
@@ -117,18 +153,13 @@ func (x *execution) renewTurn(ctx context.Context, mine turn) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var done sync.WaitGroup
 	done.Go(func() {
-		for {
-			select {
-			case <-time.After(lease / 3):
-			case <-ctx.Done():
-				return
-			}
+		for pause(ctx, lease/3); ctx.Err() == nil; pause(ctx, lease/3) {
 			err := x.noteTurn(ctx, func(last turn) (turn, error) {
-				next := mine
+				mine.Beat++
 				if until := time.Now().Round(0).Add(lease); !mine.Until.IsZero() && until.After(mine.Until) {
-					next.Until = until
+					mine.Until = until
 				}
-				return next, mine.isStill(last)
+				return mine, mine.isStill(last)
 			})
 			switch {
 			case errors.Is(err, errTakenOver):
@@ -142,64 +173,25 @@ func (x *execution) renewTurn(ctx context.Context, mine turn) (stop func()) {
 	return func() { cancel(); done.Wait() }
 }
 
-// noteTurn replaces the note of the job's last turn in Caddy's storage by another,
-// unless f has something against it.
-func (x *execution) noteTurn(ctx context.Context, f func(last turn) (turn, error)) error {
-	unlock, err := lockStorage(ctx, x.j.storage, "mirror-job-"+x.j.name)
-	if err != nil {
-		return err
+// keepTurn makes sure, before something is released, that nobody has taken over. If
+// the storage cannot be asked, nobody else can ask it either.
+func (x *execution) keepTurn(ctx context.Context) error {
+	if x.turn == nil {
+		return nil
 	}
-	defer unlock()
 	last, err := x.lastTurn(ctx)
 	if err != nil {
-		return err
+		x.j.log.Warn("looking whose turn it is", zap.Error(err))
+		return nil
 	}
-	next, err := f(last)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(next)
-	if err == nil {
-		err = x.j.storage.Store(ctx, turnKey(x.j.name), text)
-	}
-	if err != nil {
-		return fmt.Errorf("noting in Caddy's storage who runs the job: %w", err)
-	}
-	return nil
+	return x.turn.isStill(last)
 }
 
-func turnKey(job string) string { return "mirror/jobs/" + job + ".json" }
-
-// lastTurn is the note of the job's last turn.
-func (x *execution) lastTurn(ctx context.Context) (last turn, err error) {
-	text, err := x.j.storage.Load(ctx, turnKey(x.j.name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return last, nil
+// endTurn notes the end of the turn.
+func (x *execution) endTurn(ctx context.Context, mine turn) {
+	err := x.noteTurn(context.WithoutCancel(ctx), func(last turn) (turn, error) { return turn{}, mine.isStill(last) })
+	if err != nil && !errors.Is(err, errTakenOver) {
+		logger().Error("the end of a job's run is not noted in Caddy's storage: other hosts wait until its time is up",
+			zap.String("job", x.j.name), zap.Error(err))
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &last)
-	}
-	if err != nil {
-		return last, fmt.Errorf("looking in Caddy's storage who runs the job: %w", err)
-	}
-	return last, nil
-}
-
-// lockStorage takes a lock in Caddy's storage, for a moment.
-func lockStorage(ctx context.Context, storage certmagic.Storage, name string) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, lockPatience)
-	defer cancel()
-	// A lock in a file that is just being written cannot be read.
-	for err := storage.Lock(ctx, name); err != nil; err = storage.Lock(ctx, name) {
-		select {
-		case <-time.After(lockRetry):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("locking %s in Caddy's storage: %w", name, err)
-		}
-	}
-	return func() {
-		if err := storage.Unlock(context.WithoutCancel(ctx), name); err != nil {
-			logger().Error("unlocking a job in Caddy's storage", zap.String("lock", name), zap.Error(err))
-		}
-	}, nil
 }

@@ -21,10 +21,15 @@ type memory struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	locked bool
+	hang   chan struct{} // nil: it answers
 	t      testing.TB
 }
 
 func (m *memory) lock(from bool) error {
+	if m.hang != nil {
+		<-m.hang
+		return errors.New("too late")
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.locked != from {
@@ -81,7 +86,7 @@ func TestTurn(t *testing.T) {
 		job.storage = m
 		take := func(x *execution) (context.Context, func(), error) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			x.j, x.cancel = job, cancel
+			x.j, x.cancel, x.asking = job, cancel, make(chan struct{}, 1)
 			x.rec = &JobRun{ID: "run", Began: time.Now().Round(0)}
 			release, err := x.takeTurn(ctx)
 			return ctx, release, err
@@ -118,10 +123,22 @@ func TestTurn(t *testing.T) {
 		other.Until = time.Now().Add(time.Second)
 		m.set(other)
 		time.Sleep(2 * time.Second)
-		if _, release, err = take(new(execution)); err != nil {
-			t.Errorf("the other's time is up: %v", err)
+		start := time.Now()
+		if _, release, err = take(new(execution)); err != nil || time.Since(start) < lease {
+			t.Errorf("the other's time is up: %v, after %v", err, time.Since(start))
 		}
 		release()
+		// It may be up by our clock only.
+		m.set(other)
+		beat := time.AfterFunc(lease/2, func() {
+			alive := other
+			alive.Beat++
+			m.set(alive)
+		})
+		if _, _, err := take(new(execution)); !errors.Is(err, errBusy) || !strings.Contains(err.Error(), "for longer than it may by our clock") {
+			t.Errorf("the other's clock is behind: %v", err)
+		}
+		beat.Stop()
 		other.Until = time.Time{}
 		m.set(other)
 		time.Sleep(24 * time.Hour)
@@ -138,10 +155,16 @@ func TestTurn(t *testing.T) {
 		}
 		ours := m.turn()
 
-		// The one that is taken over ends.
+		// The one that is taken over releases nothing, and ends.
+		if err := x.keepTurn(ctx); err != nil {
+			t.Errorf("nobody has taken over: %v", err)
+		}
 		m.set(other)
+		if err := x.keepTurn(ctx); !errors.Is(err, errTakenOver) {
+			t.Errorf("taken over: %v", err)
+		}
 		time.Sleep(lease)
-		if cause := context.Cause(ctx); !errors.Is(cause, errTakenOver) || !strings.Contains(cause.Error(), `"b"`) {
+		if cause := context.Cause(ctx); !errors.Is(cause, errTakenOver) || !strings.HasSuffix(cause.Error(), ": b") {
 			t.Errorf("taken over: %v", cause)
 		}
 		release()
@@ -165,5 +188,27 @@ func TestTurn(t *testing.T) {
 		if last := m.turn(); last.Run == "" {
 			t.Error("the end is noted of a run that has left a command")
 		}
+
+		// A note that cannot be read is nobody's turn, if somebody says so.
+		m.values["mirror/jobs/x.json"] = []byte("garbage{")
+		if _, _, err := take(new(execution)); err == nil || !strings.Contains(err.Error(), "mirror/jobs/x.json cannot be read") {
+			t.Errorf("garbage: %v", err)
+		}
+		if _, release, err = take(&execution{takeOver: true}); err != nil {
+			t.Errorf("garbage, taking over: %v", err)
+		}
+
+		// Storage that hangs holds up neither the run nor its end for long.
+		m.hang = make(chan struct{})
+		start = time.Now()
+		time.Sleep(2 * lease)
+		release()
+		if took := time.Since(start); took > 2*lease+2*storagePatience {
+			t.Errorf("the run ends after %v", took)
+		}
+		if _, _, err := take(new(execution)); !errors.Is(err, errStorageHangs) {
+			t.Errorf("storage that hangs: %v", err)
+		}
+		close(m.hang)
 	})
 }

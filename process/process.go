@@ -25,7 +25,7 @@ import (
 
 const (
 	// tailSize is how much of the output is kept.
-	tailSize = 16 << 10
+	tailSize = 2 << 10
 
 	// drain is how long the output of a command is waited for that has ended, in
 	// case that it left children behind.
@@ -73,10 +73,9 @@ type Command struct {
 
 // Result is how a command ended.
 type Result struct {
-	Code     int    // exit status, -1 if a signal ended it
-	Tail     string // the end of what it printed
-	Bytes    int64  // how much it printed
-	Duration time.Duration
+	Code  int    // exit status, -1 if a signal ended it
+	Tail  string // the end of what it printed
+	Bytes int64  // how much it printed
 }
 
 // ErrLeft says that a command goes on, and nobody waits for it.
@@ -106,7 +105,6 @@ func Run(ctx context.Context, c Command) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{Code: -1}, context.Cause(ctx)
 	}
-	start := time.Now()
 	cmd := exec.Command(c.Name, c.Args...) //nolint:noctx,gosec // ended by us, the whole group of it; what runs is what an operator has configured
 	cmd.Dir, cmd.Env = c.Dir, c.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -135,7 +133,7 @@ func Run(ctx context.Context, c Command) (Result, error) {
 		err = cmd.Wait()
 	}
 	out.finish()
-	res := Result{Code: -1, Tail: out.tail(), Bytes: out.bytes, Duration: time.Since(start)}
+	res := Result{Code: -1, Tail: out.tail(), Bytes: out.bytes}
 	if left {
 		return res, fmt.Errorf("%s, process %d: %w", c.Name, cmd.Process.Pid, ErrLeft)
 	}
@@ -351,10 +349,10 @@ func (o *output) finish() {
 }
 
 func (o *output) write(b []byte) {
-	o.bytes += int64(len(b))
 	if o.c.Out != nil {
 		_, _ = o.c.Out.Write(b)
 	}
+	o.bytes += int64(len(b))
 	o.ring = append(o.ring, b...)
 	if extra := len(o.ring) - tailSize; extra > tailSize {
 		o.ring = append(o.ring[:0], o.ring[extra:]...)

@@ -28,7 +28,7 @@ func newRun(t testing.TB) *step.Run {
 				Name: c.Name, Args: c.Args, Dir: dir, Env: append(os.Environ(), c.Env...),
 				Out: out, Line: c.Line, Finish: c.Finish,
 			})
-			return step.Result{Code: res.Code, Tail: res.Tail, Duration: res.Duration}, err
+			return step.Result{Code: res.Code}, err
 		},
 		Report: func(step.Progress) {},
 	}

@@ -94,11 +94,6 @@ type Command struct {
 type Result struct {
 	// Code is its exit status, -1 if a signal ended it.
 	Code int
-
-	// Tail is the end of what it printed.
-	Tail string
-
-	Duration time.Duration
 }
 
 // Progress is how far a run is.

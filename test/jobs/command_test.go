@@ -63,7 +63,7 @@ func TestCommandLine(t *testing.T) {
 	if err == nil || !strings.Contains(out, "exit status 7: disk is full") || !strings.Contains(out, ": failed, ") {
 		t.Errorf("run bad: %v: %s", err, out)
 	}
-	if j := status(t, srv, "bad"); j.State != "failing" || j.Last.Code != 7 || j.Last.Stage != "sync" || j.Failures != 1 || !j.Next.IsZero() {
+	if j := status(t, srv, "bad"); j.State != "failing" || j.Last.Code != 7 || j.Last.Stage != "sync" || j.Failures != 1 || !j.Next.IsZero() || j.Last.Tail != "disk is full\n" {
 		t.Errorf("bad: %+v, %+v", j, j.Last)
 	}
 	out, err = srv.Run("mirror", "run", "missing", "--wait")

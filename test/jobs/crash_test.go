@@ -174,3 +174,65 @@ func TestTwoServers(t *testing.T) {
 		t.Errorf("once the first is gone: %v", err)
 	}
 }
+
+// TestKillRenamed: what a killed server has started holds back all that works at the
+// same places, under whatever names, and also if it has closed all that it inherited.
+func TestKillRenamed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, d := range []string{"tree", "sub/in", "ghost"} {
+		if err := os.MkdirAll(dir+"/"+d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("tree", dir+"/alias"); err != nil {
+		t.Fatal(err)
+	}
+	slow := shell("echo begun >> did; while ! test -e go; do sleep 0.05; done; echo ended >> did")
+	// As ssh does.
+	closing := "sync exec bash -c `for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -gt 2 ] && eval \"exec $fd>&-\"; done 2>/dev/null; echo begun >> did; while ! test -e go; do sleep 0.05; done`"
+	srv := testcaddy.Start(t, jobs(
+		"old directory "+dir+"/tree;;"+slow,
+		"target "+shell("true")+";;release exec `while ! test -e "+dir+"/go; do sleep 0.05; done` {;;shell;;releases web;;}",
+		"ghost directory "+dir+"/ghost;;"+closing,
+	))
+	for _, name := range []string{"old", "target", "ghost"} {
+		start(t, srv, name)
+		killGroup(t, until(t, srv, name, "running", func(j job) bool { return running(j) && j.Current.PID != 0 }).Current.PID)
+	}
+	until(t, srv, "target", "releasing", func(j job) bool { return running(j) && j.Current.Stage == "release" && j.Current.PID != 0 })
+	killGroup(t, status(t, srv, "target").Current.PID)
+	until(t, srv, "ghost", "in its command", func(job) bool { return read(dir+"/ghost/did") != "" })
+	srv.Kill()
+	config := jobs(
+		"new directory "+dir+"/alias;;"+shell("echo new >> did"),
+		"aim "+shell("true")+";;release exec true {;;releases web;;}",
+		"ghost directory "+dir+"/ghost;;"+shell("echo again >> did"),
+		"free "+shell("true"),
+	)
+	srv.Restart(config)
+	for _, name := range []string{"new", "aim", "ghost"} {
+		start(t, srv, name)
+		j := until(t, srv, name, "waiting", func(j job) bool { return j.State == "waiting" })
+		if !strings.Contains(j.Waits, "are still") {
+			t.Errorf("%s waits for %q", name, j.Waits)
+		}
+	}
+	if r := ended(t, srv, "free", start(t, srv, "free")); r.Outcome != "unchanged" {
+		t.Errorf("one that has nothing to do with it: %+v", r)
+	}
+	for _, name := range []string{"/go", "/tree/go", "/ghost/go"} {
+		if err := os.WriteFile(dir+name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"new", "aim", "ghost"} {
+		until(t, srv, name, "done", func(j job) bool { return idle(j) && j.Last != nil && j.Last.Outcome != "interrupted" })
+	}
+	if got := read(dir + "/tree/did"); got != "begun\nended\nnew\n" {
+		t.Errorf("in the tree: %q", got)
+	}
+	if got := read(dir + "/ghost/did"); got != "begun\nagain\n" {
+		t.Errorf("by the ghost: %q", got)
+	}
+}

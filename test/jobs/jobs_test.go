@@ -52,6 +52,7 @@ type run struct {
 	Error   string             `json:"error"`
 	Code    int                `json:"exit_code"`
 	PID     int                `json:"pid"`
+	Tail    string             `json:"tail"`
 	Stages  map[string]float64 `json:"stages"`
 }
 

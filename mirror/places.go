@@ -1,0 +1,114 @@
+package mirror
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/unifiedmirrors/mirror/releaser"
+)
+
+// places are what a run works on. Runs that have one in common wait for each other,
+// under whatever names, and whichever server has begun them.
+type places struct {
+	dirs    []string // without symbolic links
+	targets []string
+}
+
+// places looks for them on the disk, which may hang.
+func (j *Job) places() (p places) {
+	add := func(dir string) {
+		if dir != "" {
+			p.dirs = append(p.dirs, resolve(dir))
+		}
+	}
+	add(j.Directory)
+	for _, r := range j.releases {
+		if s, ok := r.(*releaser.Snapshot); ok {
+			add(s.Tree)
+		}
+		for _, target := range r.Targets() {
+			if link, ok := strings.CutPrefix(target, "dir:"); ok { // which may be a link, and is to be
+				target = "dir:" + filepath.Join(resolve(filepath.Dir(link)), filepath.Base(link))
+			}
+			p.targets = append(p.targets, target)
+		}
+	}
+	return p
+}
+
+// resolve is a path without symbolic links, whether it is there or not.
+func resolve(path string) string {
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
+	}
+	dir := filepath.Dir(path)
+	if dir == path {
+		return path
+	}
+	return filepath.Join(resolve(dir), filepath.Base(path))
+}
+
+// meets reports whether two have something in common.
+func (p places) meets(o places) bool {
+	for _, a := range p.dirs {
+		for _, b := range o.dirs {
+			if within(a, b) || within(b, a) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(p.targets, func(t string) bool { return slices.Contains(o.targets, t) })
+}
+
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// lock locks all places, below a directory of locks, for as long as a process of the
+// run lives. It must not be asked to by two runs of this process.
+func (p places) lock(dir string) (locks []*os.File, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			closeAll(locks)
+		}
+	}()
+	all := slices.Concat(p.dirs, p.targets)
+	slices.Sort(all)
+	for _, place := range slices.Compact(all) {
+		sum := sha256.Sum256([]byte(place))
+		name := filepath.Join(dir, hex.EncodeToString(sum[:16]))
+		f, err := lockFile(name)
+		if errors.Is(err, errBusy) {
+			return locks, fmt.Errorf("processes of an earlier run, of this job or another, are still at %s%s", place, who(name))
+		}
+		if err != nil {
+			return locks, err
+		}
+		locks = append(locks, f)
+	}
+	return locks, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// who names the processes that have a lock, if any are known.
+func who(lock string) string {
+	if all := holders(lock); len(all) > 0 {
+		return ": " + strings.Join(all, ", ")
+	}
+	return ""
+}
