@@ -29,14 +29,16 @@ func init() {
 //     least one form, where there is a directory for it, or where it was there when
 //     the tree was last released.
 //   - None is older than what was last released of it, by its Date.
+//   - Where the gate looks for the distributions itself, those that were there when the
+//     tree was last released are there.
 //   - All packages and sources that the indexes list are there, with the size
 //     listed.
 //
 // Nothing else is looked at: that there are files too many does no harm.
 //
 // The first tree is compared with nothing: what it has counts as all that there is to
-// have. To let a tree pass that lacks an architecture on purpose, remove the file that
-// the gate names.
+// have. To let a tree pass that lacks a distribution or an architecture on purpose, remove
+// the file that the gate names.
 type Apt struct {
 	// The repository, relative to the tree: the directory that `dists` is in.
 	// Default: the tree itself.
@@ -90,13 +92,12 @@ func (a *Apt) Validate() error {
 
 // Check implements Gate.
 func (a *Apt) Check(ctx context.Context, r *step.Run) error {
-	c := aptCheck{Apt: a, now: newRecord(r), progress: newProgress(ctx, r, "apt"), planned: map[aptForm]bool{}}
-	err := within(ctx, func(ctx context.Context) error { return c.check(ctx, r) })
-	if ctx.Err() == nil { // else it may have been left behind
-		noteUpstream(r, c.newest)
-		a.seen = c.now
+	c := aptCheck{
+		Apt:          a,
+		repositories: repositories{gate: "apt", keyring: a.Keyring, hash: a.Hash, allowOlder: a.AllowOlder},
+		planned:      map[aptForm]bool{},
 	}
-	return err
+	return c.check(ctx, r, &a.seen, c.run)
 }
 
 // Released implements Recorder.
@@ -105,40 +106,10 @@ func (a *Apt) Released(r *step.Run) error { return a.seen.keep(r, "apt") }
 // aptCheck is one check of a tree.
 type aptCheck struct {
 	*Apt
-	ctx      context.Context
-	t        *tree
-	keys     *keyring
-	found    problems
-	files    *listed
-	progress *progress
-
-	last *record // of what was released
-	now  record
+	repositories
 
 	planned    map[aptForm]bool // what several Releases list is parsed once
 	todo, done int64            // bytes of indexes to be parsed
-	count      int64            // of packages
-	newest     time.Time        // date of a Release
-}
-
-func (c *aptCheck) check(ctx context.Context, r *step.Run) (err error) {
-	if c.t, err = openTree(r); err != nil {
-		return err
-	}
-	defer c.t.close()
-	if c.last, err = readRecord(r, "apt"); err != nil {
-		return err
-	}
-	if c.Keyring != "" {
-		if c.keys, err = readKeyring(c.Keyring); err != nil {
-			return err
-		}
-	}
-	c.ctx, c.files = ctx, newListed(ctx, c.t, c.Hash, &c.found)
-	if err := c.files.end(c.run()); err != nil {
-		return err
-	}
-	return c.found.err("apt")
 }
 
 func (c *aptCheck) run() error {
@@ -153,7 +124,7 @@ func (c *aptCheck) run() error {
 			return err
 		}
 		if len(releases) > 0 {
-			c.date(dir, releases[0]) // which clients prefer
+			c.date(dir, releases[0].file, releases[0].date) // which clients prefer
 		}
 		for _, rel := range releases {
 			p, err := c.plan(rel)
@@ -169,30 +140,6 @@ func (c *aptCheck) run() error {
 		}
 	}
 	return nil
-}
-
-// date notes when a distribution was made, and that this is not as it was.
-func (c *aptCheck) date(dir string, rel *release) {
-	if rel.date.After(c.newest) {
-		c.newest = rel.date
-	}
-	c.now.Repositories[dir] = repository{Date: rel.date}
-	if !c.AllowOlder {
-		c.last.older(&c.found, c.files.place(), dir, rel.file, rel.date)
-	}
-}
-
-// add notes a problem with a file.
-func (c *aptCheck) add(file, format string, args ...any) {
-	c.found.add(c.files.place(), file, format, args...)
-}
-
-// note files an error, if it is the fault of the file.
-func (c *aptCheck) note(file string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return c.found.note(c.files.place(), file, err)
 }
 
 // suites returns the directories that have a Release, or should.
@@ -220,10 +167,14 @@ func (c *aptCheck) suites() ([]string, error) {
 			}
 		}
 	}
-	if len(s.dirs) == 0 && !c.found.any() {
+	dirs, err := c.known(top, s.dirs, "InRelease", "Release")
+	if err != nil {
+		return nil, err
+	}
+	if len(dirs) == 0 && !c.found.any() {
 		c.add(top, "has no distribution: there is no InRelease or Release")
 	}
-	return s.dirs, nil
+	return dirs, nil
 }
 
 // maxSuiteDepth is how deep below dists a Release may be.

@@ -385,6 +385,55 @@ func TestAptGone(t *testing.T) {
 	fails(t, g, r, "Sources", "is missing in all forms")
 }
 
+// TestAptVanished checks that a distribution does not go away unnoticed.
+func TestAptVanished(t *testing.T) {
+	repo := newAptRepo(t)
+	repo.write()
+	dists := filepath.Join(repo.dir, "dists")
+	if err := os.CopyFS(filepath.Join(dists, "y/z"), os.DirFS(filepath.Join(dists, "x"))); err != nil {
+		t.Fatal(err)
+	}
+	r := newRun(t, repo.dir)
+	g := new(Apt)
+	released(t, g, r)
+	rm(t, repo.dir, "dists/y/z/Release")
+	fails(t, g, r, "dists/y/z", "has no InRelease and no Release any more")
+	rm(t, repo.dir, "dists/y")
+	v := fails(t, &Apt{AllowOlder: true, AllowExpired: true}, r, "dists/y/z", "any more")
+	if !strings.Contains(v.Reason, filepath.Join(r.State, "apt.released")) || v.Count != 1 {
+		t.Error(v)
+	}
+	rm(t, repo.dir, "dists/x/Release")
+	if v := fails(t, g, r, "dists/x", "any more"); v.More[0].File != "dists/y/z" {
+		t.Error(v)
+	}
+	repo.write()
+	passes(t, g, newRun(t, repo.dir)) // a job that never had it
+
+	// It is no business of gates that do not look there.
+	passes(t, &Apt{Dists: []string{"x"}}, r)
+	if err := os.CopyFS(filepath.Join(repo.dir, "other/dists"), os.DirFS(dists)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(repo.dir, "other/pool"), os.DirFS(filepath.Join(repo.dir, "pool"))); err != nil {
+		t.Fatal(err)
+	}
+	passes(t, &Apt{Root: "other"}, r)
+
+	// It may be known by that name still.
+	if err := os.CopyFS(filepath.Join(dists, "w/z"), os.DirFS(filepath.Join(dists, "x"))); err != nil {
+		t.Fatal(err)
+	}
+	symlink(t, repo.dir, "w", "dists/y")
+	released(t, g, r)
+	rm(t, repo.dir, "dists/y")
+	fails(t, g, r, "dists/y/z", "any more")
+
+	// The verdict says what to do if it is as it should be.
+	rm(t, r.State, "apt.released")
+	passes(t, g, r)
+}
+
 // TestAptOlder checks that a Release does not go back to what it was.
 func TestAptOlder(t *testing.T) {
 	const inline, plain = "dists/x/InRelease", "dists/x/Release"
@@ -412,7 +461,9 @@ func TestAptOlder(t *testing.T) {
 	fails(t, new(Apt), r, plain, "is of") // as after a restart
 	passes(t, g, newRun(t, repo.dir))
 	of("")
-	passes(t, g, r)
+	released(t, g, r)
+	of(monday)
+	fails(t, g, r, plain, "released last of 2026-03-03") // of when it is now is not known; that it was is
 
 	// What clients read counts: InRelease, if there is one.
 	put(t, repo.dir, inline, of(tuesday))
@@ -625,8 +676,20 @@ func TestAptSignatures(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "garbage", "garbage")
 	put(t, dir, "empty", "")
-	for _, name := range []string{"garbage", "empty", "none"} {
-		blind(t, &Apt{Keyring: filepath.Join(dir, name)}, newRun(t, r.dir), "reading the keyring")
+	for _, g := range []*Apt{{}, {Keyring: ring}} {
+		if err := g.Ready(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"garbage", "empty", "none", ""} { // the last is a directory
+		g := &Apt{Keyring: filepath.Join(dir, name)}
+		blind(t, g, newRun(t, r.dir), "keyring")
+		if err := g.Ready(); err == nil || !strings.Contains(err.Error(), g.Keyring) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := (&Rpm{Keyring: g.Keyring}).Ready(); err == nil {
+			t.Errorf("%s is taken by rpm", name)
+		}
 	}
 }
 

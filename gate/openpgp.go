@@ -25,7 +25,7 @@ type keyring struct {
 func readKeyring(file string) (*keyring, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading the keyring: %w", err)
+		return nil, fmt.Errorf("keyring: %w", err)
 	}
 	read := openpgp.ReadKeyRing
 	if armored(b) {
@@ -36,7 +36,7 @@ func readKeyring(file string) (*keyring, error) {
 		err = errors.New("there is no key in it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the keyring %s: %w", file, err)
+		return nil, fmt.Errorf("keyring: %s: %w", file, err)
 	}
 	return &keyring{file, keys}, nil
 }

@@ -2,8 +2,6 @@ package gate
 
 import (
 	"errors"
-	"fmt"
-	"os"
 
 	"github.com/unifiedmirrors/mirror/step"
 )
@@ -17,15 +15,12 @@ func (a *Apt) Ready() error { return canRead(a.Keyring) }
 // Ready implements [step.Readier].
 func (g *Rpm) Ready() error { return canRead(g.Keyring) }
 
-func canRead(keyring string) error {
-	if keyring == "" {
+func canRead(file string) error {
+	if file == "" {
 		return nil
 	}
-	f, err := os.Open(keyring)
-	if err != nil {
-		return fmt.Errorf("keyring: %w", err)
-	}
-	return f.Close()
+	_, err := readKeyring(file)
+	return err
 }
 
 var errNoDirectory = errors.New("the job has no directory")

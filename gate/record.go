@@ -59,17 +59,12 @@ func newRecord(r *step.Run) record {
 	return record{Run: r.ID, Repositories: map[string]repository{}}
 }
 
-// older notes that the repository in dir is older than what was released of it, by what
-// file says.
-func (last *record) older(p *problems, at int64, dir, file string, date time.Time) {
-	was := last.Repositories[dir].Date
-	if date.IsZero() || !date.Before(was) {
-		return
-	}
-	p.add(at, file, "is of %s, what was released last of %s (%s, or set allow_older)", date.UTC().Format(dateFormat), was.UTC().Format(dateFormat), last.hint())
+// besides returns the repositories that were there and are not among those found.
+func (last *record) besides(found []string) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(last.Repositories)), func(dir string) bool {
+		return slices.Contains(found, dir)
+	})
 }
-
-const dateFormat = "2006-01-02 15:04:05 MST"
 
 // had reports whether an index was there in the repository in dir.
 func (last *record) had(dir, index string) bool {

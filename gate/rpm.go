@@ -5,7 +5,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -27,6 +26,10 @@ func init() {
 // listed; and so are all packages that these list, with their size; and none is older
 // than what was last released of it, by the newest timestamp in its repomd.xml. What is
 // said to be in another place (`xml:base`) is not looked at.
+//
+// Where the gate looks for the repositories itself, those that were there when the tree
+// was last released must be there. To let a tree pass that lacks one on purpose, remove
+// the file that the gate names.
 type Rpm struct {
 	// The repositories, relative to the tree: the directories that `repodata` is in.
 	// Default: all that there are.
@@ -64,13 +67,11 @@ func (g *Rpm) Validate() error {
 
 // Check implements Gate.
 func (g *Rpm) Check(ctx context.Context, r *step.Run) error {
-	c := rpmCheck{Rpm: g, now: newRecord(r), progress: newProgress(ctx, r, "rpm")}
-	err := within(ctx, func(ctx context.Context) error { return c.check(ctx, r) })
-	if ctx.Err() == nil { // else it may have been left behind
-		noteUpstream(r, c.newest)
-		g.seen = c.now
+	c := rpmCheck{
+		Rpm:          g,
+		repositories: repositories{gate: "rpm", keyring: g.Keyring, hash: g.Hash, allowOlder: g.AllowOlder},
 	}
-	return err
+	return c.check(ctx, r, &g.seen, c.run)
 }
 
 // Released implements Recorder.
@@ -79,39 +80,9 @@ func (g *Rpm) Released(r *step.Run) error { return g.seen.keep(r, "rpm") }
 // rpmCheck is one check of a tree.
 type rpmCheck struct {
 	*Rpm
-	ctx      context.Context
-	t        *tree
-	keys     *keyring
-	found    problems
-	files    *listed
-	progress *progress
-
-	last *record // of what was released
-	now  record
+	repositories
 
 	repos, repo int // how many, and which is looked at
-	count       int64
-	newest      time.Time // date of metadata
-}
-
-func (c *rpmCheck) check(ctx context.Context, r *step.Run) (err error) {
-	if c.t, err = openTree(r); err != nil {
-		return err
-	}
-	defer c.t.close()
-	if c.last, err = readRecord(r, "rpm"); err != nil {
-		return err
-	}
-	if c.Keyring != "" {
-		if c.keys, err = readKeyring(c.Keyring); err != nil {
-			return err
-		}
-	}
-	c.ctx, c.files = ctx, newListed(ctx, c.t, c.Hash, &c.found)
-	if err := c.files.end(c.run()); err != nil {
-		return err
-	}
-	return c.found.err("rpm")
 }
 
 func (c *rpmCheck) run() error {
@@ -121,8 +92,11 @@ func (c *rpmCheck) run() error {
 		if dirs, err = c.search(nil, "."); err != nil {
 			return err
 		}
-		if len(dirs) == 0 {
-			c.found.add(c.files.place(), "", "there is no repository: no directory has a repodata")
+		if dirs, err = c.known(".", dirs, "repodata/repomd.xml"); err != nil {
+			return err
+		}
+		if len(dirs) == 0 && !c.found.any() {
+			c.add("", "there is no repository: no directory has a repodata")
 		}
 	}
 	c.repos = len(dirs)
@@ -145,7 +119,7 @@ func (c *rpmCheck) search(dirs []string, dir string) ([]string, error) {
 	c.progress.report(-1, "%d repositories found", len(dirs))
 	entries, err := c.t.list(dir)
 	if err != nil {
-		return dirs, c.found.note(c.files.place(), dir, err)
+		return dirs, c.note(dir, err)
 	}
 	for _, e := range entries {
 		if e.Name() == "repodata" && (e.IsDir() || e.Type() == fs.ModeSymlink) {
@@ -183,13 +157,7 @@ func (c *rpmCheck) repository(dir string) error {
 	if err != nil {
 		return c.found.note(at, name, err)
 	}
-	if made.After(c.newest) {
-		c.newest = made
-	}
-	c.now.Repositories[dir] = repository{Date: made}
-	if !c.AllowOlder {
-		c.last.older(&c.found, at, dir, name, made)
-	}
+	c.date(dir, name, made)
 	lists := false
 	for _, f := range files {
 		if f.away {

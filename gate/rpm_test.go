@@ -171,6 +171,42 @@ func TestRpm(t *testing.T) {
 	}
 }
 
+// TestRpmVanished checks that a repository does not go away unnoticed.
+func TestRpmVanished(t *testing.T) {
+	repo := newRpmRepo(t)
+	repo.write(repo.whole())
+	nine := filepath.Join(repo.dir, "9")
+	if err := os.CopyFS(filepath.Join(repo.dir, "8"), os.DirFS(nine)); err != nil {
+		t.Fatal(err)
+	}
+	r := newRun(t, repo.dir)
+	g := new(Rpm)
+	released(t, g, r)
+	rm(t, repo.dir, "9")
+	v := fails(t, g, r, "9/BaseOS", "has no repodata/repomd.xml any more")
+	if !strings.Contains(v.Reason, filepath.Join(r.State, "rpm.released")) || v.Count != 1 {
+		t.Error(v)
+	}
+	passes(t, g, newRun(t, repo.dir))              // another job
+	passes(t, &Rpm{Dirs: []string{"8/BaseOS"}}, r) // the operator knows
+	fails(t, &Rpm{Dirs: []string{"9/BaseOS"}}, r, "9/BaseOS/repodata/repomd.xml", "is missing")
+
+	// It may be known by that name still.
+	symlink(t, repo.dir, "8", "9")
+	released(t, g, r)
+	rm(t, repo.dir, "9")
+	fails(t, g, r, "9/BaseOS", "any more")
+	rm(t, repo.dir, "8")
+	if v := fails(t, g, r, "8/BaseOS", "any more"); v.Count != 2 {
+		t.Error(v)
+	}
+	if err := os.CopyFS(filepath.Join(repo.dir, "8"), os.DirFS(t.TempDir())); err != nil {
+		t.Fatal(err)
+	}
+	rm(t, r.State, "rpm.released")
+	fails(t, g, r, "", "there is no repository")
+}
+
 // TestRpmOlder checks that metadata do not go back to what they were.
 func TestRpmOlder(t *testing.T) {
 	const repomd = "9/BaseOS/repodata/repomd.xml"
@@ -196,7 +232,9 @@ func TestRpmOlder(t *testing.T) {
 	}
 	passes(t, new(Rpm), newRun(t, repo.dir)) // another job
 	of()
-	passes(t, g, r) // it does not say
+	released(t, g, r) // it does not say
+	of("1700000099")
+	fails(t, g, r, repomd, "is of")
 	of("1700000200")
 	passes(t, g, r)
 	of("1700000099")

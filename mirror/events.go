@@ -12,7 +12,8 @@ import (
 // Events that jobs emit, for Caddy's events app. Their data are the job's name
 // (`job`), the ID of the run (`run`), the `stage` and, if it failed, the `error`; of a
 // release its `target`, as `afs:example.org:mirror.ubuntu` or `dir:/srv/ubuntu`, and
-// how long it took, in `seconds`.
+// how long it took, in `seconds`; of one that failed the `targets`, one or more of which
+// the error is about.
 const (
 	eventSyncStarted   = "sync_started"
 	eventSyncFailed    = "sync_failed"

@@ -38,7 +38,13 @@ func (*listener) Handle(_ context.Context, e caddy.Event) error {
 	heard.Lock()
 	defer heard.Unlock()
 	if job, ok := e.Data["job"]; ok {
-		heard.events = append(heard.events, strings.TrimSuffix(fmt.Sprintf("%s of %v (%v) %v", e.Name(), job, e.Data["stage"], e.Data["error"]), " <nil>"))
+		text := fmt.Sprintf("%s of %v (%v)", e.Name(), job, e.Data["stage"])
+		for _, name := range []string{"target", "targets", "error"} {
+			if v := e.Data[name]; v != nil {
+				text += fmt.Sprint(" ", v)
+			}
+		}
+		heard.events = append(heard.events, text)
 	}
 	return nil
 }
@@ -62,10 +68,10 @@ func TestEvents(t *testing.T) {
 		"apps": {
 			"events": {"subscriptions": [{"handlers": [{"handler": "test_listener"}]}]},
 			"mirror": {"jobs": {
-				"good": {"every": "10h", "exclusive": true, `+sh("true")+`, "releases": [{"releaser": "exec", "command": ["true"]}]},
+				"good": {"every": "10h", "exclusive": true, `+sh("true")+`, "releases": [{"releaser": "exec", "command": ["true"], "releases": ["web"]}]},
 				"sync": {"every": "10h", `+sh("exit 3")+`},
 				"gate": {"every": "10h", `+sh("true")+`, "gates": [{"gate": "exec", "command": ["false"]}], "releases": [{"releaser": "exec", "command": ["true"]}]},
-				"release": {"every": "10h", `+sh("true")+`, "releases": [{"releaser": "exec", "command": ["false"]}]}
+				"release": {"every": "10h", `+sh("true")+`, "releases": [{"releaser": "exec", "command": ["false"], "releases": ["bad"]}]}
 			}}
 		}
 	}`), true)
@@ -77,11 +83,11 @@ func TestEvents(t *testing.T) {
 		"job_failed of gate (gate exec) gate exec: false exited with 1",
 		"job_failed of release (release) release: false: exit status 1",
 		"job_failed of sync (sync) sync: /bin/sh: exit status 3",
-		"release_failed of release (release) false: exit status 1",
+		"release_failed of release (release) [bad] false: exit status 1",
 		"sync_failed of sync (sync) /bin/sh: exit status 3",
 		"sync_started of gate (sync)", "sync_started of good (sync)",
 		"sync_started of release (sync)", "sync_started of sync (sync)",
-		"volume_released of good (release)",
+		"volume_released of good (release) web",
 	}
 	sorted := func() []string {
 		heard.Lock()

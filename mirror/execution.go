@@ -44,6 +44,8 @@ type execution struct {
 
 	fresh freshness // of the data, when it has ended
 
+	targets []string // of the release under way
+
 	tail string // of what the last command printed
 
 	leave chan struct{} // closed when commands that are to finish are left to it
@@ -188,6 +190,7 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 		}
 	}
 	for _, rel := range x.j.releases {
+		x.targets = rel.Targets()
 		err := x.stage("release", func() error {
 			leave, err := x.r.e.enter(ctx, rel.Lane())
 			if err != nil {
@@ -275,7 +278,11 @@ func (x *execution) stage(name string, f func() error) error {
 	x.r.update(func() { x.rec.Stages[name] += took })
 	jobSeconds.WithLabelValues(x.j.name, name).Observe(took)
 	if err != nil {
-		x.event(failure(name), name, map[string]any{"error": err.Error()})
+		more := map[string]any{"error": err.Error()}
+		if name == "release" {
+			more["targets"] = x.targets
+		}
+		x.event(failure(name), name, more)
 		x.out.note("--- %s failed: %v\n", name, err)
 		if verdict, ok := err.(*gate.Verdict); ok { //nolint:errorlint // one that is wrapped has more to say
 			return fmt.Errorf("gate %w", verdict) // which names the gate

@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +31,7 @@ func init() {
 // failed.
 type Bandersnatch struct {
 	// The configuration file of bandersnatch. It must be there: bandersnatch would
-	// write an example. Required.
+	// write an example. If it is relative, it is so to the directory of the job. Required.
 	Config string `json:"config,omitempty"`
 
 	// The `directory` of the configuration. Default: what the file says.
@@ -107,7 +106,7 @@ func (b *Bandersnatch) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Sync mirrors PyPI.
 func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
-	dir, err := b.directory()
+	dir, err := b.directory(r.Dir)
 	if err != nil {
 		return err
 	}
@@ -123,6 +122,10 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 	})
 	after, e := readStatus(dir)
 	if e == nil {
+		if after.serial != "" {
+			note(r, "serial", after.serial)
+		}
+		note(r, "todo", strconv.Itoa(after.todo))
 		r.Log.Info("bandersnatch", zap.String("directory", dir),
 			zap.String("serial", after.serial), zap.String("before", before.serial),
 			zap.String("wanted", after.target), zap.Int("todo", after.todo))
@@ -144,20 +147,19 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 	return nil
 }
 
-// directory is where bandersnatch keeps its mirror.
-func (b *Bandersnatch) directory() (string, error) {
-	f, err := os.Open(b.Config)
+// directory is where bandersnatch keeps its mirror. Its configuration may be relative to
+// the directory it runs in.
+func (b *Bandersnatch) directory(dir string) (string, error) {
+	text, err := os.ReadFile(absolute(dir, b.Config))
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
 	if b.Directory != "" {
 		return b.Directory, nil
 	}
 	section := ""
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "[") {
 			section = line
 			continue
@@ -166,14 +168,11 @@ func (b *Bandersnatch) directory() (string, error) {
 		if section != "[mirror]" || i < 0 || strings.ToLower(strings.TrimSpace(line[:i])) != "directory" {
 			continue
 		}
-		dir := strings.TrimSpace(line[i+1:])
-		if !filepath.IsAbs(dir) || strings.ContainsAny(dir, "%$") {
-			return "", fmt.Errorf("%s: directory is %q: set the option directory to what that means", b.Config, dir)
+		mirror := strings.TrimSpace(line[i+1:])
+		if !filepath.IsAbs(mirror) || strings.ContainsAny(mirror, "%$") {
+			return "", fmt.Errorf("%s: directory is %q: set the option directory to what that means", b.Config, mirror)
 		}
-		return dir, nil
-	}
-	if err := lines.Err(); err != nil {
-		return "", fmt.Errorf("%s: %w", b.Config, err)
+		return mirror, nil
 	}
 	return "", fmt.Errorf("%s: no directory in the section [mirror]", b.Config)
 }

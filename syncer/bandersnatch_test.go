@@ -52,14 +52,30 @@ func TestBandersnatch(t *testing.T) {
 		write(t, filepath.Join(dir, "do"), fmt.Sprintf("serial=%d packages='%s' failures='%s' stop=%s\n", serial, packages, failures, stop))
 	}
 	j := newJob(t)
+	notes := func(serial, todo string) {
+		t.Helper()
+		if j.Notes["serial"] != serial || j.Notes["todo"] != todo {
+			t.Errorf("notes are %v, want %s and %s", j.Notes, serial, todo)
+		}
+		j.Notes = nil
+	}
 	j.fail(b, "no such file")
+	if err := b.Ready(); err == nil || !strings.Contains(err.Error(), config) {
+		t.Errorf("without a configuration: %v", err)
+	}
 	if exists(config) {
 		t.Error("an example was written")
 	}
 	write(t, config, "; comment\n[plugins]\ndirectory = /elsewhere\n[mirror]\nmaster = https://pypi.example.org/\ndirectory = "+dir+"\n")
 
+	if err := b.Ready(); err != nil {
+		t.Error(err)
+	}
+
 	do(7, "a b", "", "")
+	j.Notes = map[string]string{"serial": "of the run before"}
 	j.sync(b)
+	notes("7", "0")
 	j.wantChanged(new(true))
 	if j.progress.Stage != "packages" || j.progress.Done != 1 {
 		t.Errorf("progress is %+v", j.progress)
@@ -71,6 +87,7 @@ func TestBandersnatch(t *testing.T) {
 	// Packages fail, and it says that all is well.
 	do(9, "a bad c worse", "bad worse", "")
 	j.fail(b, "left 2 packages to do, bad among them: the mirror is at serial 7, PyPI at 9")
+	notes("7", "2")
 	if !strings.Contains(j.printed(), "ERROR") {
 		t.Error("the log of the run is empty")
 	}
@@ -83,6 +100,7 @@ func TestBandersnatch(t *testing.T) {
 
 	do(11, "a bad", "bad", "yes")
 	j.fail(b, "exit status 1")
+	notes("9", "1")
 
 	// Killed while it wrote its list, which has no packages then.
 	do(11, "", "", "")
@@ -97,7 +115,11 @@ func TestBandersnatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Command = script(t, "true")
+	j.Notes = nil
 	j.fail(b, "there is no "+filepath.Join(dir, "status"))
+	if _, ok := j.Notes["serial"]; ok {
+		t.Error(j.Notes)
+	}
 }
 
 func TestBandersnatchDirectory(t *testing.T) {
@@ -112,12 +134,28 @@ func TestBandersnatchDirectory(t *testing.T) {
 		"":                                          "",
 	} {
 		write(t, config, text)
-		got, err := (&Bandersnatch{Config: config}).directory()
+		b := &Bandersnatch{Config: config, Command: "true"}
+		got, err := b.directory("/")
 		if got != want || (err != nil) != (want == "") {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
-		if got, err := (&Bandersnatch{Config: config, Directory: "/d"}).directory(); got != "/d" || err != nil {
+		if ready := b.Ready(); (ready == nil) != (err == nil) {
+			t.Errorf("%q: %v, but it is ready: %v", text, err, ready)
+		}
+		if got, err := (&Bandersnatch{Config: config, Directory: "/d"}).directory("/"); got != "/d" || err != nil {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
+	}
+	if err := (&Bandersnatch{Config: t.TempDir(), Directory: "/d", Command: "true"}).Ready(); err == nil {
+		t.Error("a directory is taken for a configuration")
+	}
+
+	// What is relative is relative to the job's directory, as for bandersnatch.
+	relative := &Bandersnatch{Config: filepath.Base(config), Directory: "/d", Command: "true"}
+	if err := relative.Ready(); err != nil {
+		t.Error(err)
+	}
+	if _, err := relative.directory(filepath.Dir(config)); err != nil {
+		t.Error(err)
 	}
 }

@@ -70,6 +70,7 @@ func TestCaddyfile(t *testing.T) {
 		{"reprepro a b", `wrong argument count`},
 		{"reprepro a {\n update\n}", `Testfile:2`},
 		{"reprepro a {\n check never\n}", `Testfile:2`},
+		{"reprepro a {\n check off\n args --dbdir /d\n}", `args: --dbdir: use the option dbdir, at Testfile:3`},
 		{"reprepro a {\n confdir b\n}", `unrecognized option 'confdir', at Testfile:2`},
 
 		{"bandersnatch /etc/b.conf", `{"config":"/etc/b.conf"}`},
@@ -105,6 +106,7 @@ func TestValidate(t *testing.T) {
 		&Rsync{Sources: []string{"a"}, DeleteAfter: new(-2)}, &Rsync{Sources: []string{"a"}, Timeout: 1},
 		&Rsync{Sources: []string{"a"}, BWLimit: "1 m"}, &Rsync{Sources: []string{"a"}, MaxDelete: "NaN%"},
 		new(Reprepro), &Reprepro{ConfDir: "a", Update: []string{"--delete"}},
+		&Reprepro{ConfDir: "a", Args: []string{"--silent", "--outdir=/o"}},
 		new(Bandersnatch), &Bandersnatch{Config: "a", MaxTodo: -1},
 	} {
 		var err error

@@ -1,6 +1,13 @@
 package syncer
 
-import "github.com/unifiedmirrors/mirror/step"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/unifiedmirrors/mirror/step"
+)
 
 // Ready implements [step.Readier].
 func (e *Exec) Ready() error {
@@ -13,11 +20,33 @@ func (e *Exec) Ready() error {
 // Ready implements [step.Readier].
 func (s *Rsync) Ready() error { return step.Program(s.Command) }
 
-// Ready implements [step.Readier].
-func (p *Reprepro) Ready() error { return step.Program(p.Command) }
+// Ready implements [step.Readier]. Of a configuration that is relative to the directory
+// of the job nothing is known yet.
+func (p *Reprepro) Ready() error {
+	if err := step.Program(p.Command); err != nil || !filepath.IsAbs(p.ConfDir) {
+		return err
+	}
+	info, err := os.Stat(p.ConfDir)
+	if err == nil && !info.IsDir() {
+		err = &os.PathError{Op: "stat", Path: p.ConfDir, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
+}
 
-// Ready implements [step.Readier].
-func (b *Bandersnatch) Ready() error { return step.Program(b.Command) }
+// Ready implements [step.Readier]. Of a configuration that is relative to the directory
+// of the job nothing is known yet.
+func (b *Bandersnatch) Ready() error {
+	if err := step.Program(b.Command); err != nil || !filepath.IsAbs(b.Config) {
+		return err
+	}
+	if _, err := b.directory(""); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
+}
 
 // Place implements [step.Placer].
 func (s *Rsync) Place(dir string) error {

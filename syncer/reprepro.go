@@ -34,8 +34,8 @@ func init() {
 // give the job a long timeout and a long grace.
 //
 // Where the repository, its database and its lists are is told by `conf/options`, or
-// here. Reprepro takes the working directory, which is that of the job, for what it
-// is not told.
+// here, and nowhere else: REPREPRO_BASE_DIR in the environment of the job is not heeded.
+// What neither tells is in the directory of the job.
 //
 // The directory of the job is that of `pool` and `dists`. Configuration, database and
 // lists must not lie in it, though that is where reprepro has them by default: it
@@ -70,7 +70,8 @@ type Reprepro struct {
 	// pool. Default: check.
 	NoCheck bool `json:"no_check,omitempty"`
 
-	// Further options for all commands of reprepro.
+	// Further options for all commands of reprepro. Those that tell directories which are
+	// told above are refused.
 	Args []string `json:"args,omitempty"`
 
 	// The program. Default: `reprepro`.
@@ -107,7 +108,44 @@ func (p *Reprepro) Validate() error {
 			return fmt.Errorf("update: %q is not a codename", name)
 		}
 	}
+	return p.checkArgs()
+}
+
+// checkArgs refuses options that have an option here: what they say would not be known.
+func (p *Reprepro) checkArgs() error {
+	for _, arg := range p.Args {
+		if ours := isOurs(arg); ours != "" {
+			return fmt.Errorf("args: %s: use %s", arg, ours)
+		}
+	}
 	return nil
+}
+
+// isOurs returns what has to be used instead of an option of reprepro, if there is
+// something. As getopt does, it takes what a name begins with for the name, and several
+// letters after one dash.
+func isOurs(arg string) string {
+	name, long := strings.CutPrefix(arg, "--")
+	if !long {
+		// Letters but these have an argument, which may go on at once.
+		if letters, ok := strings.CutPrefix(arg, "-"); ok && strings.HasPrefix(strings.TrimLeft(letters, "fVvsh"), "b") {
+			return "the option basedir"
+		}
+		return ""
+	}
+	name, _, _ = strings.Cut(name, "=")
+	if name == "" {
+		return ""
+	}
+	for _, option := range []string{"basedir", "outdir", "dbdir", "listdir"} {
+		if strings.HasPrefix(option, name) {
+			return "the option " + option
+		}
+	}
+	if strings.HasPrefix("confdir", name) {
+		return "the argument of reprepro"
+	}
+	return ""
 }
 
 // UnmarshalCaddyfile sets up the syncer:
@@ -143,7 +181,13 @@ func (p *Reprepro) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "check":
 			return onOff(d, &p.NoCheck)
 		case "args":
-			return some(d, &p.Args)
+			if err := some(d, &p.Args); err != nil {
+				return err
+			}
+			if err := p.checkArgs(); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
 		case "command":
 			return one(d, &p.Command)
 		}
@@ -160,15 +204,16 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 	if err := l.check(r.Dir); err != nil {
 		return err
 	}
+	a := reprepro{p, l, r}
 	nothing := false
-	err = p.reprepro(ctx, r, "update", func(line string) {
+	err = a.command(ctx, "update", func(line string) {
 		nothing = nothing || strings.HasPrefix(line, "Nothing to do found.")
 	}, append([]string{"update"}, p.Update...)...)
 	if err != nil {
 		return err
 	}
 	r.Upstream = l.upstream()
-	deleted, err := p.deletions(ctx, r)
+	deleted, err := a.deletions(ctx)
 	switch {
 	case deleted:
 		r.Changed = new(true)
@@ -178,10 +223,10 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 	if err != nil || p.NoCheck {
 		return err
 	}
-	if err := p.reprepro(ctx, r, "checks", nil, "checkpool", "fast"); err != nil {
+	if err := a.command(ctx, "checks", nil, "checkpool", "fast"); err != nil {
 		return err
 	}
-	return p.reprepro(ctx, r, "checks", nil, "check")
+	return a.command(ctx, "checks", nil, "check")
 }
 
 // upstream is when the newest of the repositories that the tree is made from was made,
@@ -212,20 +257,25 @@ func (l *layout) upstream() (newest time.Time) {
 	return newest
 }
 
-// reprepro runs a command of reprepro.
-func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line func(string), command ...string) error {
-	args := []string{"--confdir", p.ConfDir, "--keepunreferencedfiles"}
-	for _, dir := range [][2]string{{"--basedir", p.BaseDir}, {"--outdir", p.OutDir}, {"--dbdir", p.DBDir}, {"--listdir", p.ListDir}} {
-		if dir[1] != "" {
-			args = append(args, dir[:]...)
-		}
-	}
-	args = append(args, p.Args...)
+// reprepro is one run of it.
+type reprepro struct {
+	*Reprepro
+	*layout
+	*step.Run
+}
+
+// command runs a command of reprepro.
+func (a *reprepro) command(ctx context.Context, stage string, line func(string), command ...string) error {
+	// It has what it has where that was checked, whatever else may tell it.
+	args := slices.Concat([]string{
+		"--confdir", a.conf, "--basedir", a.base, "--outdir", a.out, "--dbdir", a.db, "--listdir", a.lists,
+		"--keepunreferencedfiles",
+	}, a.Args, command)
 	locked, reason, last := "", "", ""
-	r.Report(step.Progress{Stage: stage, Done: -1, Detail: command[0]})
-	_, err := r.Command(ctx, step.Command{
-		Name: p.Command,
-		Args: append(args, command...),
+	a.Report(step.Progress{Stage: stage, Done: -1, Detail: command[0]})
+	_, err := a.Run.Command(ctx, step.Command{
+		Name: a.Reprepro.Command,
+		Args: args,
 		Env:  []string{"LC_ALL=C"},
 		Line: func(text string) {
 			if rest, ok := strings.CutPrefix(text, "The lock file "); ok {
@@ -240,7 +290,7 @@ func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line
 			if line != nil {
 				line(text)
 			}
-			r.Report(step.Progress{Stage: stage, Done: -1, Detail: text})
+			a.Report(step.Progress{Stage: stage, Done: -1, Detail: text})
 		},
 	})
 	switch {
@@ -260,9 +310,9 @@ func (p *Reprepro) reprepro(ctx context.Context, r *step.Run, stage string, line
 
 // deletions deletes the files that are unreferenced now and were when the last run
 // ended, and notes the others for the next.
-func (p *Reprepro) deletions(ctx context.Context, r *step.Run) (deleted bool, err error) {
-	head := p.head()
-	data, err := loadState(r, unreferencedFile, head)
+func (a *reprepro) deletions(ctx context.Context) (deleted bool, err error) {
+	head := a.head()
+	data, err := loadState(a.Run, unreferencedFile, head)
 	if err != nil {
 		return false, err
 	}
@@ -271,7 +321,7 @@ func (p *Reprepro) deletions(ctx context.Context, r *step.Run) (deleted bool, er
 		known[strings.TrimSuffix(name, "\n")] = true
 	}
 	var due, next []string
-	err = p.reprepro(ctx, r, "deletions", func(name string) {
+	err = a.command(ctx, "deletions", func(name string) {
 		switch {
 		// Else it is something that reprepro has to say.
 		case !strings.HasPrefix(name, "pool/") || strings.ContainsAny(name, " \t"):
@@ -290,13 +340,13 @@ func (p *Reprepro) deletions(ctx context.Context, r *step.Run) (deleted bool, er
 			size += len(due[n]) + 1
 			n++
 		}
-		if err := p.reprepro(ctx, r, "deletions", nil, append([]string{"deleteifunreferenced"}, due[:n]...)...); err != nil {
+		if err := a.command(ctx, "deletions", nil, append([]string{"deleteifunreferenced"}, due[:n]...)...); err != nil {
 			return deleted, err
 		}
 		deleted, due = true, due[n:]
 	}
 	slices.Sort(next)
-	return deleted, saveState(r, unreferencedFile, []byte(strings.Join(append([]string{head}, next...), "\n")+"\n"))
+	return deleted, saveState(a.Run, unreferencedFile, []byte(strings.Join(append([]string{head}, next...), "\n")+"\n"))
 }
 
 // head names what the list is of: other repositories have other lists.

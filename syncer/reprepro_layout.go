@@ -12,13 +12,14 @@ import (
 
 // A layout is where reprepro has what it uses.
 type layout struct {
-	conf, out, db, lists string
+	conf, base, out, db, lists string
 }
 
 // layout finds it as reprepro does: by its options, else by those in the file of that
 // name, else below the working directory.
 func (p *Reprepro) layout(dir string) (*layout, error) {
-	l := &layout{conf: absolute(dir, p.ConfDir)}
+	l := &layout{base: absolute(dir, p.BaseDir)}
+	l.conf = l.find(dir, p.ConfDir)
 	text, err := os.ReadFile(filepath.Join(l.conf, "options"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -28,26 +29,31 @@ func (p *Reprepro) layout(dir string) (*layout, error) {
 		name, value, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(line), "\t", " "), " ")
 		options[name] = strings.TrimSpace(value)
 	}
-	base := absolute(dir, cmp.Or(p.BaseDir, options["basedir"]))
-	find := func(path string) string {
-		for prefix, of := range map[string]string{"+b/": base, "+o/": l.out, "+c/": l.conf} {
-			if rest, ok := strings.CutPrefix(path, prefix); ok {
-				return filepath.Join(of, rest)
-			}
-		}
-		return absolute(dir, path)
-	}
-	l.out = find(cmp.Or(p.OutDir, options["outdir"], "+b/"))
-	l.db = find(cmp.Or(p.DBDir, options["dbdir"], "+b/db"))
-	l.lists = find(cmp.Or(p.ListDir, options["listdir"], "+b/lists"))
+	l.base = absolute(dir, cmp.Or(p.BaseDir, options["basedir"]))
+	l.out = l.find(dir, cmp.Or(p.OutDir, options["outdir"], "+b/"))
+	l.db = l.find(dir, cmp.Or(p.DBDir, options["dbdir"], "+b/db"))
+	l.lists = l.find(dir, cmp.Or(p.ListDir, options["listdir"], "+b/lists"))
 	return l, nil
 }
 
-func absolute(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
+// find is where a path leads that may be relative to another directory of the layout.
+func (l *layout) find(dir, path string) string {
+	for prefix, of := range map[string]string{"+b/": l.base, "+o/": l.out, "+c/": l.conf} {
+		if rest, ok := strings.CutPrefix(path, prefix); ok {
+			return filepath.Join(of, rest)
+		}
 	}
-	return filepath.Join(dir, path)
+	if strings.HasPrefix(path, "+") {
+		return path // reprepro says what is wrong with it
+	}
+	return absolute(dir, path)
+}
+
+func absolute(dir, path string) string {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	return filepath.Clean(path)
 }
 
 // check refuses to publish what reprepro has for itself. The directory of the job is

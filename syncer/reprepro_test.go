@@ -284,6 +284,62 @@ func TestRepreproPublished(t *testing.T) {
 	}
 }
 
+// Where reprepro has what it has is known, so nothing that args or the environment say
+// may make it different.
+func TestRepreproArgs(t *testing.T) {
+	for args, want := range map[string]string{
+		"-b /x": "basedir", "-b/x": "basedir", "-vVb /x": "basedir", "--basedir /x": "basedir", "--basedir=/x": "basedir", "--ba /x": "basedir",
+		"--outdir /x": "outdir", "--dbdir=/x": "dbdir", "--silent --listdir /x": "listdir", "--listd=x": "listdir",
+		"--confdir /x": "the argument of reprepro", "--gnupghome /x --conf=/x": "the argument of reprepro",
+		"": "", "--gnupghome /x": "", "--silent -VV --export=changed": "", "-C b": "", "-Cb": "", "-vAb": "", "--listskip x --outhook=/x": "", "--": "", "-": "",
+	} {
+		err := (&Reprepro{ConfDir: "/c", Args: strings.Fields(args)}).Validate()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", args, err, want)
+		}
+	}
+}
+
+func TestRepreproEnvironment(t *testing.T) {
+	a := newArchive(t)
+	a.add("foo", "1")
+	t.Setenv("REPREPRO_BASE_DIR", a.out)
+	t.Setenv("REPREPRO_CONFIG_DIR", a.out)
+	j := newJob(t)
+	j.Dir = a.base
+	j.sync(provision(t, &Reprepro{ConfDir: a.confdir, OutDir: a.out}))
+	a.has("foo_1")
+	if exists(filepath.Join(a.out, "db")) || !exists(filepath.Join(a.base, "db")) {
+		t.Error("the database is published")
+	}
+
+	// Relative to the base directory, as reprepro has it.
+	base := t.TempDir()
+	if err := os.CopyFS(filepath.Join(base, "conf"), os.DirFS(a.confdir)); err != nil {
+		t.Fatal(err)
+	}
+	j = newJob(t)
+	j.sync(provision(t, &Reprepro{ConfDir: "+b/conf", BaseDir: base, OutDir: j.Dir}))
+	if !exists(filepath.Join(j.Dir, "dists/test/Release")) {
+		t.Error("there is no repository")
+	}
+	j.fail(provision(t, &Reprepro{ConfDir: "+b/conf", BaseDir: base, OutDir: "+x/out"}), "update: Error: outdir is not allowed to start with '+x/'")
+}
+
+func TestRepreproReady(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "file"), "")
+	for name, want := range map[string]string{
+		dir: "", filepath.Join(dir, "none"): "no such file", filepath.Join(dir, "file"): "not a directory",
+		"later": "", "+b/conf": "", // relative to the job's directory
+	} {
+		err := (&Reprepro{ConfDir: name, Command: "true"}).Ready()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
 func TestRepreproInterrupted(t *testing.T) {
 	a := newArchive(t)
 	for i := range 3 {

@@ -73,11 +73,8 @@ func (p *pass) run(ctx context.Context) error {
 	for i, source := range p.s.Sources {
 		p.source, p.vague = strings.TrimRight(source, "/")+"/", false
 		err := p.mirror(ctx)
-		if err == nil {
-			return nil
-		}
-		e, ok := errors.AsType[*rsyncError](err)
-		if !ok || !e.away() || ctx.Err() != nil {
+		if e, ok := errors.AsType[*rsyncError](err); !ok || !e.away() || ctx.Err() != nil {
+			note(p.r, "source", source)
 			return err
 		}
 		failures = append(failures, err.Error())

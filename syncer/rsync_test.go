@@ -632,10 +632,17 @@ func TestRsyncDaemon(t *testing.T) {
 	if len(j.commands) != len(fallbacks)-1+3 {
 		t.Errorf("%d commands", len(j.commands))
 	}
+	if got := j.Notes["source"]; got != url+"/mirror" {
+		t.Errorf("the source is %q", got)
+	}
 
 	// None is there.
+	j.Notes = nil
 	j.fail(provision(t, &Rsync{Sources: fallbacks[:2]}), "no upstream: packages from "+refused)
 	j.wantChanged(nil)
+	if _, ok := j.Notes["source"]; ok {
+		t.Error(j.Notes)
+	}
 
 	// One that breaks off under way: the next begins from the beginning.
 	other := upstream(t)
@@ -686,8 +693,12 @@ func TestRsyncInterrupted(t *testing.T) {
 				}
 			}
 			j.stages = nil
+			j.Notes = nil
 			if err := s.Sync(ctx, j.Run); !errors.Is(err, why) {
 				t.Fatalf("%v, %s", err, j.printed())
+			}
+			if got := j.Notes["source"]; got != url+"/mirror" {
+				t.Errorf("the source is %q", got)
 			}
 			j.Report = report
 			if !exists(filepath.Join(j.Dir, "gone")) {

@@ -24,6 +24,14 @@ type Syncer interface {
 	Sync(ctx context.Context, r *step.Run) error
 }
 
+// note has something remembered of the run.
+func note(r *step.Run, name, value string) {
+	if r.Notes == nil {
+		r.Notes = map[string]string{}
+	}
+	r.Notes[name] = value
+}
+
 // saveState writes what is to be known in the next run.
 func saveState(r *step.Run, name string, data []byte) error {
 	return step.WriteFile(filepath.Join(r.State, name), data)

@@ -65,7 +65,7 @@ func (j *job) command(ctx context.Context, c step.Command) (step.Result, error) 
 		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(os.Environ(), c.Env...),
 		Out: j, Line: c.Line, Finish: c.Finish, Grace: 2 * time.Second,
 	})
-	return step.Result{Code: res.Code, Tail: res.Tail, Duration: res.Duration}, err
+	return step.Result{Code: res.Code}, err
 }
 
 func (j *job) report(p step.Progress) {
@@ -189,7 +189,7 @@ func TestExecMuchOutput(t *testing.T) {
 		if res.Bytes != 100<<20 {
 			t.Errorf("%d bytes", res.Bytes)
 		}
-		return step.Result{Code: res.Code, Tail: res.Tail}, err
+		return step.Result{Code: res.Code}, err
 	}
 	if err := (&Exec{Command: []string{"sh", "-c", "yes 0123456789abcdef0123456789abcde | head -c 104857600"}}).Sync(t.Context(), j.Run); err != nil {
 		t.Fatal(err)

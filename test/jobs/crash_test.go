@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -234,5 +235,68 @@ func TestKillRenamed(t *testing.T) {
 	}
 	if got := read(dir + "/ghost/did"); got != "begun\nagain\n" {
 		t.Errorf("by the ghost: %q", got)
+	}
+}
+
+// TestKillStages: a server that is killed at any stage of a job leaves one whole
+// release, and the next says at which stage it was.
+func TestKillStages(t *testing.T) {
+	t.Parallel()
+	const files = 250
+	dir := t.TempDir()
+	config := jobs("x exclusive;;directory " + dir + "/rw;;timestamp;;" +
+		shell(fmt.Sprintf("n=$(($(cat 1 2>/dev/null || echo 0)+1)); i=1; while [ $i -le %d ]; do echo $n > new; mv new $i; i=$((i+1)); done", files)) +
+		";;gate exec sleep 0.1;;gate exists 1;;release snapshot " + dir + "/ro")
+	config = strings.Replace(config, "{\n", "{\n\tstorage file_system "+dir+"/storage\n", 1)
+	if err := os.Mkdir(dir+"/rw", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	srv := testcaddy.Start(t, config)
+	if r := ended(t, srv, "x", start(t, srv, "x")); r.Outcome != "released" {
+		t.Fatalf("%+v", r)
+	}
+	stages := map[string]int{}
+	for n, stage := range []string{"lock", "sync", "gate exec", "gate exists", "release", "release", "release", "release"} {
+		id := start(t, srv, "x")
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if j := status(t, srv, "x"); j.Current != nil && j.Current.Stage == stage || j.Current == nil && j.Last.ID == id {
+				break
+			}
+		}
+		time.Sleep(time.Duration(rand.IntN(8)) * time.Millisecond)
+		srv.Kill()
+		release := ""
+		for k := 1; k <= files; k++ {
+			text := read(fmt.Sprint(dir, "/ro/", k))
+			if release == "" {
+				release = text
+			}
+			if text == "" || text != release {
+				t.Fatalf("after kill %d, file %d of the release has %q, others %q", n, k, text, release)
+			}
+		}
+		srv.Restart(config)
+		j := until(t, srv, "x", "there", func(j job) bool { return j.Last != nil })
+		switch {
+		case j.Last.ID == id && j.Last.Outcome == "interrupted":
+			stages[j.Last.Stage]++
+		case j.Last.ID == id && j.Last.Outcome == "released":
+			stages["over"]++
+		case j.Last.ID == id:
+			t.Errorf("after kill %d: %+v", n, j.Last)
+		default:
+			stages["not begun"]++
+		}
+	}
+	t.Logf("killed in %v", stages)
+	// What is on the disk may be a stage behind.
+	if stages["release"] == 0 || len(stages) < 3 {
+		t.Error("the kills were not all along the run")
+	}
+	if r := ended(t, srv, "x", start(t, srv, "x")); r.Outcome != "released" || read(dir+"/ro/1") != read(dir+"/rw/1") {
+		t.Errorf("in the end: %+v", r)
+	}
+	if left, _ := filepath.Glob(dir + "/ro.releases/.[no]*"); len(left) > 0 {
+		t.Errorf("left over: %v", left)
 	}
 }
