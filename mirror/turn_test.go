@@ -26,8 +26,11 @@ type memory struct {
 }
 
 func (m *memory) lock(from bool) error {
-	if m.hang != nil {
-		<-m.hang
+	m.mu.Lock()
+	hang := m.hang
+	m.mu.Unlock()
+	if hang != nil {
+		<-hang
 		return errors.New("too late")
 	}
 	m.mu.Lock()
@@ -190,7 +193,9 @@ func TestTurn(t *testing.T) {
 		}
 
 		// A note that cannot be read is nobody's turn, if somebody says so.
+		m.mu.Lock()
 		m.values["mirror/jobs/x.json"] = []byte("garbage{")
+		m.mu.Unlock()
 		if _, _, err := take(new(execution)); err == nil || !strings.Contains(err.Error(), "mirror/jobs/x.json cannot be read") {
 			t.Errorf("garbage: %v", err)
 		}
@@ -199,7 +204,9 @@ func TestTurn(t *testing.T) {
 		}
 
 		// Storage that hangs holds up neither the run nor its end for long.
+		m.mu.Lock()
 		m.hang = make(chan struct{})
+		m.mu.Unlock()
 		start = time.Now()
 		time.Sleep(2 * lease)
 		release()
