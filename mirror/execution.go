@@ -189,6 +189,7 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 			return false, err
 		}
 	}
+	var errs []error
 	for _, rel := range x.j.releases {
 		x.targets = rel.Targets()
 		err := x.stage("release", func() error {
@@ -205,8 +206,14 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 			return err
 		})
 		if err != nil {
-			return released, err
+			errs = append(errs, err)
 		}
+		if err != nil && (run.Synced || ctx.Err() != nil) {
+			break
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return released, err
 	}
 	return released, x.released(run)
 }
@@ -330,7 +337,7 @@ func (x *execution) step() *step.Run {
 	return &step.Run{
 		Job: x.j.name, ID: x.rec.ID, Dir: x.j.Directory, State: x.r.dir, Timestamp: x.j.Timestamp, Last: x.last,
 		Log: x.j.log, Out: io.Writer(x.out),
-		Command: x.command,
+		Command: x.command, Synced: x.j.syncer != nil, Enter: x.r.e.enter,
 		Report: func(p step.Progress) {
 			x.r.mu.Lock()
 			x.r.progress = p

@@ -239,16 +239,21 @@ func (a *AFS) Targets() []string {
 	return targets
 }
 
-func (a *AFS) target(volume string) string { return a.Lane() + ":" + volume }
+func (a *AFS) target(volume string) string { return a.queue() + ":" + volume }
 
-// Lane implements Releaser: releases of one cell wait for each other.
-func (a *AFS) Lane() string { return "afs:" + a.cell }
+func (a *AFS) queue() string { return "afs:" + a.cell }
+
+// Lane implements Releaser. There is none for all of it: releases of one cell wait for
+// each other volume by volume.
+func (a *AFS) Lane() string { return "" }
 
 // Release implements Releaser.
 func (a *AFS) Release(ctx context.Context, r *step.Run) (released bool, err error) {
+	if !r.Synced {
+		return a.watch(ctx, r)
+	}
 	for i, volume := range a.Volumes {
-		r.Report(step.Progress{Stage: "release", Done: float64(i) / float64(len(a.Volumes)), Detail: volume})
-		done, err := a.releaseVolume(ctx, r, volume)
+		done, err := a.releaseOne(ctx, r, i, time.Duration(a.LockWait))
 		released = released || done
 		if err != nil {
 			return released, fmt.Errorf("volume %s: %w", volume, err)
@@ -257,9 +262,40 @@ func (a *AFS) Release(ctx context.Context, r *step.Run) (released bool, err erro
 	return released, nil
 }
 
+// watch releases volumes that others write: they have nothing to do with each other, so
+// what is wrong with one holds up no other.
+func (a *AFS) watch(ctx context.Context, r *step.Run) (released bool, err error) {
+	var errs []error
+	locked := map[int]bool{}
+	one := func(i int, patience time.Duration) {
+		done, err := a.releaseOne(ctx, r, i, patience)
+		released = released || done
+		switch {
+		case patience == 0 && errors.Is(err, errLocked) && ctx.Err() == nil:
+			locked[i] = true
+		case err != nil:
+			errs = append(errs, fmt.Errorf("volume %s: %w", a.Volumes[i], err))
+		}
+	}
+	for i := range a.Volumes {
+		one(i, 0)
+	}
+	for i := range a.Volumes {
+		if locked[i] {
+			one(i, time.Duration(a.LockWait))
+		}
+	}
+	return released, errors.Join(errs...)
+}
+
+func (a *AFS) releaseOne(ctx context.Context, r *step.Run, i int, patience time.Duration) (bool, error) {
+	r.Report(step.Progress{Stage: "release", Done: float64(i) / float64(len(a.Volumes)), Detail: a.Volumes[i]})
+	return a.releaseVolume(ctx, r, a.Volumes[i], patience)
+}
+
 // releaseVolume releases one volume, if it is newer than its copies.
-func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bool, error) {
-	v, err := a.unlocked(ctx, volume)
+func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string, patience time.Duration) (bool, error) {
+	v, err := a.unlocked(ctx, volume, patience)
 	if err != nil {
 		return false, err
 	}
@@ -272,17 +308,11 @@ func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bo
 		return false, nil
 	}
 	written := rw.Info.Updated
-	start := time.Now()
 	for try := 1; ; try++ {
-		err := a.vos(ctx, r, v)
-		if err == nil {
-			err = a.verify(ctx, volume, written)
-		} else {
-			err = a.aftermath(ctx, r, v, written, err)
-		}
+		took, err := a.try(ctx, r, v, written)
 		if err == nil {
 			a.tell(volume)
-			r.Released(a.target(volume), time.Since(start))
+			r.Released(a.target(volume), took)
 			return true, nil
 		}
 		if try == a.Tries || ctx.Err() != nil {
@@ -295,10 +325,27 @@ func (a *AFS) releaseVolume(ctx context.Context, r *step.Run, volume string) (bo
 			return false, err
 		}
 		var later error
-		if v, later = a.unlocked(ctx, volume); later != nil {
+		if v, later = a.unlocked(ctx, volume, patience); later != nil {
 			return false, fmt.Errorf("%w; and then: %w", err, later)
 		}
 	}
+}
+
+// try releases a volume once, when no other of the cell is being released. Whoever waits
+// for a lock does not hold up the others.
+func (a *AFS) try(ctx context.Context, r *step.Run, v afs.Volume, written time.Time) (took time.Duration, err error) {
+	leave, err := r.Enter(ctx, a.queue())
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	start := time.Now()
+	if err = a.vos(ctx, r, v); err == nil {
+		err = a.verify(ctx, v.Name, written)
+	} else {
+		err = a.aftermath(ctx, r, v, written, err)
+	}
+	return time.Since(start), err
 }
 
 var (
@@ -328,10 +375,10 @@ func (a *AFS) state(ctx context.Context, volume string) (afs.Volume, error) {
 
 // unlocked is state, once nobody works on the volume. A database that does not answer
 // for a moment is asked again: it is hours of work that would not be released.
-func (a *AFS) unlocked(ctx context.Context, volume string) (afs.Volume, error) {
+func (a *AFS) unlocked(ctx context.Context, volume string, patience time.Duration) (afs.Volume, error) {
 	for start := time.Now(); ; {
 		v, err := a.state(ctx, volume)
-		patience, nap := time.Duration(a.LockWait), 5*look
+		patience, nap := patience, 5*look
 		switch {
 		case err != nil:
 			patience, nap = settle, look

@@ -21,6 +21,6 @@ type Releaser interface {
 	Targets() []string
 
 	// Lane names the queue in which releases wait for each other, as "afs:CELL". It
-	// is empty for those that need not wait.
+	// is empty for those that need not wait, or see to it themselves.
 	Lane() string
 }

@@ -62,6 +62,14 @@ type Run struct {
 	// first step that knows sets it; zero is not known.
 	Upstream time.Time
 
+	// Synced says that the job has brought the tree up to date. Else others write what
+	// it releases: what is wrong with one of several targets is no reason to leave out
+	// the others.
+	Synced bool
+
+	// Enter waits until nobody else is in a queue of releases: "afs:CELL".
+	Enter func(ctx context.Context, queue string) (leave func(), err error)
+
 	// Released is called by a releaser that publishes one target after the other, with
 	// each that is published now, by its name as in Targets, and how long that took.
 	Released func(target string, took time.Duration)

@@ -86,6 +86,26 @@ func testLane(t *testing.T) {
 	}
 	quiet()
 
+	// What is wrong with one is no reason to leave out the others.
+	if _, err := c.Vos(t.Context(), "lock", "docs.a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"docs.a", "docs.c"} {
+		try(t, volumes[name].WriteFile(t.Context(), "name", []byte("newer"), cell.Attr{}))
+	}
+	waitFor(t, 30*time.Second, "published: docs.c", func() bool { return published("docs.c") })
+	waitFor(t, 30*time.Second, "the lock is told", func() bool {
+		last := watch.status().Last
+		return last.Outcome == mirror.Failed && strings.Contains(last.Error, "volume docs.a: it is locked") && strings.Contains(last.Error, "vos unlock docs.a")
+	})
+	if _, err := c.Vos(t.Context(), "unlock", "docs.a"); err != nil {
+		t.Fatal(err)
+	}
+	if last := watch.run(); last.Outcome != mirror.Released || !published("docs.a") {
+		t.Errorf("unlocked: %+v", last)
+	}
+	quiet()
+
 	before := len(lines())
 	try(t, volumes["docs.b"].WriteFile(t.Context(), "name", []byte("new"), cell.Attr{}))
 	waitFor(t, 30*time.Second, "published: docs.b", func() bool { return published("docs.b") })
