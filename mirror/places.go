@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/releaser"
 )
@@ -18,6 +19,36 @@ import (
 type places struct {
 	dirs    []string // without symbolic links
 	targets []string
+}
+
+// search looks for the places of a job, on file systems that may hang. It is used by
+// one goroutine.
+type search struct {
+	j     *Job
+	found chan places // nil: there is none under way
+}
+
+// searchTime is how long file systems may take to say what is a symbolic link.
+const searchTime = 10 * time.Second
+
+// of returns the places of a job. While an earlier search hangs there is no other.
+func (s *search) of(j *Job) (places, error) {
+	for {
+		if s.found == nil {
+			found := make(chan places, 1)
+			s.j, s.found = j, found
+			go func() { found <- j.places() }()
+		}
+		select {
+		case p := <-s.found:
+			s.found = nil
+			if s.j == j {
+				return p, nil
+			}
+		case <-time.After(searchTime):
+			return places{}, errors.New("the file system of its directory, or of what it releases, does not answer")
+		}
+	}
 }
 
 // places looks for them on the disk, which may hang.

@@ -25,6 +25,8 @@ type runner struct {
 	dir  string
 	kick chan struct{}
 
+	search search // the loop's
+
 	// saving is held while the state is changed and kept, in this order: a disk that
 	// hangs holds up who writes, and nobody who looks. It comes before mu.
 	saving sync.Mutex
@@ -283,7 +285,10 @@ func (r *runner) logDir() string { return filepath.Join(r.dir, "log") }
 // clear makes sure that the job may run now. It may not while processes of an earlier
 // run live, whoever has started them, nor beside a job that is in its way.
 func (r *runner) clear(j *Job) (locks []*os.File, err error) {
-	p := j.places()
+	p, err := r.search.of(j)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.e.claim(r, j, p); err != nil {
 		return nil, err
 	}
