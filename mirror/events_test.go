@@ -57,6 +57,12 @@ func TestEvents(t *testing.T) {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
+		// Runs have told all, and may still note it.
+		if e, err := engines.get(stateDir(), false); err != nil {
+			t.Error(err)
+		} else if e != nil {
+			e.shutdown()
+		}
 	})
 	sh := func(script string) string {
 		return fmt.Sprintf(`"sync": {"syncer": "exec", "shell": true, "command": [%q]}`, script)
