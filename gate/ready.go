@@ -1,8 +1,6 @@
 package gate
 
 import (
-	"errors"
-
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -23,32 +21,23 @@ func canRead(file string) error {
 	return err
 }
 
-var errNoDirectory = errors.New("the job has no directory")
-
-func place(dir string) error {
-	if dir == "" {
-		return errNoDirectory
-	}
-	return nil
-}
+// Place implements [step.Placer].
+func (a *Apt) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
-func (a *Apt) Place(dir string) error { return place(dir) }
+func (g *Rpm) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
-func (g *Rpm) Place(dir string) error { return place(dir) }
+func (g *Pypi) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
-func (g *Pypi) Place(dir string) error { return place(dir) }
+func (e *Exists) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
-func (e *Exists) Place(dir string) error { return place(dir) }
+func (s *Same) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
-func (s *Same) Place(dir string) error { return place(dir) }
-
-// Place implements [step.Placer].
-func (s *Shrink) Place(dir string) error { return place(dir) }
+func (s *Shrink) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Interface guards
 var (

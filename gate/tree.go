@@ -24,7 +24,7 @@ type tree struct {
 // openTree opens the tree of a run.
 func openTree(r *step.Run) (*tree, error) {
 	if r.Dir == "" {
-		return nil, errors.New("the job has no directory to look at")
+		return nil, step.ErrNoDirectory
 	}
 	root, err := os.OpenRoot(r.Dir)
 	if err != nil {

@@ -193,14 +193,11 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 	for _, rel := range x.j.releases {
 		x.targets = rel.Targets()
 		err := x.stage("release", func() error {
-			leave, err := x.r.e.enter(ctx, rel.Lane())
+			leave, err := x.enter(ctx, rel.Lane())
 			if err != nil {
 				return err
 			}
 			defer leave()
-			if err := x.keepTurn(ctx); err != nil {
-				return err
-			}
 			done, err := x.releaseBy(ctx, rel, run)
 			released = released || done
 			return err
@@ -216,6 +213,19 @@ func (x *execution) release(ctx context.Context, run *step.Run) (released bool, 
 		return released, err
 	}
 	return released, x.released(run)
+}
+
+// enter waits until nobody else is in a queue of releases, and makes sure that it is
+// still this host's turn then.
+func (x *execution) enter(ctx context.Context, queue string) (leave func(), err error) {
+	if leave, err = x.r.e.enter(ctx, queue); err != nil {
+		return nil, err
+	}
+	if err := x.keepTurn(ctx); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
 }
 
 // releaseBy has a releaser publish, and tells what it has.
@@ -337,7 +347,7 @@ func (x *execution) step() *step.Run {
 	return &step.Run{
 		Job: x.j.name, ID: x.rec.ID, Dir: x.j.Directory, State: x.r.dir, Timestamp: x.j.Timestamp, Last: x.last,
 		Log: x.j.log, Out: io.Writer(x.out),
-		Command: x.command, Synced: x.j.syncer != nil, Enter: x.r.e.enter,
+		Command: x.command, Synced: x.j.syncer != nil, Enter: x.enter,
 		Report: func(p step.Progress) {
 			x.r.mu.Lock()
 			x.r.progress = p

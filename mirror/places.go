@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/releaser"
+	"github.com/unifiedmirrors/mirror/step"
 )
 
 // places are what a run works on. Runs that have one in common wait for each other,
@@ -55,7 +56,7 @@ func (s *search) of(j *Job) (places, error) {
 func (j *Job) places() (p places) {
 	add := func(dir string) {
 		if dir != "" {
-			p.dirs = append(p.dirs, resolve(dir))
+			p.dirs = append(p.dirs, step.Resolve(dir))
 		}
 	}
 	add(j.Directory)
@@ -65,7 +66,7 @@ func (j *Job) places() (p places) {
 		}
 		for _, target := range r.Targets() {
 			if link, ok := strings.CutPrefix(target, "dir:"); ok { // which may be a link, and is to be
-				target = "dir:" + filepath.Join(resolve(filepath.Dir(link)), filepath.Base(link))
+				target = "dir:" + filepath.Join(step.Resolve(filepath.Dir(link)), filepath.Base(link))
 			}
 			p.targets = append(p.targets, target)
 		}
@@ -73,33 +74,16 @@ func (j *Job) places() (p places) {
 	return p
 }
 
-// resolve is a path without symbolic links, whether it is there or not.
-func resolve(path string) string {
-	if resolved, err := filepath.EvalSymlinks(path); err == nil {
-		return resolved
-	}
-	dir := filepath.Dir(path)
-	if dir == path {
-		return path
-	}
-	return filepath.Join(resolve(dir), filepath.Base(path))
-}
-
 // meets reports whether two have something in common.
 func (p places) meets(o places) bool {
 	for _, a := range p.dirs {
 		for _, b := range o.dirs {
-			if within(a, b) || within(b, a) {
+			if step.Within(a, b) || step.Within(b, a) {
 				return true
 			}
 		}
 	}
 	return slices.ContainsFunc(p.targets, func(t string) bool { return slices.Contains(o.targets, t) })
-}
-
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
 }
 
 // lock locks all places, below a directory of locks, for as long as a process of the

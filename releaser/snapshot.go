@@ -110,16 +110,11 @@ func absolute(name, path string) error {
 // apart makes sure that no release contains another.
 func (s *Snapshot) apart(tree string) error {
 	for _, path := range []string{s.Link, s.releases()} {
-		if within(path, tree) || within(tree, path) {
+		if step.Within(path, tree) || step.Within(tree, path) {
 			return fmt.Errorf("the tree %s and its releases at %s must not lie in each other", tree, path)
 		}
 	}
 	return nil
-}
-
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
 }
 
 // UnmarshalCaddyfile sets up the releaser:

@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -104,5 +103,3 @@ func expand(name string, values ...*string) error {
 	}
 	return nil
 }
-
-var errNoDirectory = errors.New("the job has no directory")

@@ -49,12 +49,7 @@ func (b *Bandersnatch) Ready() error {
 }
 
 // Place implements [step.Placer].
-func (s *Rsync) Place(dir string) error {
-	if dir == "" {
-		return errNoDirectory
-	}
-	return nil
-}
+func (s *Rsync) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Interface guards
 var (

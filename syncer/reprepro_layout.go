@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/step"
 )
 
 // A layout is where reprepro has what it uses.
@@ -59,8 +61,8 @@ func absolute(dir, path string) string {
 // check refuses to publish what reprepro has for itself. The directory of the job is
 // published if the repository is there.
 func (l *layout) check(dir string) error {
-	published := resolve(l.out)
-	if dir = resolve(dir); within(published, dir) {
+	published := step.Resolve(l.out)
+	if dir = step.Resolve(dir); step.Within(published, dir) {
 		published = dir
 	}
 	for _, own := range []struct{ what, path, by string }{
@@ -68,27 +70,10 @@ func (l *layout) check(dir string) error {
 		{"database", l.db, "basedir or dbdir"},
 		{"directory of lists", l.lists, "basedir or listdir"},
 	} {
-		if within(resolve(own.path), published) {
+		if step.Within(step.Resolve(own.path), published) {
 			return fmt.Errorf("the %s of reprepro, %s, would be published with %s: have outdir and the job's directory be one for pool and dists alone, and tell by %s where the %[1]s is",
 				own.what, own.path, published, own.by)
 		}
 	}
 	return nil
-}
-
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
-}
-
-// resolve is path without symbolic links, whether it is there or not.
-func resolve(path string) string {
-	if p, err := filepath.EvalSymlinks(path); err == nil {
-		return p
-	}
-	dir := filepath.Dir(path)
-	if dir == path {
-		return path
-	}
-	return filepath.Join(resolve(dir), filepath.Base(path))
 }

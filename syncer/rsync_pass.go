@@ -35,7 +35,7 @@ func (s *Rsync) Sync(ctx context.Context, r *step.Run) error {
 // system: that would fill the disk below it.
 func checkTree(r *step.Run) error {
 	if r.Dir == "" {
-		return errNoDirectory
+		return step.ErrNoDirectory
 	}
 	fi, err := os.Stat(r.Dir)
 	if err != nil {
