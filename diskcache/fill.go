@@ -19,12 +19,15 @@ import (
 // readers follow it from its first byte on, and it depends on none of them.
 // Where the disk is against it, Start or Write return ErrBypass, and the
 // readers get it too.
+//
+// A fill goes on when nobody follows it any more. Whoever has better use for
+// what it takes can end it then: see [Fill.OnIdle] and [Fill.GiveUp].
 type Fill struct {
 	c       *Cache
 	key     Key
 	started chan struct{} // closed once Meta can answer
 
-	// Of the runner alone.
+	// Of the runner alone; store is set under mu.
 	store   store
 	written int64
 
@@ -32,11 +35,14 @@ type Fill struct {
 
 	// mu guards what follows. It is a leaf.
 	mu        sync.Mutex
-	refs      int
+	running   bool // until Commit or Fail
+	followers int
+	idle      func() // of OnIdle
 	meta      Meta
 	src       io.ReaderAt // the bytes so far
 	published int64       // of them, what readers may have
 	wake      chan struct{}
+	ending    bool // Commit has begun
 	done      bool
 	err       error
 }
@@ -66,11 +72,11 @@ func (c *Cache) Fill(key Key) (f *Fill, begun bool) {
 	defer c.mu.Unlock()
 	if f := c.fills[key]; f != nil {
 		f.mu.Lock()
-		f.refs++
+		f.followers++
 		f.mu.Unlock()
 		return f, false
 	}
-	f = &Fill{c: c, key: key, started: make(chan struct{}), refs: 2}
+	f = &Fill{c: c, key: key, started: make(chan struct{}), running: true, followers: 1}
 	c.fills[key] = f
 	c.counters.fills.Add(1)
 	return f, true
@@ -79,6 +85,9 @@ func (c *Cache) Fill(key Key) (f *Fill, begun bool) {
 // Start tells what the object is and makes room for it. fresh is when, and in
 // which release, it was found so.
 func (f *Fill) Start(meta Meta, fresh Freshness) error {
+	if err := f.over(); err != nil {
+		return err
+	}
 	st, err := f.c.newStore(f.key, meta, fresh)
 	if err != nil {
 		f.c.counters.bypassed.Add(1)
@@ -103,6 +112,9 @@ func (f *Fill) Write(p []byte) (int, error) {
 	if f.meta.Size >= 0 && f.written+int64(len(p)) > f.meta.Size {
 		return 0, errLong
 	}
+	if err := f.over(); err != nil {
+		return 0, err
+	}
 	if err := f.store.write(p); err != nil {
 		f.c.counters.bypassed.Add(1)
 		f.fail(err)
@@ -120,6 +132,13 @@ func (f *Fill) Write(p []byte) (int, error) {
 		f.publish()
 	}
 	return len(p), nil
+}
+
+// over is why the fill has ended, if others than its runner have ended it.
+func (f *Fill) over() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
 }
 
 // publish lets readers have what is written. Needs mu.
@@ -140,9 +159,10 @@ func (f *Fill) rouse() {
 // it; the fill's readers are served in either case.
 func (f *Fill) Commit() error {
 	f.mu.Lock()
+	f.ending = true
 	err := f.err
 	f.mu.Unlock()
-	if err != nil { // by Close
+	if err != nil { // by Close, or GiveUp
 		f.Fail(err)
 		return err
 	}
@@ -164,21 +184,26 @@ func (f *Fill) Commit() error {
 		f.publish()
 	}
 	f.mu.Unlock()
-	f.Leave()
+	f.end()
 	return err
 }
 
 // Fail ends the fill: its readers get err once they have read what was
-// published.
+// published. It does nothing if the fill has ended.
 func (f *Fill) Fail(err error) {
 	f.fail(err)
 	f.forget()
-	f.Leave()
+	f.end()
 }
 
 func (f *Fill) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.failLocked(err)
+}
+
+// failLocked needs mu.
+func (f *Fill) failLocked(err error) {
 	if f.done {
 		return
 	}
@@ -249,15 +274,85 @@ func (f *Fill) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 }
 
+// Followers is how many follow the fill now: those that Fill has given it to
+// and that have not left yet, the one that began it among them.
+func (f *Fill) Followers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.followers
+}
+
+// OnIdle has fn called when the fill's last follower leaves, each time that one
+// does, and now if there is none. It is not called once the fill has ended. fn
+// is called by whoever leaves, and must not wait for anything. By then somebody
+// may follow the fill again: [Fill.GiveUp] looks.
+func (f *Fill) OnIdle(fn func()) {
+	f.mu.Lock()
+	f.idle = fn
+	now := f.followers == 0 && !f.done
+	f.mu.Unlock()
+	if now {
+		fn()
+	}
+}
+
+// GiveUp has the fill fail with err, unless somebody follows it or it has
+// ended. It reports whether it does. Anyone may call it: the runner learns of
+// it from Write or Commit, and ends the fill as always. Who asks for the key
+// meanwhile begins another fill.
+func (f *Fill) GiveUp(err error) bool {
+	c := f.c
+	c.mu.Lock() // nobody joins meanwhile
+	defer c.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.followers > 0 || f.ending || f.done {
+		return false
+	}
+	f.failLocked(err)
+	if c.fills[f.key] == f {
+		delete(c.fills, f.key)
+	}
+	return true
+}
+
 // Leave ends the use of the fill.
 func (f *Fill) Leave() {
 	f.mu.Lock()
-	f.refs--
-	last := f.refs == 0
-	src := f.src
+	f.followers--
+	f.left()
+}
+
+// end is the runner's Leave.
+func (f *Fill) end() {
+	f.mu.Lock()
+	if !f.running {
+		f.mu.Unlock()
+		return
+	}
+	f.running = false
+	f.left()
+}
+
+// left closes the store if nobody has to do with the fill any more, and tells
+// if only its runner has. Needs mu, and gives it up.
+func (f *Fill) left() {
+	var idle func()
+	var last store
+	if f.followers == 0 {
+		if !f.running {
+			last = f.store
+		}
+		if !f.done {
+			idle = f.idle
+		}
+	}
 	f.mu.Unlock()
-	if last && src != nil {
-		src.(store).close()
+	if last != nil {
+		last.close()
+	}
+	if idle != nil {
+		idle()
 	}
 }
 

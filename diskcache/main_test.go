@@ -313,7 +313,7 @@ func (c *Cache) Filling(key Key) *Fill {
 	f := c.fills[key]
 	if f != nil {
 		f.mu.Lock()
-		f.refs++
+		f.followers++
 		f.mu.Unlock()
 	}
 	return f
