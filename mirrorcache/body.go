@@ -85,12 +85,6 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 	}
 	n, err := b.remote.Read(p)
 	b.at += int64(n)
-	if b.meta.Size >= 0 && b.at == b.meta.Size && (err == nil || err == io.EOF) {
-		// The last bytes must not make a whole of what changed meanwhile.
-		if err := b.remote.Verify(ctx); err != nil {
-			return 0, err
-		}
-	}
 	if n > 0 {
 		return n, nil
 	}

@@ -55,10 +55,6 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 	if err == nil {
 		err = pump(f, remote)
 	}
-	if err == nil {
-		// A file may have changed under the copy.
-		err = remote.Verify(ctx)
-	}
 	if err != nil {
 		f.Fail(err)
 		return err

@@ -643,8 +643,6 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (b *slowBody) Verify(context.Context) error { return nil }
-
 func (b *slowBody) Close() error {
 	if b.reading.Load() {
 		b.misused.Store(true)

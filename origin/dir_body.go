@@ -3,11 +3,13 @@ package origin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // readSize is the most that one call reads. It is small enough for an origin
@@ -35,9 +37,12 @@ type body struct {
 
 func (b *body) Info() Info { return b.info }
 
-// Read reads at most what Info().Size promises. If the file has become
-// shorter, it returns io.ErrUnexpectedEOF. After any error but io.EOF the body
-// can only be closed.
+// Read reads at most what Info().Size promises, and looks at the file once the
+// bytes are there: if its size or mtime are no longer those of Info, the bytes
+// may be of another version, and Read returns an error in their place. That
+// another file was put in its place under the same name is no error: all bytes
+// are those of the old one. After any error but io.EOF the body can only be
+// closed.
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -51,9 +56,36 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if b.buf == nil {
 		b.buf = buffers.Get().(*[readSize]byte)
+		b.settle()
 	}
-	f, buf, off := b.f, b.buf, b.off
-	got, err := do(context.Background(), &b.s.pool, &b.s.breaker, b.s.conf.Load().timeout, func() (int, error) {
+	got, err := b.readVersion(b.buf, n)
+	if err != nil {
+		b.buf = nil // it may still be written to
+		b.err = b.s.failed("read", b.name, err)
+		return 0, b.err
+	}
+	copy(p, b.buf[:got])
+	b.off += int64(got)
+	return got, nil
+}
+
+// tick is the granularity of the kernel's file times, and more: two changes
+// within one tick leave the same mtime.
+const tick = 20 * time.Millisecond
+
+// settle waits until a change of the file would show in its mtime.
+func (b *body) settle() {
+	if wait := time.Until(b.info.ModTime.Add(tick)); wait > 0 {
+		time.Sleep(min(wait, tick))
+	}
+}
+
+var errChanged = errors.New("the file was changed while it was read")
+
+// readVersion reads n bytes of the version that Info describes.
+func (b *body) readVersion(buf *[readSize]byte, n int64) (int, error) {
+	f, off, want := b.f, b.off, b.info
+	return do(context.Background(), &b.s.pool, &b.s.breaker, b.s.conf.Load().timeout, func() (int, error) {
 		if err := b.s.fault("read", b.name); err != nil {
 			return 0, away(err)
 		}
@@ -62,47 +94,32 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, away(err)
 		}
 		b.s.count.readBytes.Add(uint64(got))
+		size, mtime, err := state(f, off+int64(got) >= want.Size)
+		switch {
+		case err != nil:
+			return 0, away(err)
+		case got == 0, size != want.Size, !mtime.Equal(want.ModTime):
+			return 0, errChanged
+		}
 		return got, nil
 	}, nil)
-	if err == nil && got == 0 {
-		err = fmt.Errorf("the file has become shorter: %w", io.ErrUnexpectedEOF)
-	}
-	if err != nil {
-		b.buf = nil // it may still be written to
-		b.err = b.s.failed("read", b.name, err)
-		return 0, b.err
-	}
-	copy(p, buf[:got])
-	b.off += int64(got)
-	return got, nil
 }
 
-// Verify looks at the open file once more. Its error means that size or mtime
-// are no longer those of Info, or that the file could not be looked at
-// (ErrAway). That another file has been put in its place under the same name
-// is no error: all bytes are those of the old one.
-func (b *body) Verify(ctx context.Context) error {
-	if b.err != nil {
-		return b.err
-	}
-	f := b.f
-	fi, err := do(ctx, &b.s.pool, &b.s.breaker, b.s.conf.Load().timeout, func() (os.FileInfo, error) {
-		if err := b.s.fault("verify", b.name); err != nil {
-			return nil, away(err)
+// state is the size and mtime of an open file. Network file systems answer from
+// a cache of a few seconds; where sure, the server is asked.
+func state(f *os.File, sure bool) (size int64, mtime time.Time, err error) {
+	if sure {
+		var st unix.Statx_t
+		const flags = unix.AT_EMPTY_PATH | unix.AT_STATX_FORCE_SYNC
+		if err := unix.Statx(int(f.Fd()), "", flags, unix.STATX_SIZE|unix.STATX_MTIME, &st); err == nil {
+			return int64(st.Size), time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)), nil
 		}
-		fi, err := f.Stat()
-		if err != nil {
-			return nil, away(err)
-		}
-		return fi, nil
-	}, nil)
-	if err == nil && (fi.Size() != b.info.Size || !fi.ModTime().Equal(b.info.ModTime)) {
-		err = errors.New("the file was changed while it was read")
 	}
+	fi, err := f.Stat()
 	if err != nil {
-		return b.s.failed("verify", b.name, err)
+		return 0, time.Time{}, err
 	}
-	return nil
+	return fi.Size(), fi.ModTime(), nil
 }
 
 // Close never waits. If a call on the file hangs, the file is closed when

@@ -100,9 +100,7 @@ func TestHang(t *testing.T) {
 	if s := d.Status(); s.State != "away" || s.Stuck != 4 || s.Errors != 100 || s.Timeouts == 0 {
 		t.Errorf("%+v", s)
 	}
-	if n := h.in.Load(); n != 4+1 { // the pool and the probe
-		t.Errorf("%d calls hang", n)
-	}
+	waitFor(t, "the pool and the probe hang", func() bool { return h.in.Load() == 4+1 })
 
 	// All fail at once now, reads of what is open too.
 	start = time.Now()
@@ -112,9 +110,8 @@ func TestHang(t *testing.T) {
 		}
 	}
 	_, rerr := body.Read(make([]byte, 10))
-	verr := body.Verify(t.Context())
-	if !errors.Is(rerr, ErrAway) || !errors.Is(verr, ErrAway) {
-		t.Errorf("read: %v, verify: %v", rerr, verr)
+	if !errors.Is(rerr, ErrAway) {
+		t.Errorf("read: %v", rerr)
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("the calls took %v", took)
@@ -192,9 +189,6 @@ func TestHungRead(t *testing.T) {
 	}
 	if n, err := a.Read(p); n != 0 || !errors.Is(err, ErrAway) {
 		t.Fatal(n, err)
-	}
-	if err := a.Verify(t.Context()); !errors.Is(err, ErrAway) {
-		t.Fatal(err)
 	}
 	start := time.Now()
 	a.Close()

@@ -84,9 +84,6 @@ func read(d *Dir, name string, offset int64) (string, error) {
 	}
 	defer b.Close()
 	all, err := io.ReadAll(b)
-	if err == nil {
-		err = b.Verify(context.Background())
-	}
 	return string(all), err
 }
 
@@ -738,9 +735,6 @@ func TestBody(t *testing.T) {
 				t.Fatalf("offset %d, buffer %d: %d bytes, or other ones", offset, size, len(got))
 			}
 			want += uint64(len(tail))
-			if err := b.Verify(t.Context()); err != nil {
-				t.Error(err)
-			}
 			if i := b.Info(); i.Size != int64(len(content)) || i.Name != "f" {
 				t.Errorf("%+v", i)
 			}
@@ -767,22 +761,21 @@ func TestBodyChanges(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(path string) error
-		read   int // bytes that can be read
+		read   int // bytes that can be read: those of the first version
 		err    error
-		valid  bool
 	}{
-		{"nothing", func(string) error { return nil }, size, nil, true},
-		{"grows", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("b"), 2*size), 0) }, size, nil, false},
-		{"shrinks", func(p string) error { return os.Truncate(p, int64(size)-1000) }, size - 1000, io.ErrUnexpectedEOF, false},
-		{"is emptied", func(p string) error { return os.Truncate(p, 0) }, readSize, io.ErrUnexpectedEOF, false},
-		{"is rewritten", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("b"), size), 0) }, size, nil, false},
+		{"nothing", func(string) error { return nil }, size, nil},
+		{"grows", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("b"), 2*size), 0) }, readSize, errChanged},
+		{"shrinks", func(p string) error { return os.Truncate(p, int64(size)-1000) }, readSize, errChanged},
+		{"is emptied", func(p string) error { return os.Truncate(p, 0) }, readSize, errChanged},
+		{"is rewritten", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("b"), size), 0) }, readSize, errChanged},
 		{"is replaced", func(p string) error {
 			if err := os.WriteFile(p+".new", []byte("other"), 0o644); err != nil {
 				return err
 			}
 			return os.Rename(p+".new", p)
-		}, size, nil, true},
-		{"is removed", os.Remove, size, nil, true},
+		}, size, nil},
+		{"is removed", os.Remove, size, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -808,9 +801,8 @@ func TestBodyChanges(t *testing.T) {
 			if n := readSize + len(rest); n != test.read || !errors.Is(err, test.err) {
 				t.Errorf("%d bytes, %v; want %d, %v", n, err, test.read, test.err)
 			}
-			err = b.Verify(t.Context())
-			if (err == nil) != test.valid || errors.Is(err, ErrAway) {
-				t.Errorf("verify: %v", err)
+			if errors.Is(err, ErrAway) {
+				t.Errorf("a change of the file is the origin's failure: %v", err)
 			}
 			if s := d.Status(); s.Errors != 0 {
 				t.Errorf("%+v", s)

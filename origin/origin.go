@@ -56,8 +56,9 @@ type Failover interface {
 	FailoverTime() time.Duration
 }
 
-// Body is an object being read. Each Read returns within the origin's
-// deadline. A Body is not safe for concurrent use.
+// Body is an object being read: all bytes that it gives are of the version
+// that Info describes. Where they no longer are, Read fails. Each Read returns
+// within the origin's deadline. A Body is not safe for concurrent use.
 //
 // A Body that is an [io.WriterTo], too, is read by that where all of it is wanted.
 type Body interface {
@@ -65,10 +66,6 @@ type Body interface {
 
 	// Info describes the whole object, as it was when it was opened.
 	Info() Info
-
-	// Verify reports, after the last Read, whether all bytes that were read
-	// belong to the version that Info describes.
-	Verify(ctx context.Context) error
 }
 
 // Info describes an object.
