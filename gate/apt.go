@@ -28,7 +28,8 @@ func init() {
 //     forms, components and architectures. But an index of packages is there, in at
 //     least one form, where there is a directory for it, or where it was there when
 //     the tree was last released.
-//   - None is older than what was last released of it, by its Date.
+//   - None is older than what was last released of it, by its Date, or from the future
+//     by more than apt allows (10 seconds): apt refuses it as not valid yet.
 //   - Where the gate looks for the distributions itself, those that were there when the
 //     tree was last released are there.
 //   - All packages and sources that the indexes list are there, with the size
@@ -37,8 +38,8 @@ func init() {
 // Nothing else is looked at: that there are files too many does no harm.
 //
 // The first tree is compared with nothing: what it has counts as all that there is to
-// have. To let a tree pass that lacks a distribution or an architecture on purpose, remove
-// the file that the gate names.
+// have. To let a tree pass that lacks a distribution or an architecture on purpose, run
+// `caddy mirror forget JOB apt`, or remove the file that the gate names.
 type Apt struct {
 	// The repository, relative to the tree: the directory that `dists` is in.
 	// Default: the tree itself.
@@ -99,6 +100,9 @@ func (a *Apt) Check(ctx context.Context, r *step.Run) error {
 	}
 	return c.check(ctx, r, &a.seen, c.run)
 }
+
+// Remembers implements Recorder.
+func (*Apt) Remembers() string { return recordName("apt") }
 
 // Released implements Recorder.
 func (a *Apt) Released(r *step.Run) error { return a.seen.keep(r, "apt") }

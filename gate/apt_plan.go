@@ -202,7 +202,7 @@ func (p *aptPlanner) required(g *aptGroup, there bool) error {
 	case needed && g.dir != ".":
 		p.add(file, "is missing in all forms, %s lists it", p.rel.file)
 	case p.last.had(p.rel.dir, index):
-		p.add(file, "is missing in all forms, %s lists it and it was there when last released (%s)", p.rel.file, p.last.hint())
+		p.add(file, "is missing in all forms, %s lists it and it was there when last released (%s)", p.rel.file, p.last.hint)
 	}
 	return nil
 }

@@ -6,7 +6,11 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,9 +36,35 @@ func noteUpstream(r *step.Run, t time.Time) {
 type Recorder interface {
 	Gate
 
+	// Remembers is the name of the file in [step.Run.State] that holds what is known of
+	// the last release. All gates of the same name in a job share it. Without the file
+	// the next tree is compared with nothing; see [Forget].
+	Remembers() string
+
 	// Released keeps what Check saw in the same run. It is called when that has
 	// been released, or found to be what is released already, and only then.
 	Released(r *step.Run) error
+}
+
+// Forget makes a gate forget the last release, in a job whose state is in that directory.
+// It returns the file that it has removed, or "" if there was nothing to forget. The job
+// must not run meanwhile.
+func Forget(g Recorder, state string) (file string, err error) {
+	file = filepath.Join(state, g.Remembers())
+	err = os.Remove(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("forgetting the last release: %w", err)
+	}
+	return file, nil
+}
+
+// forgetHint tells an operator how to let a tree pass that a gate holds because of what
+// it remembers in file.
+func forgetHint(job, gate, file string) string {
+	return fmt.Sprintf("if this is as it should be, run `caddy mirror forget %s %s`, which removes %s, and run the job again", job, gate, file)
 }
 
 // Verdict is why a tree may not be released.

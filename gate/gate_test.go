@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ func newRun(t testing.TB, dir string) *step.Run {
 	t.Helper()
 	return &step.Run{
 		Job: "test", ID: "run-1", Dir: dir, State: t.TempDir(),
-		Log: zap.NewNop(), Report: func(step.Progress) {},
+		Log: zap.NewNop(), Out: io.Discard, Report: func(step.Progress) {},
 		Command: func(ctx context.Context, c step.Command) (step.Result, error) {
 			cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 			cmd.Dir = dir

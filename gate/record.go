@@ -24,6 +24,7 @@ type record struct {
 	Repositories map[string]repository `json:"repositories"`
 
 	file string
+	hint string // how to let a tree pass that is held because of it
 }
 
 // A repository is what a gate keeps of one.
@@ -35,12 +36,16 @@ type repository struct {
 	Indexes []string `json:"indexes,omitempty"`
 }
 
-// recordOf is the file with the record of all gates of that name in a job.
-func recordOf(r *step.Run, gate string) string { return filepath.Join(r.State, gate+".released") }
+// recordName is the name of the file with the record of all gates of that name in a job.
+func recordName(gate string) string { return gate + ".released" }
+
+// recordOf is the path of that file.
+func recordOf(r *step.Run, gate string) string { return filepath.Join(r.State, recordName(gate)) }
 
 // readRecord reads what was released last. It is empty if there is nothing yet.
 func readRecord(r *step.Run, gate string) (*record, error) {
 	last := &record{file: recordOf(r, gate)}
+	last.hint = forgetHint(r.Job, gate, last.file)
 	text, err := os.ReadFile(last.file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return last, nil
@@ -49,7 +54,14 @@ func readRecord(r *step.Run, gate string) (*record, error) {
 		err = json.Unmarshal(text, last)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading what was released last: %s: %w (without it, the next tree will not be compared)", last.file, err)
+		return nil, fmt.Errorf("reading what was released last: %s: %w (`caddy mirror forget %s %s` removes it; the next tree will be compared with nothing then)",
+			last.file, err, r.Job, gate)
+	}
+	for dir, repo := range last.Repositories {
+		if isFuture(repo.Date) { // the clock of this host, or an older gate, was wrong
+			repo.Date = time.Time{}
+			last.Repositories[dir] = repo
+		}
 	}
 	return last, nil
 }
@@ -69,11 +81,6 @@ func (last *record) besides(found []string) []string {
 // had reports whether an index was there in the repository in dir.
 func (last *record) had(dir, index string) bool {
 	return slices.Contains(last.Repositories[dir].Indexes, index)
-}
-
-// hint says how to let a tree pass nevertheless.
-func (last *record) hint() string {
-	return fmt.Sprintf("if this is as it should be, remove %s and run the job again", last.file)
 }
 
 // keep makes the record that of what was released last. Gates of the same name in the

@@ -20,6 +20,7 @@ type repositories struct {
 	t        *tree
 	keys     *keyring
 	found    problems
+	remarks  remarks
 	files    *listed
 	progress *progress
 
@@ -36,6 +37,7 @@ func (c *repositories) check(ctx context.Context, r *step.Run, seen *record, run
 	err := within(ctx, func(ctx context.Context) error { return c.look(ctx, r, run) })
 	if ctx.Err() == nil { // else it may have been left behind
 		noteUpstream(r, c.newest)
+		c.remarks.write(r.Out, c.gate)
 		*seen = c.now
 	}
 	return err
@@ -72,8 +74,13 @@ func (c *repositories) note(file string, err error) error {
 }
 
 // date keeps when the repository in dir was made, by what file says, and notes that it
-// is older than it was. Of one that does not say any more, it is known when it was.
+// is older than it was. Of one that does not say any more, it is known when it was. A date
+// in the future is noted, and kept nowhere: all that follows would be older.
 func (c *repositories) date(dir, file string, made time.Time) {
+	if isFuture(made) {
+		c.add(file, "is of %s, which is %v ahead of this host's clock", made.UTC().Format(dateFormat), time.Until(made).Round(time.Second))
+		made = time.Time{}
+	}
 	if made.After(c.newest) {
 		c.newest = made
 	}
@@ -84,9 +91,16 @@ func (c *repositories) date(dir, file string, made time.Time) {
 	c.now.Repositories[dir] = repository{Date: made}
 	if made.Before(was) && !c.allowOlder {
 		c.add(file, "is of %s, what was released last of %s (%s, or set allow_older)",
-			made.UTC().Format(dateFormat), was.UTC().Format(dateFormat), c.last.hint())
+			made.UTC().Format(dateFormat), was.UTC().Format(dateFormat), c.last.hint)
 	}
 }
+
+// maxAhead is how far ahead of this host's clock a repository's date may be: as much as
+// apt allows by default (Acquire::Max-FutureTime).
+const maxAhead = 10 * time.Second
+
+// isFuture reports whether a repository cannot have been made at t yet.
+func isFuture(t time.Time) bool { return time.Until(t) > maxAhead }
 
 const dateFormat = "2006-01-02 15:04:05 MST"
 
@@ -105,7 +119,7 @@ func (c *repositories) known(top string, dirs []string, files ...string) ([]stri
 		case there:
 			dirs = append(dirs, dir)
 		default:
-			c.add(dir, "has no %s any more (%s)", strings.Join(files, " and no "), c.last.hint())
+			c.add(dir, "has no %s any more (%s)", strings.Join(files, " and no "), c.last.hint)
 		}
 	}
 	return dirs, nil

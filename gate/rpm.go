@@ -24,12 +24,13 @@ func init() {
 // `repodata/repomd.xml` can be read and, where there is a keyring, is signed by a
 // key of it; all metadata that it lists are there, with the size and checksum
 // listed; and so are all packages that these list, with their size; and none is older
-// than what was last released of it, by the newest timestamp in its repomd.xml. What is
+// than what was last released of it, by the newest timestamp in its repomd.xml, nor from
+// the future. What is
 // said to be in another place (`xml:base`) is not looked at.
 //
 // Where the gate looks for the repositories itself, those that were there when the tree
-// was last released must be there. To let a tree pass that lacks one on purpose, remove
-// the file that the gate names.
+// was last released must be there. To let a tree pass that lacks one on purpose, run
+// `caddy mirror forget JOB rpm`, or remove the file that the gate names.
 type Rpm struct {
 	// The repositories, relative to the tree: the directories that `repodata` is in.
 	// Default: all that there are.
@@ -73,6 +74,9 @@ func (g *Rpm) Check(ctx context.Context, r *step.Run) error {
 	}
 	return c.check(ctx, r, &g.seen, c.run)
 }
+
+// Remembers implements Recorder.
+func (*Rpm) Remembers() string { return recordName("rpm") }
 
 // Released implements Recorder.
 func (g *Rpm) Released(r *step.Run) error { return g.seen.keep(r, "rpm") }

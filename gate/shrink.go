@@ -28,8 +28,8 @@ func init() {
 // by its name: what was renamed is gone, and something else is new.
 //
 // The first tree passes, as there is nothing to compare it with. To let a tree
-// pass from which much was removed on purpose, remove the file that the gate
-// names.
+// pass from which much was removed on purpose, run `caddy mirror forget JOB shrink`,
+// or remove the file that the gate names.
 type Shrink struct {
 	// By how much the number of entries may shrink: a number, or a percentage of
 	// what there was, such as `5%`. Default: by any.
@@ -92,7 +92,7 @@ func (s *Shrink) check(ctx context.Context, r *step.Run) error {
 
 	old, err := openIndex(filepath.Join(r.State, shrinkIndex))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading what was released last: %w (without it, the next tree will pass)", err)
+		return fmt.Errorf("reading what was released last: %w (`caddy mirror forget %s shrink` removes it; the next tree will pass then)", err, r.Job)
 	}
 	if old != nil {
 		defer old.close()
@@ -121,11 +121,11 @@ func (s *Shrink) check(ctx context.Context, r *step.Run) error {
 	if err != nil || old == nil {
 		return err
 	}
-	return s.verdict(&c, filepath.Join(r.State, shrinkIndex))
+	return s.verdict(&c, forgetHint(r.Job, "shrink", filepath.Join(r.State, shrinkIndex)))
 }
 
-// verdict compares the losses with the budgets.
-func (s *Shrink) verdict(c *comparison, index string) error {
+// verdict compares the losses with the budgets. hint says how to let them pass.
+func (s *Shrink) verdict(c *comparison, hint string) error {
 	found := new(problems)
 	was := c.old.total
 	names := strings.Join(c.names, ", ")
@@ -146,11 +146,14 @@ func (s *Shrink) verdict(c *comparison, index string) error {
 		return nil
 	}
 	v := found.verdict("shrink")
-	v.Reason += fmt.Sprintf(" (if this is as it should be, remove %s and run the job again)", index)
+	v.Reason += fmt.Sprintf(" (%s)", hint)
 	return v
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+
+// Remembers implements Recorder.
+func (*Shrink) Remembers() string { return shrinkIndex }
 
 // Released implements Recorder.
 func (s *Shrink) Released(r *step.Run) error {

@@ -43,6 +43,8 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 		want, answer = http.MethodPost, run.serveHold
 	case "resume":
 		want, answer = http.MethodPost, run.serveResume
+	case "forget":
+		want, answer = http.MethodPost, run.serveForget
 	case "log":
 		answer = run.serveLog
 	case "runs":

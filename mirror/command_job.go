@@ -45,6 +45,17 @@ the exit status is 1 if that has failed.`,
 		Args:  cobra.ExactArgs(1),
 		RunE:  jobCommand(func(fl caddycmd.Flags, job string) error { return control(fl, job, "resume", nil) }),
 	}
+	forget := &cobra.Command{
+		Use:   "forget JOB GATE",
+		Short: "Makes a gate forget the last release of a job",
+		Long: `
+Makes a gate forget what was released last, so that it compares the next tree with
+nothing and lets it pass although something is gone or older. What the tree has then
+is what the runs after it are compared with. Not while the job runs.`,
+		Example: "  caddy mirror forget ubuntu apt",
+		Args:    cobra.ExactArgs(2),
+		RunE:    jobCommand(forgetRelease),
+	}
 	log := &cobra.Command{
 		Use:   "log JOB [--run <id>] [--last <bytes>]",
 		Short: "Shows what a run of a job has printed",
@@ -53,7 +64,7 @@ the exit status is 1 if that has failed.`,
 	}
 	log.Flags().String("run", "", "The run. Default: the one under way, or else the last")
 	log.Flags().Int("last", defaultLast, "The most to show, in bytes, of its end")
-	all := []*cobra.Command{run, hold, resume, log}
+	all := []*cobra.Command{run, hold, resume, forget, log}
 	for _, cmd := range all {
 		addressFlags(cmd)
 	}
@@ -79,6 +90,21 @@ func control(fl caddycmd.Flags, job, what string, body any) error {
 		return err
 	}
 	return Status{Jobs: []JobStatus{s}}.printJobs(os.Stdout)
+}
+
+// forgetRelease makes a gate of a job forget the last release.
+func forgetRelease(fl caddycmd.Flags, job string) error {
+	gate := fl.Arg(1)
+	var done forgetReply
+	if err := post(fl, jobURI(job, "/forget"), forgetRequest{gate}, &done); err != nil {
+		return err
+	}
+	if done.Removed == "" {
+		fmt.Printf("gate %s of %s remembers nothing yet\n", gate, job)
+		return nil
+	}
+	fmt.Printf("gate %s of %s has forgotten the last release (%s is removed): it compares the next tree with nothing\n", gate, job, done.Removed)
+	return nil
 }
 
 func post(fl caddycmd.Flags, uri string, body, into any) error {

@@ -23,7 +23,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	srv := testcaddy.Start(t, jobs(
 		"good directory "+dir+";;"+shell("echo hello; env | sort > env; echo $$ > tree")+
-			";;env COLOUR blue;;env SHADE ``;;timestamp;;release snapshot "+dir+".ro",
+			";;env COLOUR blue;;env SHADE ``;;timestamp;;gate shrink 50%;;release snapshot "+dir+".ro",
 		"bad "+shell("echo disk is full >&2; exit 7"),
 		"slow "+shell("echo 42 percent; while ! test -e "+dir+"/go; do sleep 0.05; done; exit 3"),
 		"later every 10h;;jitter 10h;;"+shell("true"),
@@ -57,6 +57,27 @@ func TestCommandLine(t *testing.T) {
 	}
 	if stamp := read(dir + ".ro/timestamp.txt"); !strings.HasPrefix(stamp, "20") {
 		t.Errorf("the timestamp that was released is %q", stamp)
+	}
+
+	// A gate forgets what it has just learned.
+	kept := filepath.Join(srv.Home, "data/caddy/mirror/jobs/good/shrink.index")
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("the gate remembers nothing: %v", err)
+	}
+	out, err = srv.Run("mirror", "forget", "good", "shrink")
+	if err != nil || !strings.Contains(out, "has forgotten the last release ("+kept+" is removed)") {
+		t.Errorf("forget: %v: %s", err, out)
+	}
+	if _, err := os.Stat(kept); !os.IsNotExist(err) {
+		t.Errorf("the gate has not forgotten: %v", err)
+	}
+	out, err = srv.Run("mirror", "forget", "good", "shrink")
+	if err != nil || !strings.Contains(out, "remembers nothing yet") {
+		t.Errorf("forget again: %v: %s", err, out)
+	}
+	out, err = srv.Run("mirror", "forget", "good", "apt")
+	if err == nil || !strings.Contains(out, "those that remember are shrink") {
+		t.Errorf("forget a gate that is not there: %v: %s", err, out)
 	}
 
 	out, err = srv.Run("mirror", "run", "bad", "--wait")
@@ -167,7 +188,7 @@ func TestCommandLine(t *testing.T) {
 	if out, err = srv.Run("mirror", "log", "slow"); err != nil || !strings.Contains(out, "42 percent\n") {
 		t.Errorf("the log of what runs: %v: %s", err, out)
 	}
-	for _, args := range [][]string{{"run", "nobody"}, {"status", "nobody"}, {"hold", "nobody"}, {"resume", "nobody"}, {"log", "nobody"}} {
+	for _, args := range [][]string{{"run", "nobody"}, {"status", "nobody"}, {"hold", "nobody"}, {"resume", "nobody"}, {"log", "nobody"}, {"forget", "nobody", "apt"}} {
 		out, err := srv.Run(append([]string{"mirror"}, args...)...)
 		if err == nil || !strings.Contains(out, `there is no job`) {
 			t.Errorf("%v: %v: %s", args, err, out)
@@ -191,6 +212,10 @@ func TestCommandLine(t *testing.T) {
 		{"POST", "/mirror/jobs/bad/log", "", 405},
 		{"PUT", "/mirror/jobs/bad/runs/x", "", 405},
 		{"GET", "/mirror/jobs/bad/runs/x", "", 404},
+		{"GET", "/mirror/jobs/good/forget", "", 405},
+		{"POST", "/mirror/jobs/good/forget", "", 400},
+		{"POST", "/mirror/jobs/good/forget", `{"gate": "apt"}`, 404},
+		{"POST", "/mirror/jobs/bad/forget", `{"gate": "shrink"}`, 404},
 		{"GET", "/mirror/jobs/bad/nothing", "", 404},
 		{"GET", "/mirror/jobs/nobody", "", 404},
 		{"GET", "/mirror/jobs/", "", 404},
