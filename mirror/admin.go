@@ -132,8 +132,8 @@ func (a *adminAPI) purge(w http.ResponseWriter, r *http.Request) error {
 func (a *App) Purge(mount, path, prefix string) (int, error) {
 	mount = strings.TrimSuffix(mount, "/")
 	purged, found := 0, false
-	for _, m := range a.Mounts() {
-		if strings.TrimSuffix(m.Status().Prefix, "/") != mount {
+	for _, m := range a.allMounts() {
+		if m.prefix != mount {
 			continue
 		}
 		found = true

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -41,7 +42,13 @@ type App struct {
 	engine atomic.Pointer[engine] // nil: there are no jobs, or the app is not started
 
 	mu     sync.Mutex // guards mounts; a leaf
-	mounts []Mount
+	mounts []mount
+}
+
+// mount is a mount with its prefix.
+type mount struct {
+	prefix string // without a slash at its end
+	Mount
 }
 
 // DefaultCache is the name of the cache of mounts that name none.
@@ -134,15 +141,16 @@ func (a *App) UseCache(name string) (*Cache, error) {
 	return c, nil
 }
 
-// AddMount makes a mount known to the admin API.
-func (a *App) AddMount(m Mount) {
+// AddMount makes a mount known to the admin API. Several sites may each have one of
+// this prefix.
+func (a *App) AddMount(prefix string, m Mount) {
 	a.mu.Lock()
-	a.mounts = append(a.mounts, m)
+	a.mounts = append(a.mounts, mount{strings.TrimSuffix(prefix, "/"), m})
 	a.mu.Unlock()
 }
 
-// Mounts are the mounts of this configuration.
-func (a *App) Mounts() []Mount {
+// allMounts are the mounts of this configuration.
+func (a *App) allMounts() []mount {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.mounts)

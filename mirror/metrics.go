@@ -16,7 +16,7 @@ func registerMetrics(ctx caddy.Context, a *App) error {
 	if err := reg.Register(collector{a}); err != nil {
 		return err
 	}
-	for _, c := range []prometheus.Collector{Requests, Bytes, Fills, OriginSeconds, jobRuns, jobSeconds, releaseSeconds} {
+	for _, c := range []prometheus.Collector{jobRuns, jobSeconds, releaseSeconds} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -26,27 +26,6 @@ func registerMetrics(ctx caddy.Context, a *App) error {
 }
 
 const namespace, subsystem = "caddy", "mirror"
-
-// Metrics that mounts count themselves.
-var (
-	Requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "requests_total",
-		Help: "Requests by mount and result.",
-	}, []string{"mount", "result"})
-	Bytes = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "bytes_total",
-		Help: "Bytes of bodies sent, by mount and where they came from.",
-	}, []string{"mount", "source"})
-	Fills = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "fills_total",
-		Help: "Fills by mount and result.",
-	}, []string{"mount", "result"})
-	OriginSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: namespace, Subsystem: subsystem, Name: "origin_seconds",
-		Help:    "How long origins take to answer, by mount and operation.",
-		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-	}, []string{"mount", "op"})
-)
 
 // collector reads the state of an app when it is asked.
 type collector struct{ app *App }

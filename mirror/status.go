@@ -37,7 +37,7 @@ func (a *App) Status() Status {
 	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
 		s.Caches = append(s.Caches, a.Caches[name].status(name))
 	}
-	for _, m := range a.Mounts() {
+	for _, m := range a.allMounts() {
 		s.Mounts = append(s.Mounts, m.Status())
 	}
 	return s

@@ -53,11 +53,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("getting the mirror app: %w", err)
 	}
 	app := v.(*mirror.App)
+	if err := registerMetrics(ctx); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
 	for _, m := range h.Mounts {
 		if err := m.provision(ctx, app); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Prefix, err)
 		}
-		app.AddMount(m)
+		app.AddMount(m.Prefix, m)
 	}
 	h.byLength = slices.SortedStableFunc(slices.Values(h.Mounts), func(a, b *Mount) int {
 		return cmp.Compare(len(b.Prefix), len(a.Prefix))

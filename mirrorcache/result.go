@@ -3,9 +3,6 @@ package mirrorcache
 import (
 	"errors"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/unifiedmirrors/mirror/mirror"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
@@ -54,60 +51,4 @@ func statusFailed(err error) string {
 		return statusAway
 	}
 	return statusNotFound
-}
-
-// metrics are the counters of a mount, looked up once.
-type metrics struct {
-	requests                              [results]prometheus.Counter
-	fromMemory, fromDisk, fromFill        prometheus.Counter
-	fromOrigin                            prometheus.Counter
-	fillStored, fillBypassed              prometheus.Counter
-	fillNotFound, fillFailed              prometheus.Counter
-	statSeconds, openSeconds, listSeconds prometheus.Observer
-}
-
-func newMetrics(mount string) metrics {
-	m := metrics{
-		fromMemory:   mirror.Bytes.WithLabelValues(mount, "memory"),
-		fromDisk:     mirror.Bytes.WithLabelValues(mount, "disk"),
-		fromFill:     mirror.Bytes.WithLabelValues(mount, "fill"),
-		fromOrigin:   mirror.Bytes.WithLabelValues(mount, "origin"),
-		fillStored:   mirror.Fills.WithLabelValues(mount, "stored"),
-		fillBypassed: mirror.Fills.WithLabelValues(mount, "bypassed"),
-		fillNotFound: mirror.Fills.WithLabelValues(mount, "not_found"),
-		fillFailed:   mirror.Fills.WithLabelValues(mount, "failed"),
-		statSeconds:  mirror.OriginSeconds.WithLabelValues(mount, "stat"),
-		openSeconds:  mirror.OriginSeconds.WithLabelValues(mount, "open"),
-		listSeconds:  mirror.OriginSeconds.WithLabelValues(mount, "list"),
-	}
-	for r := range results {
-		m.requests[r] = mirror.Requests.WithLabelValues(mount, r.String())
-	}
-	return m
-}
-
-// bytes is the counter of what a body reads from. A body that had to change
-// over counts for where it ended.
-func (m *metrics) bytes(b *body) prometheus.Counter {
-	switch {
-	case b.remote != nil:
-		return m.fromOrigin
-	case b.fill != nil:
-		return m.fromFill
-	case b.entry != nil && b.entry.Bytes() != nil:
-		return m.fromMemory
-	case b.entry != nil:
-		return m.fromDisk
-	}
-	return m.fromOrigin
-}
-
-func (m *metrics) origin(op string) prometheus.Observer {
-	switch op {
-	case "stat":
-		return m.statSeconds
-	case "open":
-		return m.openSeconds
-	}
-	return m.listSeconds
 }

@@ -51,6 +51,7 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 }
 
 func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) error {
+	m.vary(w)
 	if m.precompressors != nil {
 		if done, err := m.servePrecompressed(w, r, name); done {
 			return err
@@ -74,6 +75,9 @@ func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) e
 func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) error {
 	if !possible(name) {
 		return m.fail(w, r, object{status: statusNotFound}, fs.ErrNotExist)
+	}
+	if len(m.IndexNames) > 0 {
+		m.vary(w)
 	}
 	for _, index := range m.IndexNames {
 		file := path.Join(name, index)
@@ -131,10 +135,17 @@ func (m *Mount) learnKind(ctx context.Context, name string) error {
 	return err
 }
 
+// vary says that the answer may depend on the encodings that a client accepts. It is
+// called once for each request.
+func (m *Mount) vary(w http.ResponseWriter) {
+	if m.precompressors != nil {
+		w.Header().Add("Vary", "Accept-Encoding")
+	}
+}
+
 // servePrecompressed answers with the file that lies beside name in an
 // encoding that the client accepts, and reports whether there was one.
 func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) (done bool, err error) {
-	w.Header().Add("Vary", "Accept-Encoding")
 	for _, encoding := range encode.AcceptedEncodings(r, m.PrecompressedOrder) {
 		p, ok := m.precompressors[encoding]
 		if !ok {

@@ -57,3 +57,22 @@ func TestAwayIsNoError(t *testing.T) {
 func prepared(r *http.Request, w http.ResponseWriter, srv *caddyhttp.Server) *http.Request {
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, srv)
 }
+
+// TestVaryOnce: however many names are tried for a directory, one field says what the
+// answer depends on; and where no encoding can be chosen, none does.
+func TestVaryOnce(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "d/third.html", []byte("index"))
+	write(t, tree, "d/f", []byte("file"))
+	const indexes = `, "index_names": ["first.html", "second.html", "third.html"]`
+	const encodings = `, "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`
+	s := newSite(t, mount("/with", indexes+encodings, tree), mount("/without", indexes, tree))
+	for _, path := range []string{"/d/", "/d/f", "/none/", "/d/none"} {
+		if v := s.ask(t, "GET", "/with"+path).header.Values("Vary"); len(v) != 1 || v[0] != "Accept-Encoding" {
+			t.Errorf("%s with precompressed: Vary %q", path, v)
+		}
+		if v := s.ask(t, "GET", "/without"+path).header.Values("Vary"); len(v) != 0 && v[0] == "Accept-Encoding" {
+			t.Errorf("%s without precompressed: Vary %q", path, v)
+		}
+	}
+}
