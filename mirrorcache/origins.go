@@ -7,7 +7,6 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -79,7 +78,9 @@ func (m *Mount) reopen(ctx context.Context, name string, meta *diskcache.Meta, o
 		if b, err = src.Open(ctx, name, offset); err != nil {
 			continue
 		}
-		if src.validator(b.Info()) == meta.Validator {
+		// Of a large file, only the ETag tells that it was replaced by one of the
+		// same size and time.
+		if info := b.Info(); src.validator(info) == meta.Validator && src.entityTag(info) == meta.Header["Etag"] {
 			return b, nil
 		}
 		b.Close()
@@ -106,26 +107,23 @@ func (s source) validator(info origin.Info) string {
 // meta is what the cache keeps of an object besides its bytes.
 func (s source) meta(info origin.Info) diskcache.Meta {
 	meta := diskcache.Meta{Size: info.Size, ModTime: info.ModTime, Validator: s.validator(info)}
-	if etag := entityTag(info); etag != "" {
+	if etag := s.entityTag(info); etag != "" {
 		meta.Header = map[string]string{"Etag": etag}
 	}
 	return meta
 }
 
-// entityTag is a strong tag (RFC 9110 section 8.8.3) if the origin vouches
-// for the version, else a weak one.
-func entityTag(info origin.Info) string {
-	if info.ETag != "" {
+// entityTag is a strong tag (RFC 9110 section 8.8.3) for what has a validator. To
+// anything else none is given, not even a weak one: If-None-Match compares
+// weakly, and the next version may have the same size and time.
+func (s source) entityTag(info origin.Info) string {
+	switch {
+	case info.ETag != "":
 		return info.ETag
-	}
-	if useless(info.ModTime) {
+	case info.Validator == "":
 		return ""
 	}
-	tag := `"` + strconv.FormatInt(info.ModTime.UnixNano(), 36) + "-" + strconv.FormatInt(info.Size, 36) + `"`
-	if info.Validator == "" {
-		return "W/" + tag
-	}
-	return tag
+	return origin.ETagOf(s.validator(info))
 }
 
 // useless tells times that stand for none: the epoch, which build systems give

@@ -64,6 +64,17 @@ func validator(fi os.FileInfo, seen time.Time) string {
 	return string(b)
 }
 
+// tagged adds the ETag to the Info of a file. It holds the inode number whatever
+// the size: a replaced file of the same size and mtime costs the clients that
+// have the old one a transfer, and never gets their bytes mixed. The validator of
+// a file over 1 MiB only tells what need not be copied anew.
+func tagged(i Info, fi os.FileInfo) Info {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && i.Validator != "" && i.Size > smallFile {
+		i.ETag = ETagOf(i.Validator + "-" + strconv.FormatUint(st.Ino, 36))
+	}
+	return i
+}
+
 // validName reports whether name can name something: it has the form of
 // fs.ValidPath, but need not be UTF-8.
 func validName(name string) bool {

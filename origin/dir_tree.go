@@ -159,7 +159,7 @@ func (t *tree) stat(name string) (Info, error) {
 	if !fi.IsDir() && !fi.Mode().IsRegular() {
 		return Info{}, errSpecial(fi.Mode())
 	}
-	return info(name, fi, seen), nil
+	return tagged(info(name, fi, seen), fi), nil
 }
 
 func errSpecial(m fs.FileMode) error {
@@ -221,7 +221,7 @@ func (t *tree) open(name string) (*os.File, Info, error) {
 			f.Close()
 			return nil, Info{}, t.classify(err)
 		}
-		return f, info(orig, fi, seen), nil
+		return f, tagged(info(orig, fi, seen), fi), nil
 	}
 	return nil, Info{}, classify(syscall.ELOOP)
 }

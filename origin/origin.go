@@ -92,8 +92,8 @@ type Info struct {
 	Validator string
 
 	// ETag is a strong entity tag (RFC 9110 section 8.8.3), quotes included, that
-	// the origin has for this version. Where it is empty, one is made of ModTime
-	// and Size.
+	// the origin has for this version: no other bytes ever have it. Where it is
+	// empty, one is made of Validator, if there is one.
 	ETag string
 }
 
