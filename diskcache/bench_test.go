@@ -41,6 +41,7 @@ func benchHit(b *testing.B, c *Cache, size int) {
 				b.Error("not there")
 				return
 			}
+			e.Hit()
 			if e.Bytes() == nil {
 				for off := 0; off < size; off += len(p) {
 					e.ReadAt(p, int64(off))

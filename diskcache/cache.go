@@ -200,24 +200,17 @@ func (c *Cache) quiesce() {
 	}
 }
 
-// Get finds the entry of key. The caller must Close it.
+// Get finds the entry of key. The caller must Close it. That it was of use is
+// counted by [Entry.Hit], since not each look is a request's.
 func (c *Cache) Get(key Key) (*Entry, bool) {
 	c.mu.Lock()
 	e := c.hot[key]
 	if e == nil {
 		c.mu.Unlock()
-		e, ok := c.getCold(key)
-		if !ok {
-			c.counters.misses.Add(1)
-		}
-		return e, ok
+		return c.getCold(key)
 	}
 	c.use(e)
 	c.mu.Unlock()
-	c.counters.hits.Add(1)
-	if e.body != nil {
-		c.counters.memoryHits.Add(1)
-	}
 	return e, true
 }
 
@@ -232,25 +225,12 @@ func (c *Cache) use(e *Entry) {
 func (c *Cache) getCold(key Key) (*Entry, bool) {
 	e, err := c.openEntry(key)
 	if err == nil {
-		c.counters.hits.Add(1)
 		return e, true
 	}
 	if !isGone(err) && !errors.Is(err, errCorrupt) {
 		_ = c.failed("reading an entry", err)
 	}
 	return nil, false
-}
-
-// GetAgain is Get for a caller that has just been told that there is no entry:
-// that is not a second miss.
-func (c *Cache) GetAgain(key Key) (*Entry, bool) {
-	c.mu.Lock()
-	hot := c.hot[key] != nil
-	c.mu.Unlock()
-	if hot {
-		return c.Get(key)
-	}
-	return c.getCold(key)
 }
 
 func (c *Cache) openEntry(key Key) (*Entry, error) {

@@ -230,6 +230,15 @@ func (e *Entry) Remove() {
 	_ = c.remove(rm) // which tells
 }
 
+// Hit counts a request that was answered with the entry, for [Stats].
+func (e *Entry) Hit() {
+	n := &e.c.counters
+	n.hits.Add(1)
+	if e.body != nil {
+		n.memoryHits.Add(1)
+	}
+}
+
 // Close ends the use of the entry.
 func (e *Entry) Close() { e.c.unuse(e) }
 

@@ -82,6 +82,9 @@ func (c *Cache) Fill(key Key) (f *Fill, begun bool) {
 	return f, true
 }
 
+// Miss counts a request that was answered with the fill, for [Stats].
+func (f *Fill) Miss() { f.c.counters.misses.Add(1) }
+
 // Start tells what the object is and makes room for it. fresh is when, and in
 // which release, it was found so.
 func (f *Fill) Start(meta Meta, fresh Freshness) error {

@@ -22,9 +22,9 @@ type Stats struct {
 	OldestUsed string `json:"oldest_used,omitempty"` // RFC 3339: last use of what is evicted next
 	Filling    int    `json:"filling"`               // fills under way
 
-	Hits         uint64 `json:"hits"`
+	Hits         uint64 `json:"hits"` // requests answered with an entry
 	MemoryHits   uint64 `json:"memory_hits"`
-	Misses       uint64 `json:"misses"`
+	Misses       uint64 `json:"misses"` // requests that had to wait for a fill
 	Fills        uint64 `json:"fills"`
 	Stored       uint64 `json:"stored"`
 	Discarded    uint64 `json:"discarded"` // fills that failed

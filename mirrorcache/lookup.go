@@ -299,7 +299,7 @@ var errOvertaken = errors.New("object is in the cache")
 // overtaken looks once more for a fresh entry, now that no fill but the
 // caller's can bring one: another may have ended since the caller looked.
 func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, key diskcache.Key) (object, bool) {
-	e, ok := c.GetAgain(key)
+	e, ok := c.Get(key)
 	if !ok {
 		return object{}, false
 	}

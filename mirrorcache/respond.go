@@ -87,6 +87,12 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 		return m.fail(w, r, object{status: statusFailed(err)}, err)
 	}
 	m.count(r, o.result)
+	switch {
+	case o.entry != nil:
+		o.entry.Hit()
+	case o.body.fill != nil:
+		o.body.fill.Miss()
+	}
 	m.setFields(w.Header(), o, meta, name, encoding)
 	if meta.Size > caddyhttp.DefaultMaxWriteChunk {
 		widen(r)

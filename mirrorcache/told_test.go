@@ -17,9 +17,19 @@ func TestToldOnce(t *testing.T) {
 	write(t, tree, "f", []byte("one"))
 	s := newSite(t, mount("/m", `,"ttl": "1ns"`, tree))
 	s.ask(t, "GET", "/m/f").want(t, 200, []byte("one"), "fwd=uri-miss; fwd-status=200; stored")
-	if n := s.app.Status().Caches[0].Misses; n != 1 {
-		t.Errorf("a cold request is %d misses", n)
+	counted := func(doing string, hits, misses uint64) {
+		t.Helper()
+		if c := s.app.Status().Caches[0]; c.Hits != hits || c.Misses != misses {
+			t.Errorf("after %s: %d hits and %d misses, want %d and %d", doing, c.Hits, c.Misses, hits, misses)
+		}
 	}
+	counted("a cold request", 0, 1)
+	s.settle(t)
+	s.ask(t, "GET", "/m/f").want(t, 200, []byte("one"), "")
+	counted("one that is validated", 1, 1)
+	write(t, tree, "f", []byte("two"))
+	s.ask(t, "GET", "/m/f").want(t, 200, []byte("two"), "fwd=stale; fwd-status=200; stored")
+	counted("one of what has changed", 1, 2)
 	s.settle(t)
 	write(t, tree, "f", []byte("three"))
 	if a := s.ask(t, "HEAD", "/m/f"); a.status != 200 || a.header.Get("Cache-Status") != "mirror; fwd=stale; fwd-status=200" {
