@@ -178,15 +178,22 @@ func (a *App) Start() error {
 }
 
 // Stop gives the caches and jobs up. Those that the next configuration has too, or
-// that are in use, go on.
+// that are in use, go on. It may be called more than once.
 func (a *App) Stop() error {
 	a.stopJobs()
 	errs := make([]error, 0, len(a.Caches))
 	for _, c := range a.Caches {
-		errs = append(errs, c.stop())
+		if c != nil { // provisioning may have failed before
+			errs = append(errs, c.stop())
+		}
 	}
 	return errors.Join(errs...)
 }
+
+// Cleanup stops the app where Caddy has not: it stops no app of a configuration that
+// fails after all apps have started, as when its remote admin endpoint or its config
+// loader fails. Else there is nothing left to do.
+func (a *App) Cleanup() error { return a.Stop() }
 
 // Interface guards
 var (

@@ -134,13 +134,6 @@ func (a *App) active() bool {
 	return err == nil && app == a
 }
 
-// Cleanup takes the jobs back if the configuration was given up after the app had
-// started: then it is not stopped.
-func (a *App) Cleanup() error {
-	a.stopJobs()
-	return nil
-}
-
 // stopJobs takes the jobs back. What is running goes on, unless the process ends.
 func (a *App) stopJobs() {
 	e := a.engine.Load()

@@ -118,6 +118,7 @@ func (d *Dir) Provision(ctx caddy.Context) error {
 		return err
 	}
 	d.state = s.(*dirState)
+	d.state.join(d.conf)
 	d.held = true
 	if d.ReleaseVolume != "" {
 		if d.volume, err = newVolumeRelease(ctx, d.ReleaseVolume, d.ReleaseCheck); err != nil {
@@ -150,6 +151,7 @@ func (d *Dir) Cleanup() error {
 		return nil
 	}
 	d.held = false
+	d.state.leave(d.conf)
 	_, err := dirStates.Delete(d.Root)
 	if d.volume != nil {
 		err = errors.Join(err, d.volume.afs.Cleanup())

@@ -327,6 +327,47 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// TestSettingsOfFailed: a config that fails when requests have come to it already takes
+// its settings along, and they do not come back with what is still under way in it.
+func TestSettingsOfFailed(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, "f", "bytes")
+	inForce := func(d *Dir, want time.Duration, pool int) {
+		t.Helper()
+		if c := d.state.conf.Load(); c.timeout != want || c.pool != pool || d.state.pool.size != pool {
+			t.Errorf("in force are %+v and a pool of %d, want %v and %d", c, d.state.pool.size, want, pool)
+		}
+	}
+	stat := func(d *Dir) {
+		t.Helper()
+		if _, err := d.Stat(t.Context(), "f"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := newDir(t, root, timeout(time.Second), poolSize(4))
+	stat(first)
+	failed := newDir(t, root, timeout(time.Hour), poolSize(1))
+	stat(failed)
+	inForce(first, time.Hour, 1)
+	waiting := newDir(t, root, timeout(time.Minute), poolSize(2)) // not in use yet
+	failed.Cleanup()
+	inForce(first, time.Second, 4)
+	stat(failed) // a request that was under way
+	inForce(first, time.Second, 4)
+	stat(waiting)
+	inForce(first, time.Minute, 2)
+	stat(first)
+	inForce(first, time.Minute, 2)
+
+	// The config that has made the state fails, and another one has it already.
+	waiting.Cleanup()
+	first.Cleanup()
+	made := newDir(t, root, timeout(time.Hour), poolSize(1))
+	next := newDir(t, root, timeout(time.Second), poolSize(4))
+	made.Cleanup()
+	inForce(next, time.Second, 4)
+}
+
 // TestReplaceStale: a tree that was opened before the present one does not
 // replace it.
 func TestReplaceStale(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,6 +56,8 @@ type dirConf struct {
 	marker  string
 	pool    int
 	log     *zap.Logger
+
+	adopted bool // they have been in force; guarded by the state's mu
 }
 
 var dirSerial atomic.Uint64
@@ -68,8 +71,9 @@ type dirState struct {
 	breaker breaker
 	stop    chan struct{}
 
-	mu   sync.Mutex
-	conf atomic.Pointer[dirConf] // stored with mu held
+	mu    sync.Mutex
+	confs []*dirConf              // of the configs that have it; guarded by mu
+	conf  atomic.Pointer[dirConf] // in force; stored with mu held
 
 	// tree is nil until it is opened. It is only ever replaced by one that was
 	// opened after it was loaded, so it never goes back to an older release.
@@ -86,6 +90,7 @@ func newDirState(root string, c *dirConf) *dirState {
 	s := &dirState{dirCost: kept.(*dirCost), root: root, stop: make(chan struct{})}
 	s.breaker = breaker{probe: s.probeRoot, stop: s.stop, moved: s.moved}
 	s.release = newReleaseWatch()
+	c.adopted = true
 	s.conf.Store(c)
 	s.pool.resize(c.pool)
 	return s
@@ -101,6 +106,31 @@ func (s *dirState) Destruct() error {
 	return nil
 }
 
+// join notes the settings of a config that has come.
+func (s *dirState) join(c *dirConf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.confs = append(s.confs, c)
+}
+
+// leave forgets the settings of a config that has gone. If they were in force, those
+// that were before are again: the config may have failed after requests had come to it.
+func (s *dirState) leave(c *dirConf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.confs = slices.DeleteFunc(s.confs, func(o *dirConf) bool { return o == c })
+	if s.conf.Load() != c || len(s.confs) == 0 {
+		return
+	}
+	next := s.confs[0]
+	for _, o := range s.confs {
+		if o.adopted && (!next.adopted || o.serial > next.serial) {
+			next = o
+		}
+	}
+	s.use(next)
+}
+
 // adopt makes c the settings of the state if they are newer than those it has.
 // They are adopted when they are first used, not when they are provisioned:
 // the config may fail yet, and must then have changed nothing.
@@ -110,9 +140,15 @@ func (s *dirState) adopt(c *dirConf) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conf.Load().serial >= c.serial {
+	if s.conf.Load().serial >= c.serial || !slices.Contains(s.confs, c) {
 		return
 	}
+	s.use(c)
+}
+
+// use puts settings in force. Needs mu.
+func (s *dirState) use(c *dirConf) {
+	c.adopted = true
 	s.conf.Store(c)
 	s.pool.resize(c.pool)
 	s.release.wake()
