@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,19 +229,22 @@ func (a *AFS) Stat(ctx context.Context, name string) (Info, error) {
 	})
 }
 
-// ReadDir lists the directory at name.
-func (a *AFS) ReadDir(ctx context.Context, name string) ([]Info, error) {
-	return askAFS(ctx, a, &a.count.lists, func(ctx context.Context, t *afs.Tree) ([]Info, error) {
-		list, err := t.ReadDir(ctx, name)
+// ReadDir lists the directory at name, sorted by name. It reads all of it first.
+func (a *AFS) ReadDir(ctx context.Context, name string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		list, err := askAFS(ctx, a, &a.count.lists, func(ctx context.Context, t *afs.Tree) ([]afs.Info, error) {
+			return t.ReadDir(ctx, name)
+		})
 		if err != nil {
-			return nil, err
+			yield(Info{}, err)
+			return
 		}
-		infos := make([]Info, len(list))
-		for i := range list {
-			infos[i] = afsInfo(list[i])
+		for _, i := range list {
+			if !yield(afsInfo(i), nil) {
+				return
+			}
 		}
-		return infos, nil
-	})
+	}
 }
 
 // Open opens the file at name for reading from offset on.

@@ -200,18 +200,6 @@ func (d *Dir) Open(ctx context.Context, name string, offset int64) (Body, error)
 	return b, nil
 }
 
-// ReadDir lists the directory at name. A symbolic link is described as what it
-// leads to. Links that lead nowhere or out of the tree, and what is neither
-// file nor directory, are left out.
-func (d *Dir) ReadDir(ctx context.Context, name string) ([]Info, error) {
-	s := d.live()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // so that a listing nobody waits for ends
-	return ask(ctx, s, "readdir", name, &s.count.lists, func(t *tree) ([]Info, error) {
-		return t.readDir(ctx, name)
-	}, nil)
-}
-
 // Release is the state of the tree as last seen. Its Seen is zero if it was
 // never seen.
 func (d *Dir) Release(ctx context.Context) Release {

@@ -1,7 +1,6 @@
 package origin
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -275,40 +273,6 @@ func again(f func() error) error {
 			return err
 		}
 	}
-}
-
-// readDir lists the directory at name. It stops when ctx ends.
-func (t *tree) readDir(ctx context.Context, name string) ([]Info, error) {
-	d, err := t.openDir(name)
-	if err != nil {
-		return nil, t.classify(err)
-	}
-	defer d.Close()
-	var list []Info
-	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		seen := time.Now()
-		fis, err := d.Readdir(256)
-		for _, fi := range fis {
-			i, ok, err := t.entry(name, fi, seen)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				list = append(list, i)
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, t.classify(err)
-		}
-	}
-	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
 }
 
 // entry describes an entry of the directory at name, of which fi was found,

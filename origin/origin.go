@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"time"
 )
 
@@ -38,8 +39,11 @@ type Origin interface {
 	// opening, not the reading.
 	Open(ctx context.Context, name string, offset int64) (Body, error)
 
-	// ReadDir lists the directory at name, sorted by name.
-	ReadDir(ctx context.Context, name string) ([]Info, error)
+	// ReadDir lists the directory at name, in no order. It reads as it goes:
+	// whoever stops early has cost no more than what was seen. An error comes
+	// last, and says that the listing is not whole. The origin's deadline is
+	// for each step and not for all of them, however large the directory is.
+	ReadDir(ctx context.Context, name string) iter.Seq2[Info, error]
 
 	// Release is the origin's state as last seen. The first call waits for
 	// the first look, others return at once.
