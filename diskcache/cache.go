@@ -46,6 +46,7 @@ type Cache struct {
 	counters counters
 	buffers  atomic.Int64 // bytes that fills of small objects hold in memory
 	quiet    quiet
+	turns    *turns
 
 	// mu guards what follows. While it is held nothing else is locked but
 	// Fill.mu and quiet.mu, and nothing slower is waited for than statfs(2)
@@ -122,6 +123,7 @@ func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
 		stop:   make(chan struct{}),
 		kick:   make(chan struct{}, 1),
 		first:  make(chan struct{}),
+		turns:  newTurns(limits.Fills),
 		quiet:  quiet{last: map[string]time.Time{}},
 		dir:    d,
 		limits: limits,
@@ -182,6 +184,7 @@ func (c *Cache) Close() error {
 	for _, f := range fills {
 		f.fail(fmt.Errorf("%w: cache is closed", ErrBypass))
 	}
+	c.turns.close()
 	close(c.stop)
 	c.done.Wait()
 	c.save()

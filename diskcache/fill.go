@@ -26,6 +26,8 @@ type Fill struct {
 	c       *Cache
 	key     Key
 	started chan struct{} // closed once Meta can answer
+	turn    chan struct{} // closed once it runs, if Run was called
+	run     func()        // of Run
 
 	// Of the runner alone; store is set under mu.
 	store   store
@@ -76,7 +78,7 @@ func (c *Cache) Fill(key Key) (f *Fill, begun bool) {
 		f.mu.Unlock()
 		return f, false
 	}
-	f = &Fill{c: c, key: key, started: make(chan struct{}), running: true, followers: 1}
+	f = &Fill{c: c, key: key, started: make(chan struct{}), turn: make(chan struct{}), running: true, followers: 1}
 	c.fills[key] = f
 	c.counters.fills.Add(1)
 	return f, true

@@ -28,6 +28,10 @@ type Limits struct {
 	// Memory is the most bytes of bodies that are held in memory. Objects of
 	// up to a 64th of it, and of at most 1 MiB, are. 0 means none.
 	Memory int64
+
+	// Fills is how many fills run at a time; of one group three quarters of
+	// these at most. 0 means [DefaultFills].
+	Fills int
 }
 
 const minMaxSize = 1 << 20
@@ -41,6 +45,8 @@ func (l Limits) Validate() error {
 		return errors.New("maximum object size is negative")
 	case l.Memory < 0:
 		return errors.New("memory is negative")
+	case l.Fills < 0:
+		return errors.New("number of fills is negative")
 	}
 	return l.MinFree.validate()
 }

@@ -91,6 +91,7 @@ func (c *Cache) Resize(limits Limits) error {
 	for _, f := range fills {
 		f.fail(fmt.Errorf("%w: cache is shrinking", ErrBypass))
 	}
+	c.turns.resize(limits.Fills)
 	c.wake()
 	return nil
 }
