@@ -22,8 +22,9 @@ type body struct {
 	entry  *diskcache.Entry // of the caller
 	fill   *diskcache.Fill
 	hurry  bool        // read from the origin what fill has not got yet
-	remote origin.Body // at remoteOff
+	remote origin.Body // at at
 	at     int64
+	ahead  []byte // read from remote already, and what comes before at
 }
 
 func (b *body) close() {
@@ -72,7 +73,26 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 	return b.fill.ReadAt(ctx, p, off)
 }
 
+// peek waits for the first bytes at off, without taking them.
+func (b *body) peek(ctx context.Context, off int64) error {
+	var p [512]byte
+	n, err := b.readAt(ctx, p[:], off)
+	if b.remote != nil && n > 0 {
+		b.ahead = p[:n:n]
+	}
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
 func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error) {
+	if len(b.ahead) > 0 && b.remote != nil && off == b.at-int64(len(b.ahead)) {
+		n := copy(p, b.ahead)
+		b.ahead = b.ahead[n:]
+		return n, nil
+	}
+	b.ahead = nil
 	if b.remote != nil && b.at != off {
 		b.closeRemote()
 	}

@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"strconv"
@@ -22,11 +23,17 @@ type object struct {
 	result result
 	status string // Cache-Status
 	age    time.Duration
+
+	old   *diskcache.Entry // to be served if body has given no byte until then
+	until time.Time
 }
 
 func (o *object) close() {
 	if o.entry != nil {
 		o.entry.Close()
+	}
+	if o.old != nil {
+		o.old.Close()
 	}
 	if o.body != nil {
 		o.body.close()
@@ -49,7 +56,7 @@ func (m *Mount) lookup(r *http.Request, name string) (object, error) {
 		if err := m.known(r.Context(), name); err != nil {
 			return object{result: resultHit, status: statusHit}, err
 		}
-		return m.miss(r, c, key, statusMiss)
+		return m.miss(r.Context(), r, c, key, statusMiss)
 	}
 	if age, fresh := m.fresh(r.Context(), e, class); fresh {
 		return object{entry: e, result: resultHit, status: statusHit, age: age}, nil
@@ -127,10 +134,13 @@ const (
 )
 
 // stale answers with an entry that is not fresh: after the origin has been
-// asked for it, but not without end.
+// asked for it, but not without end. The entry is better than an error until
+// the first byte of what replaces it has come.
 func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (object, error) {
 	ctx := r.Context()
-	v, err := m.revalidate(ctx, c, e)
+	waiting, cancel := m.patience(ctx, e)
+	defer cancel()
+	v, err := m.revalidate(waiting, c, e)
 	switch v {
 	case unchanged:
 		return object{entry: e, result: resultRevalidated, status: statusRevalidated}, nil
@@ -138,12 +148,22 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 		e.Close()
 		return object{result: resultMiss, status: statusGone}, err
 	case changed:
-		o, err := m.miss(r, c, e.Key(), statusChanged)
-		if err == nil || !errors.Is(err, origin.ErrAway) {
+		if _, ok := m.usable(ctx, e); !ok {
+			e.Close()
+			return m.miss(ctx, r, c, e.Key(), statusChanged)
+		}
+		o, err := m.miss(waiting, r, c, e.Key(), statusChanged)
+		switch {
+		case err == nil && o.body != nil:
+			o.old = e
+			o.until, _ = waiting.Deadline()
+			return o, nil
+		case err == nil || !errors.Is(err, origin.ErrAway):
 			e.Close()
 			return o, err
 		}
 	case unknown:
+		m.waitedInVain(ctx, waiting)
 	}
 	if o, ok := m.asItIs(ctx, e); ok {
 		return o, nil
@@ -151,23 +171,54 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 	return object{result: resultError, status: statusAway}, err
 }
 
+// patience is how long a request for a stale entry waits: for RevalidateTimeout,
+// not at all if somebody has waited in vain just now, and longer if there is a
+// newer release and the origin may be turning to another server: then the old
+// entry is the last resort.
+func (m *Mount) patience(ctx context.Context, e *diskcache.Entry) (context.Context, context.CancelFunc) {
+	d := time.Duration(m.RevalidateTimeout)
+	if m.released(ctx, e) {
+		d = max(d, m.failover)
+	} else if m.slow.Load() {
+		d = 0
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// waitedInVain notes that the origin has let a request wait for too long, unless
+// it was the client that did not wait.
+func (m *Mount) waitedInVain(ctx, waiting context.Context) {
+	if waiting.Err() != nil && ctx.Err() == nil {
+		m.slow.Store(true)
+	}
+}
+
 // asItIs answers with an entry that the origin cannot be asked about, if it is
 // not too old for that. Else it closes it.
 func (m *Mount) asItIs(ctx context.Context, e *diskcache.Entry) (object, bool) {
+	age, ok := m.usable(ctx, e)
+	if !ok {
+		e.Close()
+		return object{}, false
+	}
+	since := age
+	if e.Fresh().Release == 0 {
+		since -= time.Duration(m.TTL)
+	}
+	return object{entry: e, result: resultStale, status: staleStatus(since), age: age}, true
+}
+
+// usable reports whether an entry may be served while the origin is away, and how
+// long ago it was known to be current.
+func (m *Mount) usable(ctx context.Context, e *diskcache.Entry) (age time.Duration, ok bool) {
 	f := e.Fresh()
-	age := max(0, time.Since(f.At))
-	since := age - time.Duration(m.TTL)
+	age = max(0, time.Since(f.At))
 	if f.Release != 0 {
 		if rel := m.state(ctx); f.Release == rel.hash {
 			age = min(age, max(0, time.Since(rel.Seen)))
 		}
-		since = age
 	}
-	if m.MaxStale > 0 && age > time.Duration(m.MaxStale) {
-		e.Close()
-		return object{}, false
-	}
-	return object{entry: e, result: resultStale, status: staleStatus(since), age: age}, true
+	return age, m.MaxStale == 0 || age <= time.Duration(m.MaxStale)
 }
 
 // staleStatus says that an entry is served though it has been stale for d.
@@ -181,32 +232,18 @@ type checked struct {
 }
 
 // revalidate asks the origin whether an entry is current, once for all that
-// want to know, and waits for RevalidateTimeout at most; for longer, if there is a
-// newer release and the origin may be turning to another server. What is found out
-// later is noted all the same.
+// want to know, and waits until ctx ends. What is found out later is noted all
+// the same.
 func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry) (verdict, error) {
 	key := e.Key()
 	ch := m.checks.DoChan(key.Name, func() (any, error) {
 		v, err := m.check(c, key)
 		return checked{v, err}, nil
 	})
-	patience := time.Duration(m.RevalidateTimeout)
-	if m.released(ctx, e) {
-		// It is known that there is a newer release: the old entry is the last resort.
-		patience = max(patience, m.failover)
-	} else if m.slow.Load() {
-		// Somebody has waited in vain just now.
-		return unknown, origin.ErrAway
-	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case res := <-ch:
 		v := res.Val.(checked)
 		return v.verdict, v.err
-	case <-timer.C:
-		m.slow.Store(true)
-		return unknown, origin.ErrAway
 	case <-ctx.Done():
 		return unknown, origin.ErrAway
 	}
@@ -246,7 +283,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 		// any more.
 		f, begun := c.Fill(key)
 		if begun {
-			go m.fill(f, key.Name)
+			f.Run(func() { m.fill(f, key.Name) })
 		}
 		f.Leave()
 		return changed, nil
@@ -256,9 +293,8 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 }
 
 // miss answers with an object that the cache does not have, or only an old
-// version of.
-func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, status string) (object, error) {
-	ctx := r.Context()
+// version of. It waits until ctx ends.
+func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, key diskcache.Key, status string) (object, error) {
 	if r.Method == http.MethodHead {
 		return m.head(ctx, key.Name, status)
 	}
@@ -271,11 +307,11 @@ func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, sta
 			return o, nil
 		}
 		res = resultMiss
-		go m.fill(f, key.Name)
+		f.Run(func() { m.fill(f, key.Name) })
 	} else if status == statusMiss {
 		status = statusCollapsed
 	}
-	meta, err := f.Meta(ctx)
+	meta, err := begin(ctx, f)
 	if err != nil {
 		f.Leave()
 		switch {
@@ -290,6 +326,23 @@ func (m *Mount) miss(r *http.Request, c *diskcache.Cache, key diskcache.Key, sta
 		body:   &body{m: m, name: key.Name, meta: meta, fill: f, hurry: r.Header["Range"] != nil},
 		result: res, status: status,
 	}, nil
+}
+
+// turnPatience is how long a request waits for its fill's turn.
+const turnPatience = 30 * time.Second
+
+// begin waits until it is known what the object of a fill is.
+func begin(ctx context.Context, f *diskcache.Fill) (diskcache.Meta, error) {
+	turn, cancel := context.WithTimeout(ctx, turnPatience)
+	defer cancel()
+	if err := f.Await(turn); err != nil {
+		return diskcache.Meta{}, fmt.Errorf("%w: %w", origin.ErrAway, err)
+	}
+	meta, err := f.Meta(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", origin.ErrAway, err)
+	}
+	return meta, err
 }
 
 // errOvertaken ends a fill whose object has come into the cache just before it

@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/format"
+	"github.com/unifiedmirrors/mirror/origin"
 )
 
 // Cache-Control by class of response.
@@ -84,6 +86,9 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 	defer o.close()
 	meta := o.meta()
 	if err := o.await(r); err != nil {
+		if old, ok := m.instead(r.Context(), o); ok {
+			return m.respond(w, r, &old, name, encoding)
+		}
 		return m.fail(w, r, object{status: statusFailed(err)}, err)
 	}
 	m.count(r, o.result)
@@ -115,18 +120,57 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 	return nil
 }
 
-// await waits for the first byte of a fill: while none has come, there is
-// still time for another answer.
+// await waits for the first byte of what the cache has not got: while none has
+// come, there is still time for another answer. An old entry is not kept waiting
+// for long.
 func (o *object) await(r *http.Request) error {
-	if o.body == nil || o.body.fill == nil || r.Method != http.MethodGet || conditional(r.Header) {
+	if o.body == nil || r.Method != http.MethodGet {
 		return nil
 	}
-	var p [1]byte
-	_, err := o.body.readAt(r.Context(), p[:], 0)
-	if err != io.EOF && r.Context().Err() == nil {
-		return err
+	ctx := r.Context()
+	var err error
+	if o.old == nil {
+		err = o.body.peek(ctx, 0)
+	} else {
+		err = o.awaitUntil(ctx, 0)
 	}
-	return nil
+	if err == io.EOF || ctx.Err() != nil && o.body != nil {
+		return nil
+	}
+	return err
+}
+
+// awaitUntil is peek, but not for longer than the old entry may be kept waiting.
+// A read of the origin cannot be ended: the body is given up with it then.
+func (o *object) awaitUntil(ctx context.Context, off int64) error {
+	ctx, cancel := context.WithDeadline(ctx, o.until)
+	b := o.body
+	done := make(chan error, 1)
+	go func() {
+		defer cancel()
+		done <- b.peek(ctx, off)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	o.body = nil
+	go func() {
+		<-done
+		b.close()
+	}()
+	return fmt.Errorf("%w: no byte in time", origin.ErrAway)
+}
+
+// instead is the old entry of an object whose new version has given no byte.
+func (m *Mount) instead(ctx context.Context, o *object) (object, bool) {
+	if o.old == nil {
+		return object{}, false
+	}
+	e := o.old
+	o.old = nil
+	return m.asItIs(ctx, e)
 }
 
 // writeChunk is how much is given to the connection in one call. At 64 KiB,
