@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"slices"
 
@@ -26,6 +27,10 @@ type ref struct {
 	by   string // the index
 	size int64  // -1 if the index does not tell
 	sum  digest // empty if it is not to be compared
+
+	// lenient is not nil if the size does not matter where the checksum is right: it is
+	// called then.
+	lenient func()
 }
 
 // look compares the file with what is listed. Its error may be a fileError.
@@ -34,13 +39,34 @@ func (r *ref) look(ctx context.Context, c *cursor) error {
 	if err != nil {
 		return err
 	}
-	if r.size >= 0 && info.Size() != r.size {
-		return bad("its size is %d, %s says %d", info.Size(), r.by, r.size)
+	off := r.size >= 0 && info.Size() != r.size
+	if off && (r.lenient == nil || r.sum.kind == "") {
+		return sizeDiffers(info.Size(), r.size, r.by)
 	}
-	if r.sum.kind == "" {
+	if r.sum.kind != "" {
+		err = c.t.check(ctx, r.name, r.sum, r.by)
+	}
+	if off {
+		err = offSize(err, r.sum, info.Size(), r.size, r.by, r.lenient)
+	}
+	return err
+}
+
+func sizeDiffers(is, says int64, by string) error {
+	return bad("its size is %d, %s says %d", is, by, says)
+}
+
+// offSize returns what is wrong with a file whose size is not the one listed, if err is
+// the outcome of all else: nothing, if the checksum is right, and lenient is called.
+func offSize(err error, sum digest, is, says int64, by string, lenient func()) error {
+	switch {
+	case err == nil && sum.kind != "":
+		lenient()
 		return nil
+	case err == nil || errors.As(err, new(*fileError)):
+		return sizeDiffers(is, says, by)
 	}
-	return c.t.check(ctx, r.name, r.sum, r.by)
+	return err
 }
 
 // note files what was found wrong with r.
@@ -122,15 +148,21 @@ func (l *listed) place() int64 {
 
 // add has a file looked at. It fails if looking has failed.
 func (l *listed) add(name, by string, size int64, sum digest) error {
-	return l.queued(name, by, size, sum, l.hash)
+	return l.queued(name, by, size, sum, l.hash, nil)
 }
 
 // addIndex is add for a file whose checksum is compared in any case.
 func (l *listed) addIndex(name, by string, size int64, sum digest) error {
-	return l.queued(name, by, size, sum, true)
+	return l.queued(name, by, size, sum, true, nil)
 }
 
-func (l *listed) queued(name, by string, size int64, sum digest, hash bool) error {
+// addLenient is addIndex for a file whose size does not matter where the checksum is right:
+// lenient is called then.
+func (l *listed) addLenient(name, by string, size int64, sum digest, lenient func()) error {
+	return l.queued(name, by, size, sum, true, lenient)
+}
+
+func (l *listed) queued(name, by string, size int64, sum digest, hash bool, lenient func()) error {
 	at := l.place()
 	key := maphash.String(l.seed, name)
 	kind := uint64(slices.Index(digestKinds, sum.kind)) & kindBits
@@ -147,7 +179,7 @@ func (l *listed) queued(name, by string, size int64, sum digest, hash bool) erro
 	if !hash {
 		sum = digest{}
 	}
-	l.batch = append(l.batch, ref{at, name, by, size, sum})
+	l.batch = append(l.batch, ref{at, name, by, size, sum, lenient})
 	if len(l.batch) == batchSize {
 		return l.flush()
 	}

@@ -306,7 +306,7 @@ func (l *pypiLook) add(page, name string, size int64, sum digest) {
 	i, ok := l.refs[name]
 	if !ok {
 		l.refs[name] = len(l.list)
-		l.list = append(l.list, ref{l.place(), name, page, size, sum})
+		l.list = append(l.list, ref{at: l.place(), name: name, by: page, size: size, sum: sum})
 		return
 	}
 	r := &l.list[i]

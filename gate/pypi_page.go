@@ -19,13 +19,10 @@ type link struct {
 	metadata string // "", or of data-core-metadata (PEP 658, 714)
 }
 
-// maxTag is how long a tag of a page may be.
-const maxTag = 1 << 20
-
 // readHTML calls see with the links of a page.
 func readHTML(r io.Reader, see func(link) error) error {
 	z := html.NewTokenizer(r)
-	z.SetMaxBuf(maxTag)
+	z.SetMaxBuf(maxToken)
 	tags, open := false, false
 	p := htmlLinks{see: see}
 	for {

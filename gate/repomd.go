@@ -3,6 +3,7 @@ package gate
 import (
 	"encoding/xml"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -11,57 +12,142 @@ import (
 // rpmFile is what the metadata of an RPM repository say of a file.
 type rpmFile struct {
 	kind string // of metadata: "primary"
-	name string // relative to the repository
+	href string // as it stands there
+	base string // xml:base, where that is not nil
+	away bool   // there is an xml:base
 	size int64  // -1 if it is not told
-	sum  digest
-	away bool // it is in another place (xml:base)
+	sum  digest // empty if it is not told
 }
 
-// repomd is what a repomd.xml has.
-type repomd struct {
-	Data []struct {
-		Type     string `xml:"type,attr"`
-		Checksum struct {
-			Type string `xml:"type,attr"`
-			Sum  string `xml:",chardata"`
-		} `xml:"checksum"`
-		Location struct {
-			Href string `xml:"href,attr"`
-			Base string `xml:"base,attr"`
-		} `xml:"location"`
-		Size      *int64 `xml:"size"`
-		Timestamp string `xml:"timestamp"`
-	} `xml:"data"`
+// rpmReader reads the metadata of RPM repositories.
+type rpmReader struct {
+	x      *xmlReader
+	remark func(text string) // of what dnf takes, though it should be otherwise
+	text   strings.Builder   // of the element that is open
+}
+
+// elements reads the file to its end, and calls start and end with each element, and the
+// level it is on, 1 for the root. Names with a prefix are not known to dnf either, and
+// begin with that here. text is what stands in the element, where start returned true.
+func (r *rpmReader) elements(in io.Reader, start func(level int, e xml.StartElement) (text bool, err error), end func(level int, name, text string) error) error {
+	x, err := newXML(in)
+	if err != nil {
+		return err
+	}
+	r.x = x
+	wanted := 0 // the level of the element whose text is wanted
+	for {
+		token, err := x.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			want, err := start(x.depth(), token)
+			if err != nil {
+				return err
+			}
+			if want {
+				wanted = x.depth()
+				r.text.Reset()
+			}
+		case xml.CharData:
+			if wanted == 0 || wanted != x.depth() {
+				continue
+			}
+			if r.text.Len()+len(token) > maxToken {
+				return errTooLong
+			}
+			r.text.Write(token)
+		case xml.EndElement:
+			level, text := x.depth()+1, ""
+			if level == wanted {
+				text, wanted = r.text.String(), 0
+			}
+			if err := end(level, tagName(token.Name), text); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // parseRepomd reads a repomd.xml, and when the newest of the metadata were made, zero
 // if it does not say. Its error is a fileError.
-func parseRepomd(text []byte) (files []rpmFile, made time.Time, err error) {
-	var md repomd
-	if err := xml.Unmarshal(text, &md); err != nil {
-		return nil, made, bad("can not be read: %s", show(err.Error()))
-	}
-	if len(md.Data) == 0 {
-		return nil, made, bad("lists no metadata")
-	}
-	files = make([]rpmFile, 0, len(md.Data))
-	for _, data := range md.Data {
-		f := rpmFile{kind: data.Type, name: data.Location.Href, size: -1, away: data.Location.Base != ""}
-		if f.sum, err = parseDigest(rpmDigest(data.Checksum.Type), strings.TrimSpace(data.Checksum.Sum)); err != nil {
-			return nil, made, err
+func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made time.Time, err error) {
+	r := rpmReader{remark: remark}
+	var f rpmFile
+	kind := "" // of checksum
+	err = r.elements(text, func(level int, e xml.StartElement) (bool, error) {
+		name := tagName(e.Name)
+		switch {
+		case level == 1 && name != "repomd":
+			return false, bad("is not a list of metadata, but %s", show(name))
+		case level == 2 && name == "data":
+			f = rpmFile{kind: attr(e, "type"), size: -1}
+		case level != 3:
+		case name == "checksum":
+			kind = attr(e, "type")
+			return true, nil
+		case name == "location":
+			f.location(e)
+		default:
+			return name == "size" || name == "timestamp", nil
 		}
-		if t := parseTimestamp(data.Timestamp); t.After(made) {
-			made = t
-		}
-		if data.Size != nil {
-			if *data.Size < 0 {
-				return nil, made, bad("says that %s has %d bytes", show(f.name), *data.Size)
+		return false, nil
+	}, func(level int, name, text string) error {
+		switch {
+		case level == 2 && name == "data":
+			if f.sum.kind == "" {
+				remark("has no checksum for some of its metadata")
 			}
-			f.size = *data.Size
+			files = append(files, f)
+		case level != 3:
+		case name == "checksum":
+			// dnf compares the text.
+			if text != strings.ToLower(text) {
+				return bad("has %s for a checksum; dnf compares it as text, and takes lower case only", show(text))
+			}
+			var err error
+			f.sum, err = parseDigest(rpmDigest(kind), text)
+			return err
+		case name == "size":
+			f.size = r.size(text)
+		case name == "timestamp":
+			if t := parseTimestamp(text); t.After(made) {
+				made = t
+			}
 		}
-		files = append(files, f)
+		return nil
+	})
+	err = spoilt(err)
+	if err == nil && len(files) == 0 {
+		err = bad("lists no metadata")
 	}
-	return files, made, nil
+	return files, made, err
+}
+
+// location takes the attributes of a location.
+func (f *rpmFile) location(e xml.StartElement) {
+	f.href, f.base, f.away = attr(e, "href"), "", false
+	for _, a := range e.Attr {
+		if tagName(a.Name) == "xml:base" {
+			f.base, f.away = a.Value, true
+		}
+	}
+}
+
+// size reads a size of a file as dnf does: what is no number is not known.
+func (r *rpmReader) size(text string) int64 {
+	text = strings.TrimSpace(text)
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && n >= 0 {
+		return n
+	}
+	r.remark("has something else for the size of a file than a number of bytes")
+	return -1
 }
 
 // parseTimestamp reads seconds since 1970, with fractions from some. It is zero for
@@ -82,122 +168,105 @@ func rpmDigest(kind string) string {
 	return kind
 }
 
-// readPrimary reads a primary.xml and calls see with each package. It does not
-// keep them. Its error may be a fileError.
-func readPrimary(r io.Reader, see func(rpmFile) error) error {
-	p := primary{d: xml.NewDecoder(r), see: see}
-	p.d.Strict = true
-	for {
-		// Much of a primary.xml is of no interest, and raw tokens take half the
-		// time. So elements are not matched with their ends; the number of packages
-		// tells whether all is there.
-		token, err := p.d.RawToken()
-		if err == io.EOF {
-			return p.eof()
+// readPrimary reads a primary.xml and calls see with each package. It does not keep
+// them. Its error may be a fileError.
+func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) error {
+	r := rpmReader{remark: remark}
+	var (
+		pkg  rpmFile
+		kind string // of checksum
+		said string // how many packages
+		n    int
+	)
+	err := r.elements(text, func(level int, e xml.StartElement) (bool, error) {
+		name := tagName(e.Name)
+		switch {
+		case level == 1 && name != "metadata":
+			return false, bad("is not a list of packages, but %s", show(name))
+		case level == 1:
+			said = attr(e, "packages")
+		case level == 2 && name == "package":
+			pkg = rpmFile{size: -1}
+		case level != 3:
+		case name == "checksum":
+			kind = attr(e, "type")
+			return true, nil
+		case name == "size":
+			size := attr(e, "package")
+			if strings.HasPrefix(strings.TrimSpace(size), "-") {
+				return false, bad("has a size of %s for a package, before byte %d", show(size), r.x.d.InputOffset())
+			}
+			if pkg.size = r.size(size); pkg.size == 0 {
+				remark("has a package of 0 bytes, which dnf takes for a size that is not known")
+				pkg.size = -1
+			}
+		case name == "location":
+			pkg.location(e)
 		}
-		if err != nil {
+		return false, nil
+	}, func(level int, name, text string) error {
+		switch {
+		case level == 2 && name == "package":
+			n++
+			if pkg.href == "" || pkg.sum.kind == "" {
+				return bad("has no location, or no checksum, for a package, before byte %d", r.x.d.InputOffset())
+			}
+			return see(pkg)
+		case level == 3 && name == "checksum":
+			var err error
+			pkg.sum, err = parseDigest(rpmDigest(kind), text)
 			return err
 		}
-		if err := p.take(token); err != nil {
-			return err
-		}
+		return nil
+	})
+	if err == nil && said != strconv.Itoa(n) {
+		remark("does not say rightly in packages how many packages it has")
 	}
+	return err
 }
 
-type primary struct {
-	d     *xml.Decoder
-	see   func(rpmFile) error
-	want  int64 // packages
-	count int64
-	depth int
-	ended bool
-
-	pkg  rpmFile
-	text *strings.Builder // of the checksum
-	kind string
-}
-
-func (p *primary) take(token xml.Token) error {
-	switch token := token.(type) {
-	case xml.StartElement:
-		p.depth++
-		return p.start(token)
-	case xml.CharData:
-		if p.text != nil {
-			p.text.Write(token)
-		}
-	case xml.EndElement:
-		p.depth--
-		return p.end(token.Name.Local)
+// elsewhere reports whether a file is not in the repository, but at an address. Its
+// error is a fileError.
+func (f *rpmFile) elsewhere() (bool, error) {
+	address := f.href
+	if f.away {
+		address = f.base
 	}
-	return nil
-}
-
-// start takes what is in metadata (depth 1), package (2) and its children (3).
-func (p *primary) start(e xml.StartElement) error {
+	scheme, _, ok := strings.Cut(address, "://")
 	switch {
-	case p.depth == 1:
-		if e.Name.Local != "metadata" {
-			return bad("is not a list of packages, but %s", show(e.Name.Local))
-		}
-		var err error
-		if p.want, err = strconv.ParseInt(attr(e, "", "packages"), 10, 64); err != nil {
-			return bad("does not say how many packages it has")
-		}
-	case p.depth == 2 && e.Name.Local == "package":
-		p.pkg = rpmFile{size: -1}
-	case p.depth != 3:
-	case e.Name.Local == "checksum":
-		p.text, p.kind = new(strings.Builder), attr(e, "", "type")
-	case e.Name.Local == "size":
-		size, err := strconv.ParseInt(attr(e, "", "package"), 10, 64)
-		if err != nil || size < 0 {
-			return bad("has no size for a package, before byte %d", p.d.InputOffset())
-		}
-		p.pkg.size = size
-	case e.Name.Local == "location":
-		p.pkg.name = attr(e, "", "href")
-		p.pkg.away = attr(e, "xml", "base") != ""
+	case !ok && !f.away:
+		return false, nil
+	case ok && (scheme == "http" || scheme == "https" || scheme == "ftp"):
+		return true, nil
+	case f.away:
+		return false, bad("has %s for the xml:base of %s, which is no address: dnf does not find it", show(f.base), show(f.href))
 	}
-	return nil
+	return false, bad("lists %s, which no client can download", show(f.href))
 }
 
-func (p *primary) end(name string) error {
+// rpmPath returns where the file that a repository in dir has by this href is in the tree,
+// as dnf makes an address of it: all is relative to the repository, and "..", where it
+// leads up, is resolved by its text. Its error is a fileError.
+func rpmPath(dir, href string) (string, error) {
 	switch {
-	case p.depth < 0:
-		return bad("can not be read: %s ends, but did not begin", show(name))
-	case p.depth == 0:
-		p.ended = true
-	case p.depth == 1 && name == "package":
-		p.count++
-		if p.pkg.name == "" {
-			return bad("has no location for a package, before byte %d", p.d.InputOffset())
-		}
-		return p.see(p.pkg)
-	case p.depth == 2 && p.text != nil:
-		sum, err := parseDigest(rpmDigest(p.kind), strings.TrimSpace(p.text.String()))
-		p.text = nil
-		p.pkg.sum = sum
-		return err
+	case href == "":
+		return "", bad("lists a file without a name")
+	case strings.IndexByte(href, 0) >= 0 || strings.HasSuffix(href, "/"):
+		return "", bad("lists %s, which is not the name of a file", show(href))
 	}
-	return nil
+	name := path.Join(dir, strings.TrimLeft(href, "/"))
+	if name == ".." || strings.HasPrefix(name, "../") {
+		return "", bad("lists %s, which leads out of the tree", show(href))
+	}
+	return name, nil
 }
 
-func (p *primary) eof() error {
-	if !p.ended {
-		return bad("is cut off")
-	}
-	if p.count != p.want {
-		return bad("has %d packages and says that there are %d", p.count, p.want)
-	}
-	return nil
-}
-
-func attr(e xml.StartElement, space, name string) string {
-	for _, a := range e.Attr {
-		if a.Name.Space == space && a.Name.Local == name {
-			return a.Value
+// hasUp reports whether a name has a part "..".
+func hasUp(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == ".." {
+			return true
 		}
 	}
-	return ""
+	return false
 }
