@@ -70,6 +70,9 @@ type release struct {
 	hash uint64
 }
 
+// errSlow says that the origin has used up the mount's patience.
+var errSlow = errors.New("origin is slow")
+
 // state is the current release of the first origin. The first time it waits
 // for that, but not for long: as long as it is not known, entries are fresh for
 // the TTL.
@@ -80,14 +83,14 @@ func (m *Mount) state(ctx context.Context) release {
 			patience = 0
 		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
+		ctx, cancel = context.WithTimeoutCause(ctx, patience, errSlow)
 		defer cancel()
 	}
 	rel := m.origins[0].Release(ctx)
 	switch {
 	case !rel.Seen.IsZero():
 		m.looked.Store(true)
-	case ctx.Err() != nil:
+	case context.Cause(ctx) == errSlow: // and not a client that has left
 		m.slow.Store(true)
 	}
 	if rel.Token == "" {
