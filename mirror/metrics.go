@@ -51,6 +51,7 @@ var (
 	originStuck   = desc("origin_stuck_calls", "Calls given up on that the file system has not ended yet.", "mount", "origin")
 	mountBytes    = desc("mount_bytes", "Bytes that the mount has in its cache.", "mount")
 	mountEntries  = desc("mount_entries", "Entries that the mount has in its cache.", "mount")
+	panicsTotal   = desc("panics_total", "Panics that ended one fill, call or packet, and not the process.", "place")
 )
 
 // Describe sends nothing: which series there are depends on the state.
@@ -79,6 +80,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		send(evictedBytes, counter, float64(s.EvictedBytes), s.Name)
 	}
 	collectJobs(send, status.Jobs)
+	for place, n := range status.Panics {
+		send(panicsTotal, counter, float64(n), place)
+	}
 	// Two sites may have a mount in common: it is one series.
 	seen := map[[2]string]bool{}
 	for _, m := range status.Mounts {

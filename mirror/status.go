@@ -6,6 +6,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/origin"
+	"github.com/unifiedmirrors/mirror/panics"
 )
 
 // Status is what `GET /mirror/status` answers.
@@ -13,6 +14,10 @@ type Status struct {
 	Caches []CacheStatus `json:"caches"`
 	Mounts []MountStatus `json:"mounts"`
 	Jobs   []JobStatus   `json:"jobs"`
+
+	// Panics counts panics that ended one fill, call or packet and not the
+	// process, by where they were. Each is a bug, and is in the log.
+	Panics map[string]uint64 `json:"panics,omitempty"`
 }
 
 // CacheStatus is the state of a cache.
@@ -33,7 +38,7 @@ type MountStatus struct {
 
 // Status is the state of the caches, mounts and jobs now.
 func (a *App) Status() Status {
-	s := Status{Caches: []CacheStatus{}, Mounts: []MountStatus{}, Jobs: a.jobs()}
+	s := Status{Caches: []CacheStatus{}, Mounts: []MountStatus{}, Jobs: a.jobs(), Panics: panics.Counts()}
 	for _, name := range slices.Sorted(maps.Keys(a.Caches)) {
 		s.Caches = append(s.Caches, a.Caches[name].status(name))
 	}

@@ -10,10 +10,15 @@ package origin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/panics"
 )
 
 // Origin reads objects by name.
@@ -157,4 +162,13 @@ func Class(err error) string {
 		return "is_dir"
 	}
 	return "away"
+}
+
+// Recover is to be deferred where an object is asked for. It turns a panic into an
+// [ErrAway] that holds a [panics.Error]: the object cannot be had, and all else goes
+// on. place is as for [panics.Recover].
+func Recover(log *zap.Logger, place string, err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("%w: %w", ErrAway, panics.New(log, place, v))
+	}
 }
