@@ -69,6 +69,10 @@ type Meta struct {
 	// ModTime is when the object last changed.
 	ModTime time.Time `json:"mod_time,omitzero"`
 
+	// DateShared says that the version before this one had a ModTime within the
+	// same second, which is all that HTTP tells of it.
+	DateShared bool `json:"date_shared,omitempty"`
+
 	// Validator tells two versions of the object apart; empty if nothing can.
 	Validator string `json:"validator,omitempty"`
 

@@ -49,8 +49,8 @@ func Evaluate(method string, h http.Header, v Validators, size int64) (status in
 	if unchanged(h, v) {
 		return http.StatusNotModified, nil
 	}
-	// No other method knows ranges (section 14.2).
-	if method != http.MethodGet || size < 0 || len(h["Range"]) == 0 || !inRange(h["If-Range"], v) {
+	// No other method knows ranges (section 14.2), and nothing has no parts.
+	if method != http.MethodGet || size <= 0 || len(h["Range"]) == 0 || !inRange(h["If-Range"], v) {
 		return http.StatusOK, nil
 	}
 	return parseRange(h["Range"], size)

@@ -33,8 +33,8 @@ func Unsatisfied(size int64) string { return "bytes */" + strconv.FormatInt(size
 const maxRanges = 256
 
 // parseRange tells how to answer a Range field for what has size bytes. It gives
-// 200 as well where ranges would not save anything: of nothing, and when they
-// are longer together than the whole.
+// 200 as well where ranges would save nothing: when they are longer together than
+// the whole.
 func parseRange(lines []string, size int64) (status int, ranges []Range) {
 	unit, set, ok := strings.Cut(trim(strings.Join(lines, ",")), "=")
 	if !ok {
@@ -62,13 +62,10 @@ func parseRange(lines []string, size int64) (status int, ranges []Range) {
 			ranges = append(ranges, r)
 		}
 	}
-	switch {
-	case len(ranges) > 0:
-		return http.StatusPartialContent, ranges
-	case specs > 0 && size == 0:
-		return http.StatusOK, nil
+	if len(ranges) == 0 {
+		return http.StatusRequestedRangeNotSatisfiable, nil
 	}
-	return http.StatusRequestedRangeNotSatisfiable, nil
+	return http.StatusPartialContent, ranges
 }
 
 var errSpec = errors.New("not a range")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"sync"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
@@ -123,82 +122,39 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // errClient says that the client is gone.
 var errClient = errors.New("client is gone")
 
-// copyTo writes the whole body.
+// copyRange writes n bytes from off on, or all that there are if n is negative,
+// and returns how many it has written.
 //
 // Not by sendfile(2), which would take half the time: it queues pages of the
 // file by reference, and whoever truncates the file changes them on their way
 // to the client.
-func (b *body) copyTo(ctx context.Context, w http.ResponseWriter) (int64, error) {
+func (b *body) copyRange(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
-	var off int64
-	for {
-		n, err := b.readAt(ctx, buf[:], off)
+	begin := off
+	for n != 0 {
+		p := buf[:]
 		if n > 0 {
-			if _, werr := w.Write(buf[:n]); werr != nil {
-				return off, errClient
+			p = p[:min(n, bufferSize)]
+		}
+		got, err := b.readAt(ctx, p, off)
+		if got > 0 {
+			if _, err := w.Write(p[:got]); err != nil {
+				return off - begin, err
 			}
-			off += int64(n)
+			off += int64(got)
+			if n > 0 {
+				n -= int64(got)
+			}
 		}
-		if err == io.EOF {
-			return off, nil
+		switch {
+		case n == 0, err == io.EOF && n < 0:
+			return off - begin, nil
+		case err == io.EOF:
+			return off - begin, io.ErrUnexpectedEOF
+		case err != nil:
+			return off - begin, err
 		}
-		if err != nil {
-			return off, err
-		}
 	}
-}
-
-// seeker is a body as http.ServeContent wants it. That reads several ranges in
-// a goroutine of its own and, when the client leaves, does not wait for it: end
-// does.
-type seeker struct {
-	ctx context.Context //nolint:containedctx // it lives for one call
-
-	mu  sync.Mutex // guards what follows; held while reading
-	b   *body      // nil after end
-	off int64
-	err error // why a read failed
-}
-
-// end waits for a read under way, and lets no other begin. It returns why one
-// failed.
-func (s *seeker) end() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.b = nil
-	return s.err
-}
-
-func (s *seeker) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.b == nil {
-		return 0, errClient
-	}
-	n, err := s.b.readAt(s.ctx, p, s.off)
-	s.off += int64(n)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-func (s *seeker) Seek(off int64, whence int) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.b == nil {
-		return 0, errClient
-	}
-	switch whence {
-	case io.SeekCurrent:
-		off += s.off
-	case io.SeekEnd:
-		off += s.b.meta.Size
-	}
-	if off < 0 {
-		return 0, errors.New("seek before the beginning")
-	}
-	s.off = off
-	return off, nil
+	return 0, nil
 }

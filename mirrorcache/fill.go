@@ -50,7 +50,7 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 		return err
 	}
 	defer remote.Close()
-	meta := src.meta(remote.Info())
+	meta := m.describe(name, src, remote.Info())
 	err = f.Start(meta, diskcache.Freshness{At: time.Now(), Release: rel.hash})
 	if err == nil {
 		err = pump(f, remote)

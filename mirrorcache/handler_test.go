@@ -13,19 +13,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/encode/gzip" // for precompressed
-	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
-	"github.com/unifiedmirrors/mirror/format"
 	"github.com/unifiedmirrors/mirror/mirror"
-	"github.com/unifiedmirrors/mirror/origin"
 )
 
 // site is a handler with its app, as a configuration has them.
@@ -626,65 +622,6 @@ func TestNestedPrefixes(t *testing.T) {
 	s.ask(t, "GET", "/a/f").want(t, 200, []byte("inner"), "")
 	s.ask(t, "GET", "/ab/f").want(t, 200, []byte("outer ab"), "")
 	s.ask(t, "GET", "/x/../a/f").want(t, 200, []byte("inner"), "")
-}
-
-// slowBody is an object that is read slowly, and knows whether it is closed
-// meanwhile.
-type slowBody struct {
-	origin.Body
-	reading, misused atomic.Bool
-	begun            chan struct{}
-	once             sync.Once
-}
-
-func (b *slowBody) Read(p []byte) (int, error) {
-	b.reading.Store(true)
-	defer b.reading.Store(false)
-	b.once.Do(func() { close(b.begun) })
-	time.Sleep(50 * time.Millisecond)
-	for i := range p {
-		p[i] = 'x'
-	}
-	return len(p), nil
-}
-
-func (b *slowBody) Close() error {
-	if b.reading.Load() {
-		b.misused.Store(true)
-	}
-	return nil
-}
-
-// brokenWriter is a client that leaves once the body is being read.
-type brokenWriter struct {
-	discard
-	b *slowBody
-}
-
-func (w *brokenWriter) Write([]byte) (int, error) {
-	<-w.b.begun
-	return 0, errors.New("broken pipe")
-}
-
-// TestClientLeavesAmongRanges: http.ServeContent reads several ranges in a
-// goroutine, which may still be reading when it returns.
-func TestClientLeavesAmongRanges(t *testing.T) {
-	m := &Mount{Prefix: "/t", log: zap.NewNop(), format: new(format.Plain), metrics: newMetrics("/t")}
-	remote := &slowBody{begun: make(chan struct{})}
-	o := &object{body: &body{m: m, name: "f", meta: diskcache.Meta{Size: 1 << 30}, remote: remote}, status: statusBypass}
-	r := httptest.NewRequest(http.MethodGet, "/t/f", nil)
-	r.Header.Set("Range", "bytes=0-99999,200000-299999")
-	w := &brokenWriter{discard{http.Header{}}, remote}
-	if err := m.respond(w, r, o, "f", ""); err != nil {
-		t.Error(err)
-	}
-	if remote.misused.Load() {
-		t.Error("a body was closed while it was being read")
-	}
-	time.Sleep(100 * time.Millisecond)
-	if remote.reading.Load() {
-		t.Error("a body is read after the response has ended")
-	}
 }
 
 // TestOneFillForSmallObjects: a request that has looked into the cache just

@@ -284,6 +284,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
 	case src.validator(info) == "" || src.validator(info) != e.Meta().Validator:
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
+		m.dates.note(key.Name, e.Meta())
 		f, begun := c.Fill(key)
 		if begun {
 			f.Run(func() { m.fill(f, key.Name) })
@@ -377,7 +378,7 @@ func (m *Mount) head(ctx context.Context, name, status string) (object, error) {
 		m.facts.learn(name, err, rel.hash)
 		return object{result: resultMiss, status: statusFailed(err)}, err
 	}
-	return object{body: &body{m: m, name: name, meta: src.meta(info)}, result: resultMiss, status: strings.TrimSuffix(status, "; stored")}, nil
+	return object{body: &body{m: m, name: name, meta: m.describe(name, src, info)}, result: resultMiss, status: strings.TrimSuffix(status, "; stored")}, nil
 }
 
 // bypass answers from the origin, past the cache.
@@ -391,7 +392,7 @@ func (m *Mount) bypass(ctx context.Context, name string) (object, error) {
 		return object{result: resultBypass, status: statusBypass}, err
 	}
 	return object{
-		body:   &body{m: m, name: name, meta: src.meta(remote.Info()), remote: remote},
+		body:   &body{m: m, name: name, meta: m.describe(name, src, remote.Info()), remote: remote},
 		result: resultBypass, status: statusBypass,
 	}, nil
 }

@@ -81,6 +81,7 @@ type Mount struct {
 	precompressors map[string]encode.Precompressed
 	listings       *listings
 	facts          *facts
+	dates          *dates
 	checks         singleflight.Group
 	metrics        metrics
 	failover       time.Duration // how long the first origin may take that is not away
@@ -133,6 +134,7 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	// fall-back that comes or goes loses nothing.
 	m.group = m.Prefix + "\x00" + m.origins[0].String()
 	m.facts = newFacts()
+	m.dates = newDates()
 	m.metrics = newMetrics(m.Prefix)
 	if m.Browse {
 		return m.provisionBrowse(ctx)

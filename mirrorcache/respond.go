@@ -5,77 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
-	"path"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/format"
+	"github.com/unifiedmirrors/mirror/httpcond"
 	"github.com/unifiedmirrors/mirror/origin"
 )
-
-// Cache-Control by class of response.
-const (
-	ccImmutable = "public, max-age=31536000, immutable"
-	ccVolatile  = "public, max-age=0, must-revalidate"
-	ccNegative  = "public, max-age=10"
-	ccError     = "no-store"
-)
-
-// fields are the header fields of an object that depend on nothing but itself.
-// They are empty where it has none.
-type fields struct {
-	contentType   string
-	contentLength string
-	etag          string
-	lastModified  string
-}
-
-// fieldsOf makes the fields of the object that is served under name.
-func fieldsOf(meta *diskcache.Meta, name string) *fields {
-	f := &fields{contentType: contentType(name), etag: meta.Header["Etag"]}
-	if meta.Size >= 0 {
-		f.contentLength = strconv.FormatInt(meta.Size, 10)
-	}
-	if !useless(meta.ModTime) {
-		f.lastModified = meta.ModTime.UTC().Format(http.TimeFormat)
-	}
-	return f
-}
-
-// header sets fields whose values lie side by side: one allocation for all of
-// them. They are of this response alone, for header directives change values
-// in place.
-type header struct {
-	http.Header
-	values []string
-}
-
-func newHeader(h http.Header) header { return header{h, make([]string, 0, 8)} }
-
-// set is Set for a canonical name; nothing is set to nothing.
-func (h *header) set(name, value string) {
-	if value == "" {
-		return
-	}
-	h.values = append(h.values, value)
-	n := len(h.values)
-	h.Header[name] = h.values[n-1 : n : n]
-}
-
-// contentType goes by the name alone: bytes are not looked at.
-func contentType(name string) string {
-	if t := mime.TypeByExtension(path.Ext(name)); t != "" {
-		return t
-	}
-	return "application/octet-stream"
-}
 
 // respond answers with an object, in full or as the request's conditions and
 // ranges have it, and closes it. name is what it is served as; encoding is of
@@ -84,8 +24,13 @@ func contentType(name string) string {
 // Its error is one that no byte was sent before.
 func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name, encoding string) error {
 	defer o.close()
-	meta := o.meta()
-	if err := o.await(r); err != nil {
+	f := o.fields(name, encoding)
+	class := m.format.Class(name)
+	status, ranges := http.StatusOK, []httpcond.Range(nil)
+	if httpcond.Conditional(r.Header) {
+		status, ranges = o.evaluate(r, f, class)
+	}
+	if err := o.await(r, status, ranges); err != nil {
 		if old, ok := m.instead(r.Context(), o); ok {
 			return m.respond(w, r, &old, name, encoding)
 		}
@@ -98,41 +43,69 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 	case o.body.fill != nil:
 		o.body.fill.Miss()
 	}
-	m.setFields(w.Header(), o, meta, name, encoding)
-	if meta.Size > caddyhttp.DefaultMaxWriteChunk {
+	m.setFields(w.Header(), o, f, class)
+	if o.meta().Size > caddyhttp.DefaultMaxWriteChunk {
 		widen(r)
 	}
-
 	switch {
-	case meta.Size >= 0 && conditional(r.Header):
-		m.respondTo(w, r, o, meta)
+	case status != http.StatusOK:
+		m.respondPart(w, r, o, status, ranges)
 	case r.Method == http.MethodHead:
 		w.WriteHeader(http.StatusOK)
 	case o.entry != nil && o.entry.Bytes() != nil:
 		n, _ := w.Write(o.entry.Bytes())
 		m.metrics.fromMemory.Add(float64(n))
 	default:
-		b := o.reader(m)
-		n, err := b.copyTo(r.Context(), w)
-		m.metrics.bytes(b).Add(float64(n))
-		m.finish(r.Context(), name, err)
+		m.send(w, r, o, 0, -1)
 	}
 	return nil
+}
+
+// evaluate tells how the request's conditions and ranges have it answered.
+func (o *object) evaluate(r *http.Request, f *fields, class format.Class) (status int, ranges []httpcond.Range) {
+	meta := o.meta()
+	// What one has seen is the same as all others with its second: bytes that
+	// never change, or that were at rest when they were seen, unless it is known
+	// better.
+	strong := (class == format.Immutable || meta.Validator != "") && !meta.DateShared && f.date == ""
+	size := meta.Size
+	if o.body != nil && o.body.fill == nil && meta.Validator == "" {
+		// What is passed through cannot be opened twice with certainty: the
+		// client gets all of it (RFC 9110 section 14.2).
+		size = -1
+	}
+	status, ranges = httpcond.Evaluate(r.Method, r.Header, httpcond.Validators{
+		ETag: f.etag, Modified: f.modified, DateStrong: strong,
+	}, size)
+	if o.body != nil {
+		// One range is answered at once; several are parts of what will be wanted
+		// as a whole, and follow the fill.
+		o.body.hurry = len(ranges) == 1
+	}
+	return status, ranges
 }
 
 // await waits for the first byte of what the cache has not got: while none has
 // come, there is still time for another answer. An old entry is not kept waiting
 // for long.
-func (o *object) await(r *http.Request) error {
+func (o *object) await(r *http.Request, status int, ranges []httpcond.Range) error {
 	if o.body == nil || r.Method != http.MethodGet {
+		return nil
+	}
+	var off int64
+	switch status {
+	case http.StatusOK:
+	case http.StatusPartialContent:
+		off = ranges[0].Start
+	default:
 		return nil
 	}
 	ctx := r.Context()
 	var err error
 	if o.old == nil {
-		err = o.body.peek(ctx, 0)
+		err = o.body.peek(ctx, off)
 	} else {
-		err = o.awaitUntil(ctx, 0)
+		err = o.awaitUntil(ctx, off)
 	}
 	if err == io.EOF || ctx.Err() != nil && o.body != nil {
 		return nil
@@ -173,6 +146,73 @@ func (m *Mount) instead(ctx context.Context, o *object) (object, bool) {
 	return m.asItIs(ctx, e)
 }
 
+// respondPart answers with less than the whole: ranges, or nothing at all.
+func (m *Mount) respondPart(w http.ResponseWriter, r *http.Request, o *object, status int, ranges []httpcond.Range) {
+	h, size := w.Header(), o.meta().Size
+	switch status {
+	case http.StatusPartialContent:
+		if len(ranges) > 1 {
+			m.respondParts(w, r, o, ranges)
+			return
+		}
+		h.Set("Content-Range", ranges[0].ContentRange(size))
+		h.Set("Content-Length", strconv.FormatInt(ranges[0].Length, 10))
+		w.WriteHeader(status)
+		m.send(w, r, o, ranges[0].Start, ranges[0].Length)
+		return
+	case http.StatusNotModified:
+		drop(h, "Content-Type", "Content-Encoding", "Content-Length", "Accept-Ranges")
+		if h["Etag"] != nil {
+			drop(h, "Last-Modified")
+		}
+	case http.StatusPreconditionFailed:
+		drop(h, "Content-Type", "Content-Encoding", "Content-Length")
+		h.Set("Cache-Control", ccError) // or a cache would go by that, and not by the status
+	case http.StatusRequestedRangeNotSatisfiable:
+		drop(h, "Content-Type", "Content-Encoding", "Content-Length", "Etag", "Last-Modified")
+		h.Set("Cache-Control", ccError)
+		h.Set("Content-Range", httpcond.Unsatisfied(size))
+	}
+	w.WriteHeader(status)
+}
+
+// respondParts answers with several ranges.
+func (m *Mount) respondParts(w http.ResponseWriter, r *http.Request, o *object, ranges []httpcond.Range) {
+	h := w.Header()
+	parts := httpcond.NewMultipart(ranges, o.meta().Size, h.Get("Content-Type"))
+	h.Set("Content-Type", parts.ContentType())
+	h.Set("Content-Length", strconv.FormatInt(parts.Length(), 10))
+	w.WriteHeader(http.StatusPartialContent)
+	b := o.reader(m)
+	var sent int64
+	err := parts.Write(client{w}, func(w io.Writer, part httpcond.Range) error {
+		n, err := b.copyRange(r.Context(), w, part.Start, part.Length)
+		sent += n
+		return err
+	})
+	m.metrics.bytes(b).Add(float64(sent))
+	m.finish(r.Context(), b.name, err)
+}
+
+// send sends n bytes of an object from off on, or all if n is negative.
+func (m *Mount) send(w http.ResponseWriter, r *http.Request, o *object, off, n int64) {
+	b := o.reader(m)
+	sent, err := b.copyRange(r.Context(), client{w}, off, n)
+	m.metrics.bytes(b).Add(float64(sent))
+	m.finish(r.Context(), b.name, err)
+}
+
+// client is a writer whose errors are the client's.
+type client struct{ w io.Writer }
+
+func (c client) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if err != nil {
+		err = errClient
+	}
+	return n, err
+}
+
 // writeChunk is how much is given to the connection in one call. At 64 KiB,
 // Caddy's default, a large response costs about twice the time; at this size a
 // client must take 4 KiB/s for Caddy's write timeout, a minute, to be content.
@@ -200,99 +240,6 @@ func (o *object) reader(m *Mount) *body {
 	return o.body
 }
 
-// setFields sets the response's fields. What the object itself says is kept
-// with its entry: the next hit only assigns it.
-func (m *Mount) setFields(to http.Header, o *object, meta *diskcache.Meta, name, encoding string) {
-	var f *fields
-	plain := encoding == "" && o.entry != nil
-	if plain {
-		f, _ = o.entry.Memo().(*fields)
-	}
-	if f == nil {
-		f = fieldsOf(meta, name)
-		if plain {
-			o.entry.SetMemo(f)
-		}
-	}
-	h := newHeader(to)
-	h.set("Content-Type", f.contentType)
-	h.set("Content-Length", f.contentLength)
-	h.set("Etag", f.etag)
-	h.set("Last-Modified", f.lastModified)
-	h.set("Accept-Ranges", "bytes")
-	h.set("Cache-Status", o.status)
-	h.set("Age", ageValue(o.age))
-	if m.format.Class(name) == format.Immutable {
-		h.set("Cache-Control", ccImmutable)
-	} else {
-		h.set("Cache-Control", ccVolatile)
-	}
-	if encoding == "" {
-		return
-	}
-	to.Set("Content-Encoding", encoding)
-	if f.etag != "" {
-		// Two representations never share a tag (RFC 9110 section 8.8.3.3). The
-		// mark is not "-gzip", which the encode directive takes for its own.
-		to.Set("Etag", strings.TrimSuffix(f.etag, `"`)+"."+encoding+`"`)
-	}
-}
-
-// wholeOrNothing reports whether the answer is the whole or has no body.
-func wholeOrNothing(h http.Header) bool {
-	return len(h["Range"]) == 0 && len(h["If-Match"]) == 0 && len(h["If-Unmodified-Since"]) == 0
-}
-
-// conditional reports whether the request asks for less than the whole.
-func conditional(h http.Header) bool {
-	for _, field := range [...]string{"Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"} {
-		if len(h[field]) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// respondTo answers a request with conditions or ranges.
-func (m *Mount) respondTo(w http.ResponseWriter, r *http.Request, o *object, meta *diskcache.Meta) {
-	if o.body != nil && o.body.fill == nil && meta.Validator == "" {
-		// What is passed through cannot be opened twice with certainty: the
-		// client gets all of it (RFC 9110 section 14.2).
-		r = r.Clone(r.Context())
-		r.Header.Del("Range")
-	}
-	// ServeContent sets the length of what it sends, but where that is encoded;
-	// then it must be right in case all is sent.
-	if w.Header().Get("Content-Encoding") == "" || !wholeOrNothing(r.Header) {
-		w.Header().Del("Content-Length")
-	}
-	mod := meta.ModTime
-	if useless(mod) {
-		mod = time.Time{}
-	}
-	b := o.reader(m)
-	s := &seeker{ctx: r.Context(), b: b}
-	cw := &countingWriter{ResponseWriter: w}
-	http.ServeContent(cw, r, "", mod, s)
-	err := s.end()
-	m.metrics.bytes(b).Add(float64(cw.n))
-	m.finish(r.Context(), b.name, err)
-}
-
-// countingWriter counts the bytes of a body.
-type countingWriter struct {
-	http.ResponseWriter
-	n int64
-}
-
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.n += int64(n)
-	return n, err
-}
-
-func (c *countingWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
-
 // finish ends a response. One that could not be completed must not look as if
 // it was: its connection is aborted.
 func (m *Mount) finish(ctx context.Context, name string, err error) {
@@ -305,5 +252,3 @@ func (m *Mount) finish(ctx context.Context, name string, err error) {
 	}
 	panic(http.ErrAbortHandler)
 }
-
-func ageValue(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

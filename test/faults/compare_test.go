@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,9 @@ func parts(resp *http.Response, body []byte) (all []string, err error) {
 
 // What clients ask for with conditions and ranges, they get as file_server
 // would answer, which leaves it to net/http: from a fill, from memory, from
-// disk, and past the cache.
+// disk, and past the cache. Where net/http departs from RFC 9110, the package
+// httpcond has tests of its own: HEAD knows no ranges (section 14.2), nothing has
+// no parts, and 416 always says how long the file is (section 15.5.17).
 func TestLikeFileServer(t *testing.T) {
 	tr := newTree(t)
 	files := []string{"empty.txt", "one.txt", "small.txt", "page.html", "data.bin", "archive.tar.gz", "noext", "large.whl", "huge.deb"}
@@ -103,7 +106,6 @@ func TestLikeFileServer(t *testing.T) {
 		{"Range: bytes=0-9, "},
 		{"Range: nonsense"},
 		{"Range: bytes=9-0"},
-		{"Range: bytes=-0"},
 		{"Range: bytes=-"},
 		{"If-None-Match: ETAG"},
 		{"If-None-Match: W/ETAG"},
@@ -152,7 +154,11 @@ func TestLikeFileServer(t *testing.T) {
 							}
 						}
 						what := fmt.Sprintf("%s %q, round %d", method, header, round)
-						want, wantBody, err := ask(t, method, "/fs", path, header)
+						known := header
+						if method == http.MethodHead || path == "/empty.txt" {
+							known = slices.DeleteFunc(slices.Clone(header), func(h string) bool { return strings.HasPrefix(h, "Range: ") })
+						}
+						want, wantBody, err := ask(t, method, "/fs", path, known)
 						if err != nil {
 							t.Fatalf("file_server: %s: %v", what, err)
 						}
@@ -175,6 +181,7 @@ func TestLikeFileServer(t *testing.T) {
 								f == "Content-Length" && multi, // it depends on the type of the parts
 								f == "Content-Type" && w == "", // for file_server, unknown
 								f == "Accept-Ranges" && want.StatusCode == http.StatusNotModified,
+								f == "Content-Range" && w == "" && want.StatusCode == http.StatusRequestedRangeNotSatisfiable && strings.HasPrefix(g, "bytes */"),
 								want.StatusCode >= 400 && f != "Content-Range": // errors have a page of their own
 								continue
 							}
