@@ -113,7 +113,11 @@ func (r *runner) serveHold(w http.ResponseWriter, req *http.Request) error {
 	if err := decode(w, req, &q); err != nil {
 		return err
 	}
-	if err := r.hold(&Hold{Reason: q.Reason, Since: time.Now()}); err != nil {
+	err := r.hold(&Hold{Reason: q.Reason, Since: time.Now()})
+	if errors.Is(err, errNotLoaded) {
+		return apiError(http.StatusServiceUnavailable, err)
+	}
+	if err != nil {
 		return fmt.Errorf("the job is held, and will not be after a restart: %w", err)
 	}
 	return reply(w, r.status(time.Now()))
@@ -121,7 +125,10 @@ func (r *runner) serveHold(w http.ResponseWriter, req *http.Request) error {
 
 func (r *runner) serveResume(w http.ResponseWriter, _ *http.Request) error {
 	err := r.hold(nil)
-	if errors.Is(err, errConfigured) {
+	switch {
+	case errors.Is(err, errNotLoaded):
+		return apiError(http.StatusServiceUnavailable, err)
+	case errors.Is(err, errConfigured):
 		return apiError(http.StatusConflict, err)
 	}
 	if err != nil {

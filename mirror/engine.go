@@ -6,100 +6,56 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 )
 
-func init() {
-	caddy.OnExit(func(context.Context) { engines.shutdown() })
-}
-
-// engines are the engines of this process, by the directory of their state.
-var engines enginePool
-
-// enginePool has engines.
-type enginePool struct {
-	mu sync.Mutex
-	m  map[string]*engine
-}
-
-// get returns the engine of a directory, made if it is not there and is needed.
-func (p *enginePool) get(dir string, needed bool) (*engine, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.m[dir]; e != nil || !needed {
-		return e, nil
-	}
-	e, err := newEngine(dir)
-	if err != nil {
-		return nil, err
-	}
-	if p.m == nil {
-		p.m = map[string]*engine{}
-	}
-	p.m[dir] = e
-	return e, nil
-}
-
-// shutdown ends all that runs, since the process ends.
-func (p *enginePool) shutdown() {
-	p.mu.Lock()
-	all := slices.Collect(maps.Values(p.m))
-	p.mu.Unlock()
-	for _, e := range all {
-		e.shutdown()
-	}
-}
-
 // errShutdown ends runs when the server ends.
 var errShutdown = errors.New("the server is ended")
 
-// engine runs jobs, for as long as the process lives: a job goes on in it over config
+// engine runs jobs, for as long as there are any: a job goes on in it over config
 // reloads as long as one config has the job, and a run of it goes on even if none has.
 //
-// Locks: engine.mu before runner.mu.
+// Locks: enginePool.mu before engine.mu before runner.mu. No disk is touched while one of
+// them is held.
 type engine struct {
 	dir    string
-	lock   *os.File        // of the directory
 	ctx    context.Context //nolint:containedctx // ends with the process, and runs with it
 	cancel context.CancelCauseFunc
 	end    sync.Once
 	done   sync.WaitGroup
 
+	// The directory is made and locked in the background.
+	disk   disk
+	first  chan error            // how that went the first time
+	opened chan struct{}         // closed when it is done
+	fault  atomic.Pointer[error] // why it is not
+	closed chan struct{}         // closed when it is given up
+
 	mu      sync.Mutex // guards what follows
+	holds   int        // see enginePool.get
+	retired bool
+	lock    *os.File // of the directory
 	runners map[string]*runner
 	running map[*runner]claim
 	queue   []waiter // for what runs, in the order in which they came
 	lanes   map[string]chan struct{}
 }
 
-// stateDir is where jobs keep what they have to know again.
-func stateDir() string { return filepath.Join(caddy.AppDataDir(), "mirror", "jobs") }
-
-func newEngine(dir string) (*engine, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the directory of the jobs' state: %w", err)
-	}
-	// Names of jobs do not begin with a dot.
-	lock, err := lockFile(filepath.Join(dir, ".lock"))
-	if errors.Is(err, errBusy) {
-		return nil, fmt.Errorf("the jobs of %s belong to another Caddy that is running: use `caddy reload`, or give it another XDG_DATA_HOME", dir)
-	}
-	if err != nil {
-		return nil, err
-	}
+func newEngine(dir string) *engine {
 	e := &engine{
-		dir: dir, lock: lock,
+		dir: dir, first: make(chan error, 1), opened: make(chan struct{}), closed: make(chan struct{}),
 		runners: map[string]*runner{}, running: map[*runner]claim{}, lanes: map[string]chan struct{}{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
-	return e, nil
+	go e.openDir()
+	return e
 }
 
 // startJobs hands the jobs to the engine, which an earlier configuration may have
@@ -115,11 +71,14 @@ func (a *App) startJobs() error {
 	if err != nil || e == nil {
 		return err
 	}
+	defer engines.put(e)
 	a.engine.Store(e)
+	jobs := make([]*Job, 0, len(names))
 	for _, name := range names {
 		a.Jobs[name].app, a.Jobs[name].active = a, a.active
-		e.join(a.Jobs[name])
+		jobs = append(jobs, a.Jobs[name])
 	}
+	e.join(jobs...)
 	return nil
 }
 
@@ -165,7 +124,13 @@ func (e *engine) endAll() {
 	}()
 	select {
 	case <-ended:
-		e.lock.Close()
+		e.mu.Lock()
+		lock := e.lock
+		e.lock = nil
+		e.mu.Unlock()
+		if lock != nil {
+			lock.Close()
+		}
 	case <-time.After(e.grace() + lastWait):
 		logger().Error("jobs do not end; they are given up on", zap.Strings("jobs", e.names()))
 	}
@@ -194,20 +159,46 @@ func (e *engine) names() []string {
 	return names
 }
 
-// join makes a job known. If there is one of that name already, from the config
+// join makes jobs known. If there is one of that name already, from the config
 // before this one, its settings stay in force until that config is gone: this one
-// may fail yet.
-func (e *engine) join(j *Job) {
+// may fail yet. It returns when their state is read, or is not to be had just now.
+func (e *engine) join(jobs ...*Job) {
+	all := make([]*runner, 0, len(jobs))
+	for _, j := range jobs {
+		all = append(all, e.joinOne(j))
+	}
+	select {
+	case <-e.opened:
+	default:
+		return // it was waited for
+	}
+	late := time.After(patience)
+	for _, r := range all {
+		select {
+		case <-r.loaded:
+		case <-e.ctx.Done():
+			return
+		case <-late:
+			return
+		}
+	}
+}
+
+func (e *engine) joinOne(j *Job) *runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.runners[j.name]
 	if r == nil {
-		r = newRunner(e, j)
+		r = newRunner(e, j.name)
 		e.runners[j.name] = r
-		e.done.Go(r.loop)
+		e.done.Go(func() {
+			r.loop()
+			engines.retire(e)
+		})
 	}
 	r.join(j)
 	go r.miss(j) // a file system that hangs holds nobody up
+	return r
 }
 
 // leaveJob takes a job of a config back.

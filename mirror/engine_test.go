@@ -62,8 +62,9 @@ func testJob(t testing.TB, name string, j Job, f fake) *Job {
 
 func testEngine(t testing.TB, dir string) *engine {
 	t.Helper()
-	e, err := newEngine(dir)
-	if err != nil {
+	e := newEngine(dir)
+	e.holds++
+	if err := e.awaitDir(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.shutdown)
@@ -185,7 +186,7 @@ func TestClockSet(t *testing.T) {
 			e := testEngine(t, t.TempDir())
 			job := testJob(t, "x", j, none)
 			job.active = func() bool { return true }
-			r := newRunner(e, job)
+			r := newRunner(e, job.name)
 			now := time.Now().Round(0)
 			future := now.AddDate(10, 0, 0)
 			run := &JobRun{Began: future, Ended: future, Outcome: outcome}
@@ -529,7 +530,9 @@ func TestTimeout(t *testing.T) {
 func TestOneEngine(t *testing.T) {
 	dir := t.TempDir()
 	e := testEngine(t, dir)
-	if _, err := newEngine(dir); err == nil || !strings.Contains(err.Error(), "caddy reload") {
+	other := newEngine(dir)
+	defer other.shutdown()
+	if err := other.awaitDir(); err == nil || !strings.Contains(err.Error(), "caddy reload") {
 		t.Errorf("a second one: %v", err)
 	}
 	e.shutdown()
@@ -546,7 +549,7 @@ func TestKept(t *testing.T) {
 	for n := range 5 {
 		id := fmt.Sprintf("20990101T00000%d.000Z", n)
 		r.state.record(&JobRun{ID: id, Outcome: Unchanged}, maxRuns)
-		openRunLog(r.logDir(), id, 100).Close()
+		openRunLog(new(disk), r.logDir(), id, 100).Close()
 	}
 	r.mu.Unlock()
 	id := ended(t, r, begin(t, r)).ID

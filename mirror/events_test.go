@@ -58,9 +58,7 @@ func TestEvents(t *testing.T) {
 			t.Error(err)
 		}
 		// Runs have told all, and may still note it.
-		if e, err := engines.get(stateDir(), false); err != nil {
-			t.Error(err)
-		} else if e != nil {
+		if e := engines.find(stateDir()); e != nil {
 			e.shutdown()
 		}
 	})

@@ -162,7 +162,9 @@ func (x *execution) steps(ctx context.Context) (released bool, err error) {
 func (x *execution) alone() error {
 	const wait, poll = time.Second, 50 * time.Millisecond
 	for start := time.Now(); ; time.Sleep(poll) {
+		done := x.r.disk.call()
 		who := holders(x.r.lockName())
+		done()
 		if len(who) == 0 {
 			return nil
 		}

@@ -31,7 +31,7 @@ func (r *runner) serveForget(w http.ResponseWriter, req *http.Request) error {
 	if q.Gate == "" {
 		return apiError(http.StatusBadRequest, errors.New("which gate?"))
 	}
-	removed, err := r.forget(q.Gate)
+	removed, err := within(func() (string, error) { return r.forget(q.Gate) })
 	if err != nil {
 		err = fmt.Errorf("job %s: %w", r.name, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // runLog is the log of one run: a file, and the file before it once that has grown
@@ -17,28 +18,32 @@ import (
 type runLog struct {
 	name string
 	half int64
+	disk *disk
+	lost atomic.Pointer[error] // why something is missing
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // held over I/O: nobody who looks takes it; guards what follows
 	f     *os.File   // nil: it cannot be opened, or is closed
 	size  int64
-	begun bool  // a line is, and not ended
-	lost  error // why something is missing
+	begun bool // a line is, and not ended
 }
 
 // openRunLog opens the log of a run. It is there to be written to even if it cannot
 // be kept.
-func openRunLog(dir, id string, size int64) *runLog {
-	l := &runLog{name: filepath.Join(dir, id+".log"), half: max(size/2, 1)}
-	if l.lost = os.MkdirAll(dir, 0o700); l.lost == nil {
-		l.open()
+func openRunLog(d *disk, dir, id string, size int64) *runLog {
+	defer d.call()()
+	l := &runLog{name: filepath.Join(dir, id+".log"), half: max(size/2, 1), disk: d}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		l.lost.Store(&err)
+		return l
 	}
+	l.open()
 	return l
 }
 
 func (l *runLog) open() {
 	f, err := os.OpenFile(l.name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
-		l.lost = err
+		l.lost.Store(&err)
 		return
 	}
 	l.f = f
@@ -48,6 +53,7 @@ func (l *runLog) open() {
 func (l *runLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.disk.call()()
 	if l.size > 0 && l.size+int64(len(b)) > l.half {
 		l.turn()
 	}
@@ -60,7 +66,7 @@ func (l *runLog) Write(b []byte) (int, error) {
 		l.begun = b[n-1] != '\n'
 	}
 	if err != nil {
-		l.lost = err
+		l.lost.Store(&err)
 	}
 	return len(b), nil
 }
@@ -84,7 +90,7 @@ func (l *runLog) turn() {
 	l.f.Close()
 	l.f, l.size = nil, 0
 	if err := os.Rename(l.name, l.name+".1"); err != nil {
-		l.lost = err
+		l.lost.Store(&err)
 		return
 	}
 	l.open()
@@ -92,12 +98,11 @@ func (l *runLog) turn() {
 
 // problem is why something is missing from the log, or nil.
 func (l *runLog) problem() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lost == nil {
+	err := l.lost.Load()
+	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("writing the log of a run: %w", l.lost)
+	return fmt.Errorf("writing the log of a run: %w", *err)
 }
 
 // Close ends the log.
@@ -107,8 +112,9 @@ func (l *runLog) Close() {
 	if l.f == nil {
 		return
 	}
+	defer l.disk.call()()
 	if err := l.f.Close(); err != nil {
-		l.lost = err
+		l.lost.Store(&err)
 	}
 	l.f = nil
 }

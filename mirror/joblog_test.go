@@ -20,7 +20,7 @@ func logText(t *testing.T, dir, id string, last int64) string {
 
 func TestRunLog(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
-	l := openRunLog(dir, "a", 1000)
+	l := openRunLog(new(disk), dir, "a", 1000)
 	var all strings.Builder
 	for n := range 500 {
 		line := fmt.Sprintf("line %d\n", n)
@@ -62,7 +62,7 @@ func TestNoLog(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := openRunLog(filepath.Join(file, "log"), "a", 100)
+	l := openRunLog(new(disk), filepath.Join(file, "log"), "a", 100)
 	for range 10 {
 		if n, err := fmt.Fprint(l, strings.Repeat("x", 60)); n != 60 || err != nil {
 			t.Fatal(n, err)
@@ -74,7 +74,7 @@ func TestNoLog(t *testing.T) {
 	l.Close()
 
 	dir := t.TempDir()
-	l = openRunLog(dir, "b", 100)
+	l = openRunLog(new(disk), dir, "b", 100)
 	if err := os.Mkdir(filepath.Join(dir, "b.log.1"), 0o700); err != nil {
 		t.Fatal(err)
 	}

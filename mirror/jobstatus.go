@@ -83,7 +83,8 @@ func (r *runner) status(now time.Time) JobStatus {
 	if len(r.state.Runs) > 0 {
 		s.Last = new(r.state.Runs[0].clone())
 	}
-	problem := r.problem
+	hangs := r.hangs(now)
+	problem := errors.Join(hangs, r.problem)
 	if r.out != nil {
 		problem = errors.Join(problem, r.out.problem())
 	}
@@ -93,7 +94,14 @@ func (r *runner) status(now time.Time) JobStatus {
 	if s.Failures > 0 {
 		s.State = "failing"
 	}
-	if len(r.configs) > 0 && s.Hold == nil {
+	switch {
+	case r.state.Current != nil || s.Waits != "":
+	case hangs != nil:
+		s.Waits = hangs.Error()
+	case !r.isLoaded():
+		s.Waits = errNotLoaded.Error()
+	}
+	if len(r.configs) > 0 && s.Hold == nil && r.isLoaded() {
 		s.Next, _ = r.due(r.configs[0], now)
 		if !s.Next.IsZero() && s.Next.Before(now) {
 			s.Next = now

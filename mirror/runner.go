@@ -26,9 +26,13 @@ type runner struct {
 	kick chan struct{}
 
 	search search // the loop's
+	disk   disk   // that of dir
 
-	// saving is held while the state is changed and kept, in this order: a disk that
-	// hangs holds up who writes, and nobody who looks. It comes before mu.
+	// loaded is closed when the state is read. Before, nothing runs.
+	loaded chan struct{}
+
+	// saving is held while the state is kept: a disk that hangs holds up who writes, and
+	// nobody who looks. It comes before mu.
 	saving sync.Mutex
 
 	mu       sync.Mutex // guards what follows
@@ -53,36 +57,12 @@ type manualRun struct {
 	runRequest
 }
 
-// newRunner takes up a job where it was left. Whatever cannot be read or kept is told
-// in its status: the server serves.
-func newRunner(e *engine, j *Job) *runner {
+func newRunner(e *engine, name string) *runner {
 	now := time.Now().Round(0)
-	r := &runner{e: e, name: j.name, dir: filepath.Join(e.dir, j.name), kick: make(chan struct{}, 1), since: now, up: now}
-	r.problem = os.MkdirAll(r.dir, 0o700)
-	// The lock is never written: its age is that of the job.
-	if f, err := os.OpenFile(r.lockName(), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		r.problem = err
-	} else {
-		if fi, err := f.Stat(); err == nil {
-			r.since = fi.ModTime()
-		}
-		f.Close()
+	return &runner{
+		e: e, name: name, dir: filepath.Join(e.dir, name), kick: make(chan struct{}, 1), loaded: make(chan struct{}),
+		since: now, up: now,
 	}
-	state, interrupted, err := loadState(r.dir, now)
-	r.state = state
-	if err != nil {
-		j.log.Error("the state of a job is lost; it is held", zap.Error(err))
-	}
-	if interrupted != nil {
-		j.log.Warn("the last run of a job was interrupted", zap.String("run", interrupted.ID), zap.String("stage", interrupted.Stage))
-	}
-	if interrupted != nil || err != nil {
-		r.update(func() {})
-	}
-	if len(state.Runs) > 0 {
-		r.begun, r.ended = state.Runs[0].Began, state.Runs[0].Ended
-	}
-	return r
 }
 
 // lockName is a file that is locked while a run's processes live, whoever has started
@@ -134,6 +114,9 @@ const (
 
 // loop runs the job when it is due, until no config has it any more.
 func (r *runner) loop() {
+	if !r.load() {
+		return
+	}
 	for r.e.ctx.Err() == nil {
 		job, due, run := r.next(time.Now().Round(0))
 		if run == nil {
@@ -249,7 +232,7 @@ func (r *runner) run(j *Job, p *pending) bool {
 	defer r.e.unclaim(r)
 	defer closeAll(locks) // and no more: processes that have escaped hold them on
 	rec := &JobRun{ID: p.id, Trigger: p.trigger, Began: time.Now().Round(0), Stages: map[string]float64{}}
-	out := openRunLog(r.logDir(), rec.ID, j.Log.Size)
+	out := openRunLog(&r.disk, r.logDir(), rec.ID, j.Log.Size)
 	r.update(func() {
 		if r.manual != nil && r.manual.id == p.id {
 			r.manual = nil
@@ -275,7 +258,9 @@ func (r *runner) run(j *Job, p *pending) bool {
 			keep = append(keep, run.ID)
 		}
 	})
+	done := r.disk.call()
 	pruneLogs(r.logDir(), keep)
+	done()
 	x.tell()
 	return true
 }
@@ -297,6 +282,7 @@ func (r *runner) clear(j *Job) (locks []*os.File, err error) {
 			r.e.unclaim(r)
 		}
 	}()
+	defer r.disk.call()()
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -363,26 +349,6 @@ func (r *runner) wait(why error) {
 // logger is that of the config in force: a runner outlives configs.
 func logger() *zap.Logger { return caddy.Log().Named("mirror") }
 
-// update changes the state and keeps it.
-func (r *runner) update(f func()) {
-	r.saving.Lock()
-	defer r.saving.Unlock()
-	r.mu.Lock()
-	f()
-	text, err := r.state.text()
-	r.mu.Unlock()
-	if err == nil {
-		err = saveState(r.dir, text)
-	}
-	r.mu.Lock()
-	news := err != nil && r.problem == nil
-	r.problem = err
-	r.mu.Unlock()
-	if news {
-		logger().Error("the state of a job cannot be kept", zap.String("job", r.name), zap.Error(err))
-	}
-}
-
 // errRunning says that a job runs already.
 var errRunning = errors.New("it runs already")
 
@@ -401,21 +367,6 @@ func (r *runner) ask(q runRequest) (id string, err error) {
 	r.mu.Unlock()
 	r.wake()
 	return id, err
-}
-
-// errConfigured says that a job cannot be resumed.
-var errConfigured = errors.New("the job is held by the configuration")
-
-// hold keeps the job from running by itself, or lets it again.
-func (r *runner) hold(h *Hold) error {
-	r.update(func() { r.state.Hold = h })
-	r.wake()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.problem == nil && h == nil && r.held() != nil {
-		return fmt.Errorf("%w: %s", errConfigured, r.held().Reason)
-	}
-	return r.problem
 }
 
 // find returns a run by its ID.

@@ -79,6 +79,9 @@ func TestReloadFailsLate(t *testing.T) {
 	if locked(t, filepath.Join(other, "lock")) {
 		t.Error("a cache of the configuration that failed is still locked")
 	}
+	wait(t, 10*time.Second, "the state of its jobs is free", func() bool {
+		return !locked(t, filepath.Join(srv.Home, "data/caddy/mirror/jobs/.lock"))
+	})
 	if s := theCache(t, srv); s.MaxSize != 128<<20 {
 		t.Errorf("the limit is %d after a configuration that failed", s.MaxSize)
 	}

@@ -1,0 +1,134 @@
+package faults
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/test/testcaddy"
+)
+
+// onState makes the jobs' state of a server lie on a file system that can hang.
+func onState(t *testing.T) (mnt *fuse, env testcaddy.Option) {
+	t.Helper()
+	mnt = bind(t, t.TempDir(), "--multithreaded")
+	data := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(data, "caddy/mirror"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(mnt.dir, filepath.Join(data, "caddy/mirror/jobs")); err != nil {
+		t.Fatal(err)
+	}
+	return mnt, testcaddy.Env("XDG_DATA_HOME=" + data)
+}
+
+// swift fails the test if f takes longer than something that waits for no disk.
+func swift(t *testing.T, what string, f func() error) {
+	t.Helper()
+	start := time.Now()
+	if err := f(); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("%s took %v", what, took)
+	}
+}
+
+// answers asks a server with a hung disk for all that must not wait for that, and
+// returns its status as a person sees it.
+func answers(t *testing.T, srv *testcaddy.Server, tr *tree) (status string) {
+	t.Helper()
+	swift(t, "a request", func() error {
+		_, err := get(srv, "/a", tr, "file")
+		return err
+	})
+	swift(t, "metrics", func() error {
+		resp, err := http.Get("http://" + srv.Admin + "/metrics")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	})
+	swift(t, "status", func() (err error) {
+		status, err = srv.Run("mirror", "status")
+		return err
+	})
+	for _, job := range []string{"x", "y"} {
+		swift(t, "status of "+job, func() error {
+			out, err := srv.Run("mirror", "status", job)
+			if !strings.Contains(out, "the disk of the jobs' state has not answered for") {
+				t.Errorf("the status of %s does not say that its disk hangs: %s", job, out)
+			}
+			return err
+		})
+	}
+	return status
+}
+
+// The disk of the jobs' state hangs: the server starts, serves and answers, jobs wait
+// and say why, and go on by themselves when it is back.
+func TestStateDiskHangs(t *testing.T) {
+	tr := newTree(t)
+	tr.add(t, "file", 10_000)
+	mnt, env := onState(t)
+	config := func(more string) string {
+		return strings.Replace(site("path "+t.TempDir(), mount("/a", tr.dir)), "mirror {",
+			"mirror {\njob x {\nsync exec true\n}\njob y {\nevery 1h\nsync exec true\n}\n"+more, 1)
+	}
+	idle := func(srv *testcaddy.Server) func() bool {
+		return func() bool {
+			out, err := srv.Run("mirror", "status", "y", "--json")
+			return err == nil && strings.Contains(out, `"state": "idle"`) && strings.Contains(out, `"outcome": "unchanged"`)
+		}
+	}
+	t.Cleanup(func() { mnt.resume(t) })
+	mnt.hang(t)
+	start := time.Now()
+	srv := testcaddy.Start(t, config(""), env)
+	if took := time.Since(start); took > 30*time.Second { // it may have had to be built
+		t.Errorf("the start took %v", took)
+	}
+	time.Sleep(time.Second)
+	if out := answers(t, srv, tr); strings.Count(out, "waiting") != 2 {
+		t.Errorf("jobs do not wait:\n%s", out)
+	}
+	start = time.Now()
+	if out, err := srv.Run("mirror", "hold", "x"); err == nil || !strings.Contains(out, "not read yet") {
+		t.Errorf("a hold: %v: %s", err, out)
+	}
+	if err := srv.Reload(config("job z {\nsync exec true\n}")); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("hold and reload took %v", took)
+	}
+	mnt.resume(t)
+	wait(t, 20*time.Second, "the job has run", idle(srv))
+
+	// It hangs in the middle of things.
+	mnt.hang(t)
+	swift(t, "run", func() error {
+		_, err := srv.Run("mirror", "run", "x")
+		return err
+	})
+	start = time.Now()
+	if out, err := srv.Run("mirror", "hold", "y"); err == nil || !strings.Contains(out, "not be after a restart") {
+		t.Errorf("a hold that is not kept: %v: %s", err, out)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the hold took %v", took)
+	}
+	time.Sleep(time.Second)
+	answers(t, srv, tr)
+	swift(t, "a reload", func() error { return srv.Reload(config("")) })
+	answers(t, srv, tr)
+	mnt.resume(t)
+	wait(t, 20*time.Second, "the run has ended, and the job is held", func() bool {
+		x, err := srv.Run("mirror", "status", "x", "--json")
+		y, yerr := srv.Run("mirror", "status", "y", "--json")
+		return err == nil && yerr == nil && strings.Contains(x, `"outcome": "unchanged"`) && strings.Contains(y, `"state": "held"`)
+	})
+}
