@@ -44,6 +44,11 @@ type Cache struct {
 	// a system call. -1 turns it off. Default: 64 MiB.
 	Memory int64 `json:"memory,omitempty"`
 
+	// MaxFills is how many objects are copied from origins into the cache at a
+	// time; for one mount three quarters of these at most. More wait for their
+	// turn, the mounts one after another. Default: 128.
+	MaxFills int `json:"max_fills,omitempty"`
+
 	limits diskcache.Limits
 	log    *zap.Logger
 
@@ -90,11 +95,14 @@ func (c *Cache) provision(name string, log *zap.Logger) error {
 	case -1:
 		c.Memory = 0
 	}
+	if c.MaxFills == 0 {
+		c.MaxFills = diskcache.DefaultFills
+	}
 	minFree, err := diskcache.ParseFree(c.MinFree)
 	if err != nil {
 		return fmt.Errorf("min_free: %w", err)
 	}
-	c.limits = diskcache.Limits{MaxSize: c.MaxSize, MinFree: minFree, MaxObject: c.MaxObject, Memory: c.Memory}
+	c.limits = diskcache.Limits{MaxSize: c.MaxSize, MinFree: minFree, MaxObject: c.MaxObject, Memory: c.Memory, Fills: c.MaxFills}
 	c.log = log.With(zap.String("cache", name), zap.String("path", c.Path))
 	return c.limits.Validate()
 }

@@ -2,7 +2,9 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -36,6 +38,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //			min_free   <size>|<percent>%
 //			max_object <size>|unlimited
 //			memory     <size>|off
+//			max_fills  <number>
 //		}
 //		job <name> {
 //			every     <duration>
@@ -146,6 +149,10 @@ func (a *App) unmarshalCache(d *caddyfile.Dispenser) error {
 			c.MaxObject, err = parseSizeOr(value, "unlimited")
 		case "memory":
 			c.Memory, err = parseSizeOr(value, "off")
+		case "max_fills":
+			if c.MaxFills, err = strconv.Atoi(value); err != nil || c.MaxFills < 1 {
+				err = fmt.Errorf("%q is not a number of fills, 1 or more", value)
+			}
 		default:
 			return d.Errf("unrecognized subdirective '%s'", option)
 		}

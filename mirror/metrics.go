@@ -50,6 +50,8 @@ var (
 	originReads   = desc("origin_bytes_total", "Bytes read from the origin.", "mount", "origin")
 	originStuck   = desc("origin_stuck_calls", "Calls given up on that the file system has not ended yet.", "mount", "origin")
 	mountBytes    = desc("mount_bytes", "Bytes that the mount has in its cache.", "mount")
+	fillsRunning  = desc("fills_running", "Fills that run now.", "mount")
+	fillsWaiting  = desc("fills_waiting", "Fills that wait for their turn.", "mount")
 	mountEntries  = desc("mount_entries", "Entries that the mount has in its cache.", "mount")
 	panicsTotal   = desc("panics_total", "Panics that ended one fill, call or packet, and not the process.", "place")
 )
@@ -90,6 +92,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			seen[k] = true
 			send(mountBytes, gauge, float64(m.Bytes), m.Prefix)
 			send(mountEntries, gauge, float64(m.Entries), m.Prefix)
+			send(fillsRunning, gauge, float64(m.Filling), m.Prefix)
+			send(fillsWaiting, gauge, float64(m.Waiting), m.Prefix)
 		}
 		for _, o := range m.Origins {
 			if k := [2]string{m.Prefix, o.Origin}; seen[k] {

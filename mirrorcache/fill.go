@@ -27,6 +27,8 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 		m.metrics.fillStored.Inc()
 	case errors.Is(err, diskcache.ErrBypass):
 		m.metrics.fillBypassed.Inc()
+	case errors.Is(err, diskcache.ErrBusy):
+		m.metrics.fillGaveWay.Inc()
 	case origin.Class(err) != "away":
 		m.metrics.fillNotFound.Inc() // there was nothing to copy
 	default:

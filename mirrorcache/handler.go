@@ -33,7 +33,7 @@ func init() {
 // Placeholder | Description
 // ------------|------------
 // `{http.mirror_cache.mount}` | The mount's prefix
-// `{http.mirror_cache.result}` | hit, stale, revalidated, miss, collapsed, bypass, not_found, redirect, listing or error
+// `{http.mirror_cache.result}` | hit, stale, revalidated, miss, collapsed, bypass, not_found, redirect, listing, error or busy
 type Handler struct {
 	// Mounts are URL prefixes with the origins behind them.
 	Mounts []*Mount `json:"mounts,omitempty"`

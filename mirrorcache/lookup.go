@@ -308,6 +308,9 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 		if o, ok := m.overtaken(ctx, c, key); ok {
 			f.Fail(errOvertaken)
 			f.Leave()
+			if status != statusMiss { // the request has waited for it
+				o.result, o.status = resultCollapsed, status
+			}
 			return o, nil
 		}
 		res = resultMiss

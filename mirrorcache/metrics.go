@@ -49,7 +49,7 @@ type metrics struct {
 	fromMemory, fromDisk, fromFill        prometheus.Counter
 	fromOrigin                            prometheus.Counter
 	fillStored, fillBypassed              prometheus.Counter
-	fillNotFound, fillFailed              prometheus.Counter
+	fillNotFound, fillFailed, fillGaveWay prometheus.Counter
 	statSeconds, openSeconds, listSeconds prometheus.Observer
 }
 
@@ -63,6 +63,7 @@ func newMetrics(mount string) metrics {
 		fillBypassed: mountFills.WithLabelValues(mount, "bypassed"),
 		fillNotFound: mountFills.WithLabelValues(mount, "not_found"),
 		fillFailed:   mountFills.WithLabelValues(mount, "failed"),
+		fillGaveWay:  mountFills.WithLabelValues(mount, "gave_way"),
 		statSeconds:  originSeconds.WithLabelValues(mount, "stat"),
 		openSeconds:  originSeconds.WithLabelValues(mount, "open"),
 		listSeconds:  originSeconds.WithLabelValues(mount, "list"),

@@ -282,6 +282,7 @@ func (m *Mount) Status() mirror.MountStatus {
 	}
 	if c := m.cache.Open(); c != nil {
 		s.Entries, s.Bytes = c.Usage(m.group)
+		s.Filling, s.Waiting = c.Turns(m.group)
 	}
 	for _, o := range m.origins {
 		s.Origins = append(s.Origins, o.Status())

@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"errors"
 
+	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
@@ -21,6 +22,7 @@ const (
 	resultRedirect
 	resultListing
 	resultError   // the origin is away and the cache has nothing
+	resultBusy    // too much is under way, and the cache has nothing
 	resultAborted // begun and not ended; counted besides the others
 	results
 )
@@ -28,9 +30,13 @@ const (
 func (r result) String() string {
 	return [results]string{
 		"hit", "stale", "revalidated", "miss", "collapsed", "bypass",
-		"not_found", "rejected", "redirect", "listing", "error", "aborted",
+		"not_found", "rejected", "redirect", "listing", "error", "busy", "aborted",
 	}[r]
 }
+
+// errBusy says that the mirror has too much to do with the origin to ask it for
+// more now. It stands for an origin that is away, and is counted apart.
+var errBusy = diskcache.ErrBusy
 
 // Values of Cache-Status (RFC 9211).
 var (
@@ -42,11 +48,15 @@ var (
 	statusHead        = "mirror; fwd=uri-miss; fwd-status=200"
 	statusNotFound    = "mirror; fwd=uri-miss; fwd-status=404"
 	statusAway        = "mirror; fwd=uri-miss; fwd-status=503"
+	statusBusy        = "mirror; fwd=uri-miss; fwd-status=503; detail=busy"
 	statusCollapsed   = "mirror; fwd=uri-miss; collapsed"
 	statusBypass      = "mirror; fwd=bypass" //nolint:gosec // no credentials
 )
 
 func statusFailed(err error) string {
+	if errors.Is(err, errBusy) {
+		return statusBusy
+	}
 	if errors.Is(err, origin.ErrAway) {
 		return statusAway
 	}

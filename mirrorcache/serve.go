@@ -239,7 +239,11 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 		status = http.StatusBadRequest
 	}
 	if status == http.StatusServiceUnavailable {
-		m.count(r, resultError)
+		res := resultError
+		if errors.Is(err, errBusy) {
+			res = resultBusy
+		}
+		m.count(r, res)
 		h.Set("Cache-Control", ccError)
 		// Not all clients at once.
 		h.Set("Retry-After", strconv.Itoa(2+rand.IntN(4))) //nolint:gosec // no secret
