@@ -75,6 +75,13 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 // peek waits for the first bytes at off, without taking them.
 func (b *body) peek(ctx context.Context, off int64) error {
 	var p [512]byte
+	if b.fill != nil && b.meta.Size == 0 {
+		// Nothing is to be read, but the next request is to be a hit.
+		if _, err := b.fill.ReadAt(ctx, p[:], 0); !errors.Is(err, diskcache.ErrBypass) {
+			return err
+		}
+		return io.EOF
+	}
 	n, err := b.readAt(ctx, p[:], off)
 	if b.remote != nil && n > 0 {
 		b.ahead = p[:n:n]
