@@ -73,7 +73,8 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 }
 
 // peek waits for the first bytes at off, without taking them.
-func (b *body) peek(ctx context.Context, off int64) error {
+func (b *body) peek(ctx context.Context, off int64) (err error) {
+	defer origin.Recover(b.m.log, "read", &err)
 	var p [512]byte
 	if b.fill != nil && b.meta.Size == 0 {
 		// Nothing is to be read, but the next request is to be a hit.

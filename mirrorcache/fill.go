@@ -43,12 +43,16 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 // there; later ones are longer.
 const minRead = 64 << 10
 
-func (m *Mount) copy(f *diskcache.Fill, name string) error {
-	ctx := context.Background()
-	remote, src, rel, err := m.open(ctx, name)
+func (m *Mount) copy(f *diskcache.Fill, name string) (err error) {
+	defer func() {
+		if err != nil {
+			f.Fail(err)
+		}
+	}()
+	defer origin.Recover(m.log, "fill", &err)
+	remote, src, rel, err := m.open(context.Background(), name)
 	if err != nil {
 		m.facts.learn(name, err, rel.hash)
-		f.Fail(err)
 		return err
 	}
 	defer remote.Close()
@@ -58,7 +62,6 @@ func (m *Mount) copy(f *diskcache.Fill, name string) error {
 		err = pump(f, remote)
 	}
 	if err != nil {
-		f.Fail(err)
 		return err
 	}
 	m.facts.forget(name)

@@ -260,7 +260,9 @@ func (m *Mount) released(ctx context.Context, e *diskcache.Entry) bool {
 }
 
 // check compares an entry with what the origin has. It belongs to no request.
-func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (verdict, error) {
+func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (v verdict, err error) {
+	v = unknown // in case of a panic
+	defer origin.Recover(m.log, "revalidation", &err)
 	e, ok := c.Get(key)
 	if !ok {
 		return changed, nil

@@ -27,7 +27,7 @@ func try[T any](ctx context.Context, m *Mount, op string, origins []source, ask 
 			rel = m.state(ctx)
 		}
 		start := time.Now()
-		v, err := ask(src)
+		v, err := guarded(m, op, src, ask)
 		m.metrics.origin(op).Observe(time.Since(start).Seconds())
 		if !errors.Is(err, origin.ErrAway) && (n == 0 || !errors.Is(err, fs.ErrNotExist)) {
 			return v, src, rel, err
@@ -39,6 +39,12 @@ func try[T any](ctx context.Context, m *Mount, op string, origins []source, ask 
 	}
 	var zero T
 	return zero, source{}, release{}, errors.Join(errs...)
+}
+
+// guarded asks an origin, and takes a panic for an answer.
+func guarded[T any](m *Mount, op string, src source, ask func(source) (T, error)) (v T, err error) {
+	defer origin.Recover(m.log, op, &err)
+	return ask(src)
 }
 
 func (m *Mount) stat(ctx context.Context, name string) (origin.Info, source, release, error) {
