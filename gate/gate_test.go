@@ -264,6 +264,18 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// TestPanic: what a check cannot read fails it, and not the server.
+func TestPanic(t *testing.T) {
+	err := within(t.Context(), func(context.Context) error {
+		var m map[string]int
+		m["x"]++
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "panic in gate: assignment to entry in nil map") {
+		t.Error(err)
+	}
+}
+
 func TestCaddyfile(t *testing.T) {
 	for _, test := range []struct {
 		in   string

@@ -118,7 +118,7 @@ func newListed(ctx context.Context, t *tree, hash bool, found *problems) *listed
 		n = readers
 	}
 	for range n {
-		l.g.Go(l.work)
+		l.g.Go(func() error { return guarded(l.work) })
 	}
 	return l
 }

@@ -132,7 +132,7 @@ func (c *pypiCheck) run(ctx context.Context) error {
 		workers = readers
 	}
 	for range workers {
-		g.Go(func() error { return c.work(gctx) })
+		g.Go(func() error { return guarded(func() error { return c.work(gctx) }) })
 	}
 	if err := g.Wait(); err != nil {
 		return err

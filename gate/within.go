@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/unifiedmirrors/mirror/panics"
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -20,7 +23,7 @@ func within(ctx context.Context, check func(context.Context) error) error {
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- check(ctx) }()
+	go func() { done <- guarded(func() error { return check(ctx) }) }()
 	select {
 	case err := <-done:
 		return ended(ctx, err)
@@ -32,6 +35,13 @@ func within(ctx context.Context, check func(context.Context) error) error {
 	case <-time.After(patience):
 		return fmt.Errorf("the file system does not answer: %w", context.Cause(ctx))
 	}
+}
+
+// guarded calls f, in a goroutine that the runner of jobs does not guard: a panic
+// over what others wrote fails the check, and not the server.
+func guarded(f func() error) (err error) {
+	defer panics.Recover(caddy.Log().Named("mirror.gates"), "gate", &err)
+	return f()
 }
 
 // ended makes sure that what a check found that was broken off is not taken for

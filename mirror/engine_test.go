@@ -435,7 +435,7 @@ func TestSteps(t *testing.T) {
 		{name: "gate", gate: verdict, outcome: Held, stage: "gate g", err: "gate shrink: Packages: is gone", did: "sync gate"},
 		{name: "gate cannot look", gate: errors.New("b"), outcome: Failed, stage: "gate g", err: "gate g: b", did: "sync gate"},
 		{name: "release", release: errors.New("c"), outcome: Failed, stage: "release", err: "release: c", did: "sync gate release", stamped: true},
-		{name: "panic", panics: "oops", outcome: Failed, stage: "sync", err: "panic: oops", did: "sync"},
+		{name: "panic", panics: "oops", outcome: Failed, stage: "sync", err: "panic in job: oops", did: "sync"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := testEngine(t, t.TempDir())

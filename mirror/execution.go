@@ -17,6 +17,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/gate"
 	"github.com/unifiedmirrors/mirror/origin"
+	"github.com/unifiedmirrors/mirror/panics"
 	"github.com/unifiedmirrors/mirror/process"
 	"github.com/unifiedmirrors/mirror/releaser"
 	"github.com/unifiedmirrors/mirror/step"
@@ -86,12 +87,7 @@ func (r *runner) before() (success time.Time, failed bool) {
 // guarded takes the steps, and has a run fail and not the server if one of them
 // panics: they read what others wrote.
 func (x *execution) guarded(ctx context.Context) (released bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			x.j.log.Error("a step of a job panicked", zap.Error(err), zap.Stack("stack"))
-		}
-	}()
+	defer panics.Recover(x.j.log, "job", &err)
 	return x.steps(ctx)
 }
 
