@@ -3,10 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -26,11 +23,13 @@ func init() {
 //   - Of the indexes that they list, those that are there have the size and checksum
 //     listed, also as `by-hash` where there is such a directory. Mirrors leave out
 //     forms, components and architectures. But an index of packages is there, in at
-//     least one form, where there is a directory for it, or where it was there when
-//     the tree was last released.
+//     least one form, where there is a directory for it; and every index that was there
+//     when the tree was last released (Packages, Translation, Contents, icons...) still
+//     is, as long as it is listed: clients that use it fail without. Those of
+//     differences (`Packages.diff`) may go: apt does without.
 //   - None is older than what was last released of it, by its Date, or from the future
 //     by more than apt allows (10 seconds): apt refuses it as not valid yet.
-//   - Where the gate looks for the distributions itself, those that were there when the
+//   - Where the gate looks for the repositories itself, those that were there when the
 //     tree was last released are there.
 //   - All packages and sources that the indexes list are there, with the size
 //     listed.
@@ -41,13 +40,14 @@ func init() {
 // have. To let a tree pass that lacks a distribution or an architecture on purpose, run
 // `caddy mirror forget JOB apt`, or remove the file that the gate names.
 type Apt struct {
-	// The repository, relative to the tree: the directory that `dists` is in.
-	// Default: the tree itself.
+	// The directory to look at, relative to the tree. Default: the tree itself.
 	Root string `json:"root,omitempty"`
 
-	// The distributions, relative to `dists`. One that ends with a slash is a
-	// directory relative to the root, as in sources.list(5): a repository without
-	// `dists`. Default: all that there are.
+	// The distributions, relative to `dists` in the root. One that ends with a slash is
+	// a directory relative to the root, as in sources.list(5): a flat repository, which
+	// has all in one directory, `./` that of the root. Default: all that there are in
+	// the root and below it, of any number of repositories, flat or not. Directories whose
+	// names begin with a dot are not looked into, nor is `pool` beside a `dists`.
 	Dists []string `json:"dists,omitempty"`
 
 	// Architectures that must be there in each component that has them; `source`
@@ -122,13 +122,13 @@ func (c *aptCheck) run() error {
 		return err
 	}
 	var plans []aptPlan
-	for _, dir := range suites {
-		releases, err := c.releases(dir)
+	for _, s := range suites {
+		releases, err := c.releases(s)
 		if err != nil {
 			return err
 		}
 		if len(releases) > 0 {
-			c.date(dir, releases[0].file, releases[0].date) // which clients prefer
+			c.date(s.dir, releases[0].file, releases[0].date) // which clients prefer
 		}
 		for _, rel := range releases {
 			p, err := c.plan(rel)
@@ -146,110 +146,10 @@ func (c *aptCheck) run() error {
 	return nil
 }
 
-// suites returns the directories that have a Release, or should.
-func (c *aptCheck) suites() ([]string, error) {
-	if len(c.Dists) > 0 {
-		var dirs []string
-		for _, dist := range c.Dists {
-			if flat, ok := strings.CutSuffix(dist, "/"); ok {
-				dirs = append(dirs, path.Join(c.Root, flat))
-			} else {
-				dirs = append(dirs, path.Join(c.Root, "dists", dist))
-			}
-		}
-		return dirs, nil
-	}
-	s := suiteSearch{c: c}
-	top := path.Join(c.Root, "dists")
-	if err := s.search(top, 0); err != nil {
-		return nil, err
-	}
-	for _, alias := range s.aliases {
-		if s.isNew(alias) {
-			if err := s.search(alias, 0); err != nil {
-				return nil, err
-			}
-		}
-	}
-	dirs, err := c.known(top, s.dirs, "InRelease", "Release")
-	if err != nil {
-		return nil, err
-	}
-	if len(dirs) == 0 && !c.found.any() {
-		c.add(top, "has no distribution: there is no InRelease or Release")
-	}
-	return dirs, nil
-}
-
-// maxSuiteDepth is how deep below dists a Release may be.
-const maxSuiteDepth = 4
-
-// suiteSearch looks for the directories that have a Release.
-type suiteSearch struct {
-	c       *aptCheck
-	dirs    []string
-	seen    []fs.FileInfo
-	aliases []string // symbolic links to directories
-}
-
-func (s *suiteSearch) search(dir string, depth int) error {
-	entries, err := s.c.t.list(dir)
-	if err != nil {
-		return s.c.note(dir, err)
-	}
-	for _, e := range entries {
-		if e.Name() == "Release" || e.Name() == "InRelease" {
-			s.dirs = append(s.dirs, dir)
-			return s.remember(dir)
-		}
-	}
-	if depth == maxSuiteDepth {
-		return nil
-	}
-	for _, e := range entries {
-		name := path.Join(dir, e.Name())
-		isDir, err := s.c.t.isDir(dir, e)
-		switch {
-		case err != nil:
-			err = s.c.note(name, err)
-		case isDir && !e.IsDir():
-			s.aliases = append(s.aliases, name)
-		case isDir:
-			err = s.search(name, depth+1)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *suiteSearch) remember(dir string) error {
-	info, err := s.c.t.root.Stat(dir)
-	if err == nil {
-		s.seen = append(s.seen, info)
-	}
-	return err
-}
-
-// isNew reports whether a symbolic link leads to a directory that was not found
-// by another way.
-func (s *suiteSearch) isNew(alias string) bool {
-	info, err := s.c.t.root.Stat(alias)
-	if err != nil {
-		return true // which search will tell
-	}
-	for _, seen := range s.seen {
-		if os.SameFile(info, seen) {
-			return false
-		}
-	}
-	return true
-}
-
 // releases reads what is in a directory of InRelease and Release. Mostly they say
 // the same, and one is returned.
-func (c *aptCheck) releases(dir string) ([]*release, error) {
+func (c *aptCheck) releases(s aptSuite) ([]*release, error) {
+	dir := s.dir
 	inline, err := c.release(dir, "InRelease")
 	if err != nil {
 		return nil, err
@@ -280,7 +180,7 @@ func (c *aptCheck) releases(dir string) ([]*release, error) {
 		if len(text.text) == 0 {
 			continue
 		}
-		rel := &release{file: text.file, dir: dir}
+		rel := &release{file: text.file, dir: dir, base: s.base}
 		if err := rel.parse(text.text); err != nil {
 			if err := c.note(text.file, err); err != nil {
 				return nil, err

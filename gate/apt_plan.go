@@ -20,6 +20,7 @@ type aptForm struct {
 type aptPlan struct {
 	aptForm
 	by      string // the Release that lists it
+	base    *aptBase
 	packing string // the ending of its name there
 	sources bool
 }
@@ -52,12 +53,10 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 		if err != nil {
 			return nil, err
 		}
-		if g.lists() {
-			some = some || there
-			if err := p.required(g, there); err != nil {
-				return nil, err
-			}
+		if err := p.required(g, there); err != nil {
+			return nil, err
 		}
+		some = some || there && g.lists()
 		if !g.lists() {
 			err = p.queue(found)
 		} else if len(found) > 0 {
@@ -146,7 +145,7 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 			if !slices.ContainsFunc(infos, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
 				found = append(found, aptPlan{
 					aptForm{name, x.size, x.sum},
-					p.rel.file, packing(x.name), g.base == "Sources",
+					p.rel.file, p.rel.base, packing(x.name), g.base == "Sources",
 				})
 			}
 			infos = append(infos, info)
@@ -188,23 +187,30 @@ func (p *aptPlanner) required(g *aptGroup, there bool) error {
 		p.now.Repositories[p.rel.dir] = now
 		return nil
 	}
-	dir := path.Join(p.rel.dir, g.dir)
-	arch := strings.TrimPrefix(path.Base(g.dir), "binary-")
-	needed := slices.Contains(p.Architectures, arch)
-	if !needed {
-		var err error
-		if needed, err = p.t.exists(dir); err != nil {
-			return err
-		}
-	}
-	switch file := path.Join(dir, g.base); {
-	// A repository without dists has all in one directory, and not always sources.
-	case needed && g.dir != ".":
+	file := path.Join(p.rel.dir, index)
+	needed, err := p.needed(g)
+	switch {
+	case err != nil:
+		return err
+	case needed:
 		p.add(file, "is missing in all forms, %s lists it", p.rel.file)
-	case p.last.had(p.rel.dir, index):
-		p.add(file, "is missing in all forms, %s lists it and it was there when last released (%s)", p.rel.file, p.last.hint)
+	case p.last.had(p.rel.dir, index) && !strings.HasSuffix(g.dir, ".diff"):
+		p.add(file, "is missing in all forms, %s lists it and it was there when last released%s", p.rel.file, p.hint(""))
 	}
 	return nil
+}
+
+// needed reports whether an index must be there even if it never was: one of packages
+// whose directory is there, or whose architecture is asked for. A flat repository has all
+// in one directory, and not always sources.
+func (p *aptPlanner) needed(g *aptGroup) (bool, error) {
+	if !g.lists() || g.dir == "." {
+		return false, nil
+	}
+	if slices.Contains(p.Architectures, strings.TrimPrefix(path.Base(g.dir), "binary-")) {
+		return true, nil
+	}
+	return p.t.exists(path.Join(p.rel.dir, g.dir))
 }
 
 // queue has files looked at that are not parsed.

@@ -25,7 +25,7 @@ func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
 		return err
 	}
 	defer z.Close()
-	see := func(f aptFile) error { return c.listed(p.name, f) }
+	see := func(f aptFile) error { return c.listed(p, f) }
 	if p.sources {
 		return newSourcesIndex(see).d.read(z)
 	}
@@ -33,8 +33,11 @@ func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
 }
 
 // listed has looked at what an index lists.
-func (c *aptCheck) listed(index string, f aptFile) error {
-	name, err := local(c.Root, f.name)
+func (c *aptCheck) listed(p aptPlan, f aptFile) error {
+	if err := c.settle(p.base, f.name); err != nil {
+		return err
+	}
+	name, err := local(p.base.dir, f.name)
 	if err != nil {
 		return err
 	}
@@ -43,7 +46,7 @@ func (c *aptCheck) listed(index string, f aptFile) error {
 		if c.todo > 0 {
 			part = float64(c.done) / float64(c.todo)
 		}
-		c.progress.report(part, "%s files, %s", humanize.Comma(c.count), index)
+		c.progress.report(part, "%s files, %s", humanize.Comma(c.count), p.name)
 	}
-	return c.files.add(name, index, f.size, f.sum)
+	return c.files.add(name, p.name, f.size, f.sum)
 }

@@ -15,6 +15,7 @@ const maxRelease = 64 << 20
 type release struct {
 	file   string // relative to the tree
 	dir    string // what the names of its indexes are relative to
+	base   *aptBase
 	byHash bool
 	date   time.Time // when it was made; zero if it does not say
 	until  time.Time // zero if it does not end

@@ -161,8 +161,8 @@ func TestApt(t *testing.T) {
 		{"alias", nil, func(r *aptRepo) { symlink(t, r.dir, "x", "dists/stable") }, "", ""},
 		{"dangling alias", nil, func(r *aptRepo) { symlink(t, r.dir, "y", "dists/stable") }, "dists/stable", "is missing"},
 		{"alias out", nil, func(r *aptRepo) { symlink(t, r.dir, "/etc", "dists/stable") }, "dists/stable", "leads out"},
-		{"no dists", nil, func(r *aptRepo) { rm(t, r.dir, "dists") }, "dists", "is missing"},
-		{"empty dists", nil, func(r *aptRepo) { rm(t, r.dir, "dists/x") }, "dists", "has no distribution"},
+		{"no dists", nil, func(r *aptRepo) { rm(t, r.dir, "dists") }, "", "there is no repository"},
+		{"empty dists", nil, func(r *aptRepo) { rm(t, r.dir, "dists/x") }, "", "there is no repository"},
 
 		{"package missing", nil, func(r *aptRepo) { rm(t, r.dir, "pool/main/b/b_1_all.deb") }, "pool/main/b/b_1_all.deb", "is missing, " + aptPackages + " lists it"},
 		{"package short", nil, func(r *aptRepo) { put(t, r.dir, "pool/main/b/b_1_all.deb", "pack") }, "pool/main/b/b_1_all.deb", "its size is 4, " + aptPackages + " says 9"},
@@ -290,6 +290,9 @@ func TestApt(t *testing.T) {
 			byHash(r, p+".gz", strings.ToUpper(r.index[p+".gz"]))
 		}, "dists/x/main/binary-amd64/by-hash/SHA256/%p.gz", ""},
 
+		{"no repository in the root", &Apt{Root: "pool"}, nil, "pool", "there is no repository"},
+		{"no root", &Apt{Root: "none"}, nil, "none", "is missing"},
+
 		{"root", &Apt{Root: "sub/ubuntu", Hash: true}, func(r *aptRepo) {
 			run(t, r.dir, nil, "mkdir", "sub", "sub/ubuntu")
 			run(t, r.dir, nil, "mv", "dists", "pool", "sub/ubuntu")
@@ -344,16 +347,15 @@ func TestAptGone(t *testing.T) {
 	released(t, g, r)
 	passes(t, g, r) // as it was
 
-	rm(t, repo.dir, "dists/x/main/Contents-amd64.gz") // not an index of packages
-	rm(t, repo.dir, aptPackages)                      // there is another form
+	rm(t, repo.dir, aptPackages) // there is another form
 	passes(t, g, r)
 	rm(t, repo.dir, "dists/x/main/binary-amd64")
 	v := fails(t, g, r, aptPackages, "is missing in all forms, dists/x/Release lists it and it was there when last released")
-	if !strings.Contains(v.Reason, filepath.Join(r.State, "apt.released")) || v.Count != 1 {
-		t.Error(v)
+	if !strings.Contains(v.Reason, filepath.Join(r.State, "apt.released")) || v.Count != 2 || strings.Count(v.Error(), "caddy mirror forget") != 1 {
+		t.Error(v) // there was a Release, too
 	}
 	rm(t, repo.dir, "dists/x/extra")
-	if v := fails(t, g, r, "dists/x/extra/binary-amd64/Packages", "last released"); v.Count != 2 {
+	if v := fails(t, g, r, "dists/x/extra/binary-amd64/Packages", "last released"); v.Count != 3 {
 		t.Error(v)
 	}
 	passes(t, g, newRun(t, repo.dir)) // a job that never had it

@@ -24,8 +24,9 @@ type repositories struct {
 	files    *listed
 	progress *progress
 
-	last *record // of what was released
-	now  record
+	last   *record // of what was released
+	hinted bool
+	now    record
 
 	count  int64     // of packages
 	newest time.Time // date of a repository
@@ -68,6 +69,15 @@ func (c *repositories) add(file, format string, args ...any) {
 	c.found.add(c.files.place(), file, format, args...)
 }
 
+// hint says how to let a tree pass that is held by what is remembered: once in a verdict.
+func (c *repositories) hint(more string) string {
+	if c.hinted {
+		return ""
+	}
+	c.hinted = true
+	return " (" + c.last.hint + more + ")"
+}
+
 // note files an error, if it is the fault of the file.
 func (c *repositories) note(file string, err error) error {
 	return c.found.note(c.files.place(), file, err)
@@ -90,8 +100,8 @@ func (c *repositories) date(dir, file string, made time.Time) {
 	}
 	c.now.Repositories[dir] = repository{Date: made}
 	if made.Before(was) && !c.allowOlder {
-		c.add(file, "is of %s, what was released last of %s (%s, or set allow_older)",
-			made.UTC().Format(dateFormat), was.UTC().Format(dateFormat), c.last.hint)
+		c.add(file, "is of %s, what was released last of %s%s",
+			made.UTC().Format(dateFormat), was.UTC().Format(dateFormat), c.hint(", or set allow_older"))
 	}
 }
 
@@ -104,12 +114,12 @@ func isFuture(t time.Time) bool { return time.Until(t) > maxAhead }
 
 const dateFormat = "2006-01-02 15:04:05 MST"
 
-// known adds to dirs, the repositories that were found below top, those that were
+// known adds to dirs, the repositories that were found in top or below it, those that were
 // released last and are known by other names now, and notes those that are gone: that
 // have none of the files.
 func (c *repositories) known(top string, dirs []string, files ...string) ([]string, error) {
 	for _, dir := range c.last.besides(dirs) {
-		if top != "." && !strings.HasPrefix(dir, top+"/") {
+		if top != "." && dir != top && !strings.HasPrefix(dir, top+"/") {
 			continue // of another gate
 		}
 		there, err := c.hasOne(dir, files)
@@ -119,7 +129,7 @@ func (c *repositories) known(top string, dirs []string, files ...string) ([]stri
 		case there:
 			dirs = append(dirs, dir)
 		default:
-			c.add(dir, "has no %s any more (%s)", strings.Join(files, " and no "), c.last.hint)
+			c.add(dir, "has no %s any more%s", strings.Join(files, " and no "), c.hint(""))
 		}
 	}
 	return dirs, nil
