@@ -24,6 +24,9 @@ type load struct {
 	P99        float64 `json:"p99_ms"`
 	ServerBusy float64 `json:"server_core_busy"` // of 1
 	LoadBusy   float64 `json:"load_core_busy"`   // of 1
+	CPU        float64 `json:"cpu_us"`           // time of the server per request, user and system
+
+	answers float64
 }
 
 // wrk loads one server with requests for one file.
@@ -37,6 +40,10 @@ func (b *bench) wrk(ctx context.Context, s *server, f file) (load, error) {
 		return load{}, err
 	}
 	loadBefore, loadTotal, err := busyTime(b.loadCPU)
+	if err != nil {
+		return load{}, err
+	}
+	cpuBefore, err := s.cpuTime()
 	if err != nil {
 		return load{}, err
 	}
@@ -63,6 +70,11 @@ func (b *bench) wrk(ctx context.Context, s *server, f file) (load, error) {
 	if err != nil {
 		return load{}, err
 	}
+	cpuAfter, err := s.cpuTime()
+	if err != nil {
+		return load{}, err
+	}
+	l.CPU = (cpuAfter - cpuBefore).Seconds() * 1e6 / l.answers
 	l.ServerBusy = ratio(serverAfter-serverBefore, serverNow-serverTotal)
 	l.LoadBusy = ratio(loadAfter-loadBefore, loadNow-loadTotal)
 	return l, s.alive()
@@ -86,6 +98,7 @@ func parseLoad(out string, size int64) (load, error) {
 	}
 	seconds := micros / 1e6
 	l := load{
+		answers:   requests,
 		Requests:  requests / seconds,
 		Megabytes: bytes / 1e6 / seconds,
 		P50:       p50 / 1e3,
@@ -94,12 +107,23 @@ func parseLoad(out string, size int64) (load, error) {
 	if size >= mib {
 		// Count unfinished answers too: here they are no small part of the whole,
 		// while the heads are none.
-		l.Requests = bytes / float64(size) / seconds
+		l.answers = bytes / float64(size)
+		l.Requests = l.answers / seconds
 	}
 	if l.Requests == 0 {
 		return load{}, fmt.Errorf("wrk had no answer:\n%s", out)
 	}
 	return l, nil
+}
+
+// cpuTime is what the server's processes have used so far.
+func (s *server) cpuTime() (time.Duration, error) {
+	used, err := s.process.cpuTime()
+	if err != nil || s.before == nil {
+		return used, err
+	}
+	more, err := s.before.cpuTime()
+	return used + more, err
 }
 
 func ratio(a, b uint64) float64 {

@@ -4,12 +4,14 @@
 //
 // Hits: mirror_cache, Caddy's file_server and respond, nginx (static and
 // proxy_cache), Apache mod_cache_disk and Varnish serve the same files over
-// plain HTTP/1.1 with keep-alive. Each server is pinned to one core, the load
-// generator (wrk) to another. Rounds are interleaved: every server once a size
+// HTTP/1.1 with keep-alive, plain and with TLS 1.3 and the same cipher (Varnish
+// behind hitch). Each server is pinned to one core, the load generator (wrk) to
+// another. Rounds are interleaved: every server once a size
 // and round, in rotated order, so that a slow minute of the machine hits all of
-// them. The largest size, which has no goal, takes part in every other round. A
-// figure is the median of the rounds, a ratio the median of the ratios of each
-// round.
+// them. The largest size takes part in every other round. A figure is the median of
+// the rounds, a ratio the median of the ratios of each round: of requests per
+// second, and of the CPU time that a request costs the server, which is less in
+// doubt where others use the machine, too.
 //
 // Before and after, every server is asked what it serves: bodies are compared
 // by their SHA-256, a hit must say that it is one, and no cache may have asked
@@ -26,7 +28,7 @@
 // has room.
 //
 // It needs two cores, taskset, and from Debian the packages wrk, nginx,
-// apache2-bin and varnish, which -install installs (nginx and varnish start
+// apache2-bin, varnish and hitch, which -install installs (nginx and varnish start
 // their services then, as Debian packages do). Everything runs with private
 // settings on 127.0.0.1, as the user nobody when started by root, and below
 // TMPDIR, which should be a disk with 10 GB to spare.
@@ -153,6 +155,7 @@ type bench struct {
 	dir     string // temporary; ends with the run
 	module  string // directory of the module under test
 	user    *user  // whom servers run as; nil: the caller
+	tls     tlsFiles
 	running []*process
 }
 
@@ -341,6 +344,9 @@ func needPackages(ctx context.Context, servers []string, install bool) error {
 		}
 		if isCache(s) {
 			need("nginx", "nginx") // the origin
+		}
+		if strings.HasPrefix(s, "varnish") {
+			need("hitch", "hitch")
 		}
 	}
 	if len(missing) == 0 {

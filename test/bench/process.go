@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,6 +143,35 @@ func (p *process) tail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}
+
+// cpuTime is what all processes of the group have used so far, user and system.
+func (p *process) cpuTime() (time.Duration, error) {
+	const tick = 10 * time.Millisecond // USER_HZ, which is 100 everywhere
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	var ticks uint64
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name, in parentheses, may hold anything; then state, ppid, pgrp, ...
+		f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(f) < 13 || f[2] != strconv.Itoa(p.pid()) {
+			continue
+		}
+		for _, s := range f[11:13] {
+			n, err := strconv.ParseUint(s, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("reading %s: %w", name, err)
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * tick, nil
 }
 
 // stop ends the whole process group, at first politely.

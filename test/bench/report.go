@@ -64,6 +64,7 @@ type hitRow struct {
 	Median load    `json:"median"` // each figure's own median
 	Rounds []load  `json:"rounds"`
 	Ratio  *spread `json:"ratio,omitempty"` // of our requests per second to its own
+	CPU    *spread `json:"cpu,omitempty"`   // of its CPU time per request to ours
 	Goal   *goal   `json:"goal,omitempty"`
 }
 
@@ -89,13 +90,11 @@ func newHitTable(f file, servers []*server, loads map[cell][]load) hitTable {
 			P99:        medianOf(rounds, func(l load) float64 { return l.P99 }),
 			ServerBusy: medianOf(rounds, func(l load) float64 { return l.ServerBusy }),
 			LoadBusy:   medianOf(rounds, func(l load) float64 { return l.LoadBusy }),
+			CPU:        medianOf(rounds, func(l load) float64 { return l.CPU }),
 		}}
 		if s.name != ourName && len(ours) > 0 {
-			ratios := make([]float64, len(rounds))
-			for i := range rounds {
-				ratios[i] = ours[i].Requests / rounds[i].Requests
-			}
-			row.Ratio = &spread{median(ratios), slices.Min(ratios), slices.Max(ratios)}
+			row.Ratio = spreadOf(rounds, func(i int) float64 { return ours[i].Requests / rounds[i].Requests })
+			row.CPU = spreadOf(rounds, func(i int) float64 { return rounds[i].CPU / ours[i].CPU })
 			if bound, ok := hitGoals[f.title][s.name]; ok {
 				row.Goal = atLeast(bound, row.Ratio.Median)
 			}
@@ -103,6 +102,14 @@ func newHitTable(f file, servers []*server, loads map[cell][]load) hitTable {
 		t.Servers = append(t.Servers, row)
 	}
 	return t
+}
+
+func spreadOf(rounds []load, of func(round int) float64) *spread {
+	values := make([]float64, len(rounds))
+	for i := range values {
+		values[i] = of(i)
+	}
+	return &spread{median(values), slices.Min(values), slices.Max(values)}
 }
 
 func medianOf[T any](list []T, of func(T) float64) float64 {
@@ -175,6 +182,7 @@ func (b *bench) versions(ctx context.Context) map[string]string {
 				ask["apache"] = []string{"apache2", "-v"}
 			case "varnish", "varnish_mute":
 				ask["varnish"] = []string{"varnishd", "-V"}
+				ask["hitch"] = []string{"hitch", "--version"}
 			}
 			if s == "nginx" || isCache(s) {
 				ask["nginx"] = []string{"nginx", "-v"}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -78,10 +79,12 @@ type site struct {
 type server struct {
 	*process
 	kind
-	addr   string
-	admin  string                  // address of Caddy's admin API, ours only
-	answer []byte                  // its only answer; nil: it serves the files
-	hit    func(http.Header) error // why an answer is not from the cache; nil: not a cache
+	addr    string
+	tlsAddr string
+	before  *process                // what has TLS for it, where it has none
+	admin   string                  // address of Caddy's admin API, ours only
+	answer  []byte                  // its only answer; nil: it serves the files
+	hit     func(http.Header) error // why an answer is not from the cache; nil: not a cache
 }
 
 // startServer starts a server of a kind.
@@ -103,6 +106,13 @@ func (b *bench) setup(name string) (dir, addr string, err error) {
 	return dir, addr, err
 }
 
+// listeners adds to a server's data what it listens on, which it returns.
+func (b *bench) listeners(addr string, data map[string]any) (tlsAddr string, err error) {
+	tlsAddr, err = freeAddr()
+	data["Addr"], data["TLSAddr"], data["TLS"], data["Cipher"] = addr, tlsAddr, b.tls, tlsCipher
+	return tlsAddr, err
+}
+
 // configure writes a server's configuration into its directory.
 func configure(dir, conf string, data any) (path string, err error) {
 	path = filepath.Join(dir, conf)
@@ -114,7 +124,11 @@ func configure(dir, conf string, data any) (path string, err error) {
 	return path, errors.Join(err, f.Close())
 }
 
-func (b *bench) startCaddy(ctx context.Context, name, conf, dir, addr string, data any) (*server, error) {
+func (b *bench) startCaddy(ctx context.Context, name, conf, dir, addr string, data map[string]any) (*server, error) {
+	tlsAddr, err := b.listeners(addr, data)
+	if err != nil {
+		return nil, err
+	}
 	path, err := configure(dir, conf, data)
 	if err != nil {
 		return nil, err
@@ -123,7 +137,7 @@ func (b *bench) startCaddy(ctx context.Context, name, conf, dir, addr string, da
 	if err != nil {
 		return nil, err
 	}
-	return &server{process: p, addr: addr}, nil
+	return &server{process: p, addr: addr, tlsAddr: tlsAddr}, nil
 }
 
 func (b *bench) startMirror(ctx context.Context, s site) (*server, error) {
@@ -136,7 +150,7 @@ func (b *bench) startMirror(ctx context.Context, s site) (*server, error) {
 		return nil, err
 	}
 	srv, err := b.startCaddy(ctx, ourName, "caddy-mirror.conf", dir, addr, map[string]any{
-		"Dir": dir, "Addr": addr, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize,
+		"Dir": dir, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize,
 	})
 	if err != nil {
 		return nil, err
@@ -160,9 +174,7 @@ func (b *bench) startFileServer(ctx context.Context, s site) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.startCaddy(ctx, "file_server", "caddy-file-server.conf", dir, addr, map[string]any{
-		"Addr": addr, "Tree": s.tree,
-	})
+	return b.startCaddy(ctx, "file_server", "caddy-file-server.conf", dir, addr, map[string]any{"Tree": s.tree})
 }
 
 func (b *bench) startRespond(ctx context.Context, _ site) (*server, error) {
@@ -171,9 +183,7 @@ func (b *bench) startRespond(ctx context.Context, _ site) (*server, error) {
 		return nil, err
 	}
 	body := strings.Repeat("0123456789abcdef", 4*kib/16)
-	srv, err := b.startCaddy(ctx, "respond", "caddy-respond.conf", dir, addr, map[string]any{
-		"Addr": addr, "Body": body,
-	})
+	srv, err := b.startCaddy(ctx, "respond", "caddy-respond.conf", dir, addr, map[string]any{"Body": body})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +214,11 @@ func (b *bench) runNginx(ctx context.Context, name, conf string, data map[string
 	if err != nil {
 		return nil, err
 	}
-	data["Dir"], data["Addr"] = dir, addr
+	data["Dir"] = dir
+	tlsAddr, err := b.listeners(addr, data)
+	if err != nil {
+		return nil, err
+	}
 	path, err := configure(dir, conf, data)
 	if err != nil {
 		return nil, err
@@ -213,7 +227,7 @@ func (b *bench) runNginx(ctx context.Context, name, conf string, data map[string
 	if err != nil {
 		return nil, err
 	}
-	return &server{process: p, addr: addr}, nil
+	return &server{process: p, addr: addr, tlsAddr: tlsAddr}, nil
 }
 
 // apacheModules is where Debian's apache2-bin keeps its modules.
@@ -227,10 +241,15 @@ func (b *bench) startApache(ctx context.Context, s site) (*server, error) {
 	if err := os.Mkdir(filepath.Join(dir, "cache"), 0o755); err != nil {
 		return nil, err
 	}
-	path, err := configure(dir, "apache.conf", map[string]any{
-		"Dir": dir, "Addr": addr, "Origin": s.origin, "Modules": apacheModules,
+	data := map[string]any{
+		"Dir": dir, "Origin": s.origin, "Modules": apacheModules,
 		"Threads": max(64, 2*b.connections),
-	})
+	}
+	tlsAddr, err := b.listeners(addr, data)
+	if err != nil {
+		return nil, err
+	}
+	path, err := configure(dir, "apache.conf", data)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +257,7 @@ func (b *bench) startApache(ctx context.Context, s site) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &server{process: p, addr: addr, hit: func(h http.Header) error {
+	return &server{process: p, addr: addr, tlsAddr: tlsAddr, hit: func(h http.Header) error {
 		if h.Get("Age") == "" { // which mod_cache sends with what it has kept
 			return errors.New("no Age")
 		}
@@ -288,13 +307,14 @@ func (b *bench) runVarnish(ctx context.Context, s site, args ...string) (*server
 	if err != nil {
 		return nil, err
 	}
-	return &server{process: p, addr: addr, hit: func(h http.Header) error {
+	srv := &server{process: p, addr: addr, hit: func(h http.Header) error {
 		// A hit names two requests: its own and the one that filled the cache.
 		if v := h.Get("X-Varnish"); len(strings.Fields(v)) != 2 {
 			return fmt.Errorf("X-Varnish is %q", v)
 		}
 		return nil
-	}}, nil
+	}}
+	return srv, b.startHitch(ctx, srv)
 }
 
 // origin is the static nginx behind the caches.
@@ -332,7 +352,7 @@ type touches struct {
 
 func (t touches) calls() int64 { return t.Reads + t.Stats + t.Lists }
 
-// originTouches asks our server's admin API what it asked of its only mount's
+// originTouches asks our server's admin API what it asked of its mounts' only
 // origin.
 func (s *server) originTouches(ctx context.Context) (touches, error) {
 	_, body, err := get(ctx, "http://"+s.admin+"/mirror/status")
@@ -347,14 +367,20 @@ func (s *server) originTouches(ctx context.Context) (touches, error) {
 	if err := json.Unmarshal(body, &status); err != nil {
 		return touches{}, fmt.Errorf("reading the mirror's status: %w", err)
 	}
-	if len(status.Mounts) != 1 || len(status.Mounts[0].Origins) != 1 {
-		return touches{}, fmt.Errorf("the mirror's status has not one mount with one origin: %s", body)
+	// The mounts of http and https have one origin, and one count.
+	if len(status.Mounts) == 0 || len(status.Mounts[0].Origins) != 1 {
+		return touches{}, fmt.Errorf("the mirror's status has no mount with one origin: %s", body)
 	}
 	return status.Mounts[0].Origins[0], nil
 }
 
 // url is where a server has a file.
-func (s *server) url(f file) string { return "http://" + s.addr + "/files/" + f.name }
+func (s *server) url(f file) string {
+	if f.tls {
+		return "https://" + s.tlsAddr + "/files/" + f.name
+	}
+	return "http://" + s.addr + "/files/" + f.name
+}
 
 // check fails unless the server answers with the right body and, being a cache,
 // from the cache. A cache is asked until it has what it first had to fetch.
@@ -389,8 +415,11 @@ func (s *server) check(ctx context.Context, f file) error {
 }
 
 var client = &http.Client{
-	Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true},
-	Timeout:   30 * time.Second,
+	Transport: &http.Transport{
+		DisableCompression: true, DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // our own certificate
+	},
+	Timeout: 30 * time.Second,
 }
 
 func get(ctx context.Context, url string) (http.Header, []byte, error) {

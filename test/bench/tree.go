@@ -21,16 +21,18 @@ type file struct {
 	name  string
 	size  int64
 	rare  bool // takes part in every other round only, to save time
+	tls   bool // asked for with https
 	sum   [sha256.Size]byte
 }
 
-// writeTree makes the files of the hits in dir/files.
+// writeTree makes the files of the hits in dir/files. Each is there twice, for
+// http and https.
 func writeTree(dir string) ([]file, error) {
 	files := []file{
 		{title: "4 KiB", name: "4k.bin", size: 4 * kib},
 		{title: "64 KiB", name: "64k.bin", size: 64 * kib},
 		{title: "1 MiB", name: "1m.bin", size: mib},
-		{title: "64 MiB", name: "64m.bin", size: 64 * mib, rare: true},
+		{title: "100 MiB", name: "100m.bin", size: 100 * mib, rare: true},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o755); err != nil {
 		return nil, err
@@ -42,6 +44,10 @@ func writeTree(dir string) ([]file, error) {
 			return nil, fmt.Errorf("making %s: %w", f.name, err)
 		}
 		h.Sum(f.sum[:0])
+	}
+	for _, f := range files {
+		f.title, f.tls = f.title+", TLS", true
+		files = append(files, f)
 	}
 	return files, nil
 }
