@@ -49,8 +49,17 @@ func (b *body) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if n > 0 || err == io.EOF || ctx.Err() != nil {
 		return n, err
 	}
-	return b.readRemote(ctx, p, off)
+	n, err = b.readRemote(ctx, p, off)
+	if n == 0 && err != nil && b.hurry && b.fill != nil {
+		b.hurry = false
+		return b.fill.ReadAt(ctx, p, off)
+	}
+	return n, err
 }
+
+// near is how far ahead of a fill bytes are waited for, in a hurry: about what it
+// copies while the origin is asked for them.
+const near = 256 << 10
 
 // errElsewhere says that the bytes are not in the cache.
 var errElsewhere = errors.New("not in the cache")
@@ -65,8 +74,7 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 		return 0, err
 	case b.fill == nil:
 		return 0, errElsewhere
-	case b.hurry && b.meta.Validator != "" && off >= b.fill.Published():
-		// Bytes far ahead of the fill are not waited for.
+	case b.hurry && b.meta.Validator != "" && off > b.fill.Published()+near:
 		return 0, errElsewhere
 	}
 	return b.fill.ReadAt(ctx, p, off)
@@ -104,7 +112,7 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 		b.closeRemote()
 	}
 	if b.remote == nil {
-		remote, err := b.m.reopen(ctx, b.name, &b.meta, off)
+		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b.name, &b.meta, off) })
 		if err != nil {
 			return 0, err
 		}

@@ -304,6 +304,9 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 	if r.Method == http.MethodHead {
 		return m.head(ctx, key.Name, status)
 	}
+	if o, done, err := m.part(ctx, r, key.Name, status); done {
+		return o, err
+	}
 	f, begun := c.Fill(key)
 	res := resultCollapsed
 	if begun {
@@ -316,6 +319,7 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 			return o, nil
 		}
 		res = resultMiss
+		m.parts.note(key.Name) // parts of it follow this fill
 		f.Run(func() { m.fill(f, key.Name) })
 	} else if status == statusMiss {
 		status = statusCollapsed
@@ -391,7 +395,12 @@ func (m *Mount) bypass(ctx context.Context, name string) (object, error) {
 	if err := m.known(ctx, name); err != nil {
 		return object{result: resultHit, status: statusHit}, err
 	}
-	remote, src, rel, err := m.open(ctx, name)
+	var src source
+	var rel release
+	remote, err := m.enter(func() (b origin.Body, err error) {
+		b, src, rel, err = m.open(ctx, name)
+		return b, err
+	})
 	if err != nil {
 		m.facts.learn(name, err, rel.hash)
 		return object{result: resultBypass, status: statusBypass}, err

@@ -81,6 +81,8 @@ type Mount struct {
 	precompressors map[string]encode.Precompressed
 	listings       *listings
 	facts          *facts
+	parts          parts
+	past           atomic.Int64 // bodies that are read past the cache
 	dates          *dates
 	checks         singleflight.Group
 	metrics        metrics
@@ -134,6 +136,7 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	// fall-back that comes or goes loses nothing.
 	m.group = m.Prefix + "\x00" + m.origins[0].String()
 	m.facts = newFacts()
+	m.parts = newParts()
 	m.dates = newDates()
 	m.metrics = newMetrics(m.Prefix)
 	if m.Browse {

@@ -50,6 +50,8 @@ var (
 	statusAway        = "mirror; fwd=uri-miss; fwd-status=503"
 	statusBusy        = "mirror; fwd=uri-miss; fwd-status=503; detail=busy"
 	statusCollapsed   = "mirror; fwd=uri-miss; collapsed"
+	statusPart        = "mirror; fwd=uri-miss; fwd-status=206"
+	statusChangedPart = "mirror; fwd=stale; fwd-status=206"
 	statusBypass      = "mirror; fwd=bypass" //nolint:gosec // no credentials
 )
 
