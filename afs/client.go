@@ -20,9 +20,18 @@ var (
 	// ErrUnavailable says that no server could be asked that can be trusted.
 	ErrUnavailable = errors.New("AFS is not available")
 
+	// ErrBusy says that so many calls are under way that another one could not
+	// begin in time. It is an ErrUnavailable that does not speak against any server.
+	ErrBusy error = busyError{}
+
 	// ErrChanged says that a file is no longer what it was when it was opened.
 	ErrChanged = errors.New("file has changed")
 )
+
+type busyError struct{}
+
+func (busyError) Error() string        { return "too many calls to AFS are under way" }
+func (busyError) Is(target error) bool { return target == ErrUnavailable }
 
 // Config is what a client needs to know. All of it may be left out.
 type Config struct {

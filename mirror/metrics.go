@@ -103,7 +103,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			}
 			send(originUp, gauge, bit(o.State == "up"), m.Prefix, o.Origin)
 			send(originErrors, counter, float64(o.Timeouts), m.Prefix, o.Origin, "timeout")
-			send(originErrors, counter, float64(o.Errors-o.Timeouts), m.Prefix, o.Origin, "error")
+			send(originErrors, counter, float64(o.Errors-o.Timeouts-o.Panics), m.Prefix, o.Origin, "error")
+			send(originErrors, counter, float64(o.Panics), m.Prefix, o.Origin, "panic")
+			send(originErrors, counter, float64(o.Busy), m.Prefix, o.Origin, "busy")
 			send(originReads, counter, float64(o.ReadBytes), m.Prefix, o.Origin)
 			send(originStuck, gauge, float64(o.Stuck), m.Prefix, o.Origin)
 		}

@@ -29,7 +29,7 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 		m.metrics.fillBypassed.Inc()
 	case errors.Is(err, diskcache.ErrBusy):
 		m.metrics.fillGaveWay.Inc()
-	case origin.Class(err) != "away":
+	case origin.Class(err) != "away" && origin.Class(err) != "busy":
 		m.metrics.fillNotFound.Inc() // there was nothing to copy
 	default:
 		m.metrics.fillFailed.Inc()

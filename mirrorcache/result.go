@@ -34,9 +34,12 @@ func (r result) String() string {
 	}[r]
 }
 
-// errBusy says that the mirror has too much to do with the origin to ask it for
-// more now. It stands for an origin that is away, and is counted apart.
-var errBusy = diskcache.ErrBusy
+// isBusy reports whether an object cannot be had because the mirror has too much to
+// do with the origin: too many fills, or calls to it. It is counted apart from an
+// origin that is away.
+func isBusy(err error) bool {
+	return errors.Is(err, diskcache.ErrBusy) || errors.Is(err, origin.ErrBusy)
+}
 
 // Values of Cache-Status (RFC 9211).
 var (
@@ -56,7 +59,7 @@ var (
 )
 
 func statusFailed(err error) string {
-	if errors.Is(err, errBusy) {
+	if isBusy(err) {
 		return statusBusy
 	}
 	if errors.Is(err, origin.ErrAway) {

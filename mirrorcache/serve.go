@@ -240,7 +240,7 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 	}
 	if status == http.StatusServiceUnavailable {
 		res := resultError
-		if errors.Is(err, errBusy) {
+		if isBusy(err) {
 			res = resultBusy
 		}
 		m.count(r, res)

@@ -62,14 +62,12 @@ type AFS struct {
 	count afsCounters
 }
 
-// afsCounters are those of Status.
 type afsCounters struct {
-	reads, readBytes, stats, lists, errors, timeouts atomic.Uint64
+	counters
 
-	away      atomic.Bool
-	told      atomic.Int64 // when it was last logged that it is, in seconds since 1970
-	taken     atomic.Bool  // that has not been taken back
-	lastError atomic.Pointer[string]
+	away  atomic.Bool
+	told  atomic.Int64 // when it was last logged that it is, in seconds since 1970
+	taken atomic.Bool  // that has not been taken back
 }
 
 // CaddyModule returns the Caddy module information.
@@ -150,7 +148,7 @@ func (a *AFS) live() (*afs.Tree, error) {
 // askAFS makes one call to the tree.
 func askAFS[T any](ctx context.Context, a *AFS, count *atomic.Uint64, f func(context.Context, *afs.Tree) (T, error)) (T, error) {
 	count.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.Timeout))
+	ctx, cancel := a.patience(ctx)
 	defer cancel()
 	t, err := a.live()
 	var v T
@@ -174,23 +172,32 @@ func (a *AFS) outcome(ctx context.Context, err error) error {
 		a.back()
 		return err
 	}
+	kind := ErrAway
+	if errors.Is(err, afs.ErrBusy) {
+		kind = ErrBusy
+	}
+	err = fmt.Errorf("%w: %w", kind, err)
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return fmt.Errorf("%w: %w", ErrAway, err) // says nothing about the cell
+		return err // says nothing about the cell
 	}
-	a.count.errors.Add(1)
-	if ctx.Err() != nil {
-		a.count.timeouts.Add(1)
-	}
-	text := err.Error()
-	a.count.lastError.Store(&text)
-	if errors.Is(err, afs.ErrChanged) {
-		return fmt.Errorf("%w: %w", ErrAway, err)
+	a.count.failed(err)
+	if kind == ErrBusy || errors.Is(err, afs.ErrChanged) || isPanic(err) ||
+		ctx.Err() != nil && context.Cause(ctx) != errPatience { // the caller's own deadline
+		return err
 	}
 	a.count.away.Store(true)
 	if !a.count.taken.Load() && a.tell() {
 		a.log.Warn("origin is away", zap.String("origin", a.name), zap.Error(err))
 	}
-	return fmt.Errorf("%w: %w", ErrAway, err)
+	return err
+}
+
+// errPatience is why the context of a call ends when the origin's time-out is over.
+var errPatience = fmt.Errorf("the origin's time-out is over: %w", context.DeadlineExceeded)
+
+// patience bounds a call by the origin's time-out.
+func (a *AFS) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, time.Duration(a.Timeout), errPatience)
 }
 
 // back notes that the origin answers.
@@ -273,16 +280,8 @@ func (a *AFS) Release(ctx context.Context) Release {
 
 // Status tells the state of the origin, for operators. It asks nobody.
 func (a *AFS) Status() Status {
-	st := Status{
-		Origin:    a.name,
-		State:     "up",
-		Reads:     a.count.reads.Load(),
-		ReadBytes: a.count.readBytes.Load(),
-		Stats:     a.count.stats.Load(),
-		Lists:     a.count.lists.Load(),
-		Errors:    a.count.errors.Load(),
-		Timeouts:  a.count.timeouts.Load(),
-	}
+	st := a.count.status()
+	st.Origin, st.State = a.name, "up"
 	if t := a.tree.Load(); t != nil {
 		r := t.Last()
 		st.Release, st.Seen = r.Token, r.Seen
@@ -290,9 +289,6 @@ func (a *AFS) Status() Status {
 	if unseen := 3*time.Duration(a.ReleaseCheck) + time.Duration(a.Timeout); a.count.away.Load() ||
 		!st.Seen.IsZero() && time.Since(st.Seen) > unseen {
 		st.State = "away"
-	}
-	if text := a.count.lastError.Load(); text != nil {
-		st.LastError = *text
 	}
 	return st
 }
@@ -308,7 +304,7 @@ type afsBody struct {
 func (b *afsBody) Info() Info { return afsInfo(b.f.Info()) }
 
 func (b *afsBody) Read(p []byte) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(b.a.Timeout))
+	ctx, cancel := b.a.patience(context.Background())
 	defer cancel()
 	n, err := b.r.ReadContext(ctx, p)
 	b.a.count.readBytes.Add(uint64(n))
@@ -338,7 +334,7 @@ func (b *afsBody) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (b *afsBody) next() ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(b.a.Timeout))
+	ctx, cancel := b.a.patience(context.Background())
 	defer cancel()
 	data, err := b.r.Next(ctx)
 	if err == nil || err == io.EOF {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -23,12 +25,31 @@ type breaker struct {
 	probe func() error                  // may hang
 	stop  <-chan struct{}               // ends the probing
 	moved func(open bool, reason error) // called when it opens and closes
+	log   func() *zap.Logger            // of panics; may be nil
 
 	mu       sync.Mutex
 	failures int // in a row
 	open     bool
+	opens    chan struct{} // closed when it opens; nil: to be made
 	since    time.Time
 	err      error // the last failure
+}
+
+func (b *breaker) logger() *zap.Logger {
+	if b.log == nil {
+		return nil
+	}
+	return b.log()
+}
+
+// opening returns what is closed while the breaker is open.
+func (b *breaker) opening() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opens == nil {
+		b.opens = make(chan struct{})
+	}
+	return b.opens
 }
 
 // check returns ErrAway while the breaker is open.
@@ -44,9 +65,23 @@ func (b *breaker) check() error {
 // report counts the outcome of a call.
 func (b *breaker) report(err error) {
 	if b.count(err) {
-		b.moved(true, err)
-		go b.recover()
+		b.opened(err)
 	}
+}
+
+// trip opens the breaker, whatever was counted: nothing can be asked any more.
+func (b *breaker) trip(err error) {
+	b.mu.Lock()
+	opened := b.openNow(err)
+	b.mu.Unlock()
+	if opened {
+		b.opened(err)
+	}
+}
+
+func (b *breaker) opened(err error) {
+	b.moved(true, err)
+	go b.recover()
 }
 
 // count is report, and returns whether the breaker has opened now.
@@ -59,11 +94,19 @@ func (b *breaker) count(err error) bool {
 	}
 	b.failures++
 	b.err = err
-	if b.open || b.failures < breakerFailures {
+	return b.failures >= breakerFailures && b.openNow(err)
+}
+
+// openNow opens the breaker, and returns whether it was closed. b.mu is held.
+func (b *breaker) openNow(err error) bool {
+	if b.open {
 		return false
 	}
-	b.open = true
-	b.since = time.Now()
+	b.open, b.since, b.err = true, time.Now(), err
+	if b.opens == nil {
+		b.opens = make(chan struct{})
+	}
+	close(b.opens)
 	return true
 }
 
@@ -71,7 +114,7 @@ func (b *breaker) count(err error) bool {
 // if it was only one bad file that failed again and again, nobody notices.
 func (b *breaker) recover() {
 	for {
-		err := b.probe()
+		_, err := contained(b, func() (none struct{}, err error) { return none, b.probe() })
 		if err == nil {
 			break
 		}
@@ -86,7 +129,7 @@ func (b *breaker) recover() {
 		break // without a probe it must not stay open
 	}
 	b.mu.Lock()
-	b.open = false
+	b.open, b.opens = false, nil
 	b.failures = 0
 	b.mu.Unlock()
 	b.moved(false, nil)

@@ -57,12 +57,13 @@ type Dir struct {
 	// releases.
 	ReleaseVolume string `json:"release_volume,omitempty"`
 
-	// How long one call to the file system may take before the origin counts
-	// as away. Default: `10s`.
+	// How long one call to the file system may take, from when it begins, before
+	// the origin counts as away. Default: `10s`.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// How many calls to the file system may be under way at a time. Further
-	// ones wait. Default: 16.
+	// ones wait, for `timeout` at most: then the origin counts as busy, which is
+	// like away for those who asked, but leaves it to all others. Default: 16.
 	Pool int `json:"pool,omitempty"`
 
 	conf   *dirConf
@@ -223,24 +224,11 @@ func (d *Dir) Status() Status {
 	if d.volume != nil {
 		r = d.volume.last()
 	}
-	st := Status{
-		Origin:    d.Root,
-		State:     "up",
-		Release:   r.Token,
-		Seen:      r.Seen,
-		Reads:     s.count.reads.Load(),
-		ReadBytes: s.count.readBytes.Load(),
-		Stats:     s.count.stats.Load(),
-		Lists:     s.count.lists.Load(),
-		Errors:    s.count.errors.Load(),
-		Timeouts:  s.count.timeouts.Load(),
-		Stuck:     s.pool.stuckCalls(),
-	}
+	st := s.count.status()
+	st.Origin, st.State, st.Release, st.Seen = d.Root, "up", r.Token, r.Seen
+	st.Stuck = s.pool.stuckCalls()
 	if s.breaker.isOpen() {
 		st.State = "away"
-	}
-	if text := s.count.lastError.Load(); text != nil {
-		st.LastError = *text
 	}
 	return st
 }

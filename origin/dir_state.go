@@ -39,13 +39,7 @@ var dirCosts sync.Map // of *dirCost
 type dirCost struct {
 	pool  pool
 	probe chan struct{} // the slot of the one probe under way
-	count dirCounters
-}
-
-type dirCounters struct {
-	reads, readBytes, stats, lists, errors, timeouts atomic.Uint64
-
-	lastError atomic.Pointer[string]
+	count counters
 }
 
 // dirConf is what a Dir wants of its state.
@@ -88,7 +82,7 @@ type dirState struct {
 func newDirState(root string, c *dirConf) *dirState {
 	kept, _ := dirCosts.LoadOrStore(root, &dirCost{probe: make(chan struct{}, 1)})
 	s := &dirState{dirCost: kept.(*dirCost), root: root, stop: make(chan struct{})}
-	s.breaker = breaker{probe: s.probeRoot, stop: s.stop, moved: s.moved}
+	s.breaker = breaker{probe: s.probeRoot, stop: s.stop, moved: s.moved, log: func() *zap.Logger { return s.conf.Load().log }}
 	s.release = newReleaseWatch()
 	c.adopted = true
 	s.conf.Store(c)
@@ -173,14 +167,7 @@ func (s *dirState) fault(op, name string) error {
 // failed counts and describes the error that a call ended in.
 func (s *dirState) failed(op, name string, err error) error {
 	err = fmt.Errorf("%s %q: %w", op, name, err)
-	if errors.Is(err, ErrAway) && !errors.Is(err, context.Canceled) {
-		s.count.errors.Add(1)
-		if errors.Is(err, context.DeadlineExceeded) {
-			s.count.timeouts.Add(1)
-		}
-		text := err.Error()
-		s.count.lastError.Store(&text)
-	}
+	s.count.failed(err)
 	return err
 }
 

@@ -29,7 +29,8 @@ import (
 //
 // Errors wrap one of [fs.ErrInvalid] (the name can name nothing),
 // [fs.ErrNotExist], [fs.ErrPermission], [ErrIsDir] or [ErrAway]; everything
-// that does not speak of the object itself is [ErrAway].
+// that does not speak of the object itself is [ErrAway]. [ErrBusy] is a kind of
+// that.
 //
 // Methods are safe for concurrent use.
 type Origin interface {
@@ -133,8 +134,10 @@ type Status struct {
 	ReadBytes uint64    `json:"read_bytes"` // bytes read from files
 	Stats     uint64    `json:"stats"`      // look-ups of one name, without opening it
 	Lists     uint64    `json:"lists"`      // directories read
-	Errors    uint64    `json:"errors"`     // calls that ended in ErrAway
+	Errors    uint64    `json:"errors"`     // calls that ended in ErrAway, but for busy ones
 	Timeouts  uint64    `json:"timeouts"`   // those of them that ran into the deadline
+	Panics    uint64    `json:"panics"`     // those of them that ended in a panic
+	Busy      uint64    `json:"busy"`       // calls that could not begin in time: ErrBusy
 	Stuck     int       `json:"stuck"`      // calls given up on that have not come back yet
 	LastError string    `json:"last_error,omitempty"`
 }
@@ -144,12 +147,22 @@ var (
 	// not mounted, or its breaker is open.
 	ErrAway = errors.New("origin is away")
 
+	// ErrBusy says that the origin has so much to do that a call could not begin
+	// in time. It is an [ErrAway], since the object cannot be had now. It does not
+	// speak against the origin: no breaker opens for it, and it is counted apart.
+	ErrBusy error = busyError{}
+
 	// ErrIsDir is returned by Open for a directory.
 	ErrIsDir = errors.New("is a directory")
 )
 
+type busyError struct{}
+
+func (busyError) Error() string        { return "origin is busy" }
+func (busyError) Is(target error) bool { return target == ErrAway }
+
 // Class tells which of an origin's errors err is, for logs and metrics:
-// "invalid", "not_exist", "permission", "is_dir" or "away".
+// "invalid", "not_exist", "permission", "is_dir", "busy" or "away".
 func Class(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrInvalid):
@@ -160,6 +173,8 @@ func Class(err error) string {
 		return "permission"
 	case errors.Is(err, ErrIsDir):
 		return "is_dir"
+	case errors.Is(err, ErrBusy):
+		return "busy"
 	}
 	return "away"
 }

@@ -10,9 +10,7 @@ import (
 func TestRecover(t *testing.T) {
 	err := func() (err error) {
 		defer Recover(nil, "test_origin", &err)
-		var none []byte
-		_ = none[0]
-		return nil
+		panic("bad page")
 	}()
 	p, ok := errors.AsType[*panics.Error](err)
 	if !ok || !errors.Is(err, ErrAway) || Class(err) != "away" || p.Place != "test_origin" {

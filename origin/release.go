@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strconv"
@@ -55,8 +56,7 @@ func (s *dirState) watchRelease() {
 		if err == nil {
 			w.seen.Store(&r)
 		} else {
-			text := "release: " + err.Error()
-			s.count.lastError.Store(&text)
+			s.count.note(fmt.Errorf("release: %w", err))
 		}
 		if first {
 			close(w.looked)
