@@ -20,7 +20,7 @@ const maxPast = 512
 func (m *Mount) enter(open func() (origin.Body, error)) (origin.Body, error) {
 	if m.past.Add(1) > maxPast {
 		m.past.Add(-1)
-		return nil, fmt.Errorf("%w: %w: %d clients read past the cache", origin.ErrAway, errBusy, maxPast)
+		return nil, fmt.Errorf("%w: %d clients read past the cache", origin.ErrBusy, maxPast)
 	}
 	b, err := open()
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 	resultListing
 	resultError   // the origin is away and the cache has nothing
 	resultBusy    // too much is under way, and the cache has nothing
-	resultAborted // begun and not ended; counted besides the others
+	resultAborted // the client left before all was sent; if the answer was begun, counted besides the others
 	results
 )
 

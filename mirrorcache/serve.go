@@ -240,7 +240,10 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 	}
 	if status == http.StatusServiceUnavailable {
 		res := resultError
-		if isBusy(err) {
+		switch {
+		case r.Context().Err() != nil: // the client has left, and been the reason
+			res = resultAborted
+		case isBusy(err):
 			res = resultBusy
 		}
 		m.count(r, res)
