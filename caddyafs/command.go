@@ -11,13 +11,13 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/unifiedmirrors/mirror/afs"
 	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/command"
 )
 
 func init() {
@@ -35,27 +35,22 @@ CellServDB or the DNS.`,
 			cmd.PersistentFlags().String("cellservdb", "", "The CellServDB to use")
 			cmd.PersistentFlags().Duration("timeout", 30*time.Second, "How long to wait for an answer")
 			cmd.PersistentFlags().Bool("read-write", false, "Allow volumes that are not read-only")
-			cmd.AddCommand(
+			command.Group(
+				cmd,
 				&cobra.Command{
-					Use: "ls TREE", Short: "Lists a directory", Args: cobra.ExactArgs(1),
+					Use: "ls TREE", Short: "Lists a directory", Args: command.Args("TREE"),
 					RunE: inTree(list),
 				},
 				&cobra.Command{
-					Use: "stat TREE", Short: "Describes a file or directory", Args: cobra.ExactArgs(1),
+					Use: "stat TREE", Short: "Describes a file or directory", Args: command.Args("TREE"),
 					RunE: inTree(stat),
 				},
 				&cobra.Command{
-					Use: "cat TREE", Short: "Prints a file", Args: cobra.ExactArgs(1),
+					Use: "cat TREE", Short: "Prints a file", Args: command.Args("TREE"),
 					RunE: inTree(cat),
 				},
 				volumeCommand(),
 			)
-			cmd.RunE = func(cmd *cobra.Command, args []string) error {
-				if len(args) > 0 {
-					return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
-				}
-				return cmd.Help()
-			}
 		},
 	})
 }
@@ -68,7 +63,7 @@ func volumeCommand() *cobra.Command {
 
 The exit status is 1 if the read-only copies are not all usable, of one release,
 and as new as what was last written.`,
-		Args: cobra.ExactArgs(2),
+		Args: command.Args("CELL", "VOLUME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withClient(cmd, args[0], func(ctx context.Context, c *afs.Client) error {
 				return showVolume(ctx, cmd, c, args[0], args[1])
@@ -82,7 +77,7 @@ and as new as what was last written.`,
 // withClient calls f with a client of this command's own.
 func withClient(cmd *cobra.Command, cell string, f func(context.Context, *afs.Client) error) error {
 	flags := caddycmd.Flags{FlagSet: cmd.Flags()}
-	conf := afs.Config{CellServDB: flags.String("cellservdb"), Log: caddy.Log().Named("afs")}
+	conf := afs.Config{CellServDB: flags.String("cellservdb"), Log: newNotes(os.Stderr)}
 	servers, err := cmd.Flags().GetStringSlice("server")
 	if err != nil {
 		return err
@@ -99,7 +94,10 @@ func withClient(cmd *cobra.Command, cell string, f func(context.Context, *afs.Cl
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), flags.Duration("timeout"))
 	defer cancel()
-	return f(ctx, c)
+	if err := f(ctx, c); err != nil {
+		return command.Sentence(err)
+	}
+	return nil
 }
 
 // inTree is a command that does something in the tree that it is given.
@@ -198,7 +196,6 @@ func showVolume(ctx context.Context, cmd *cobra.Command, c *afs.Client, cell, na
 		return err
 	}
 	if !published {
-		cmd.SilenceUsage = true
 		return errors.New(why)
 	}
 	return nil

@@ -26,7 +26,7 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 		run = e.runner(name)
 	}
 	if run == nil {
-		return apiError(http.StatusNotFound, fmt.Errorf("there is no job %q", name))
+		return apiError(http.StatusNotFound, fmt.Errorf("there is no job %q%s", name, app.jobNames()))
 	}
 	what, id, more := strings.Cut(rest, "/")
 	if more && what != "runs" {
@@ -56,6 +56,22 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s not allowed: use %s", r.Method, want))
 	}
 	return answer(w, r)
+}
+
+// jobNames says which jobs there are.
+func (a *App) jobNames() string {
+	e := a.engine.Load()
+	if e == nil {
+		return ", and no other"
+	}
+	var names []string
+	for _, r := range e.all() {
+		names = append(names, r.name)
+	}
+	if len(names) == 0 {
+		return ", and no other"
+	}
+	return ": there are " + strings.Join(names, ", ")
 }
 
 // decode reads the body of a request, which may be empty.
@@ -168,6 +184,9 @@ func (r *runner) serveLog(w http.ResponseWriter, req *http.Request) error {
 	id := req.URL.Query().Get("run")
 	if id == "" {
 		id = r.lastID()
+	}
+	if id == "" {
+		return apiError(http.StatusNotFound, fmt.Errorf("job %s has not run yet", r.name))
 	}
 	if _, ok := r.find(id); !ok {
 		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.name, id))

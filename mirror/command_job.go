@@ -3,7 +3,6 @@ package mirror
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,10 +10,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/unifiedmirrors/mirror/command"
 )
 
 func jobCommands() []*cobra.Command {
@@ -24,7 +24,7 @@ func jobCommands() []*cobra.Command {
 		Long: `
 Runs a job now, on hold or not. With --wait it waits for the end of the run, and
 the exit status is 1 if that has failed.`,
-		Args: cobra.ExactArgs(1),
+		Args: command.Args("JOB"),
 		RunE: jobCommand(runJob),
 	}
 	run.Flags().Bool("wait", false, "Wait for the end of the run, and show how far it is")
@@ -33,7 +33,7 @@ the exit status is 1 if that has failed.`,
 	hold := &cobra.Command{
 		Use:   "hold JOB [--reason <text>]",
 		Short: "Keeps a job from running by itself",
-		Args:  cobra.ExactArgs(1),
+		Args:  command.Args("JOB"),
 		RunE: jobCommand(func(fl caddycmd.Flags, job string) error {
 			return control(fl, job, "hold", holdRequest{Reason: fl.String("reason")})
 		}),
@@ -42,7 +42,7 @@ the exit status is 1 if that has failed.`,
 	resume := &cobra.Command{
 		Use:   "resume JOB",
 		Short: "Lets a job run by itself again",
-		Args:  cobra.ExactArgs(1),
+		Args:  command.Args("JOB"),
 		RunE:  jobCommand(func(fl caddycmd.Flags, job string) error { return control(fl, job, "resume", nil) }),
 	}
 	forget := &cobra.Command{
@@ -53,13 +53,13 @@ Makes a gate forget what was released last, so that it compares the next tree wi
 nothing and lets it pass although something is gone or older. What the tree has then
 is what the runs after it are compared with. Not while the job runs.`,
 		Example: "  caddy mirror forget ubuntu apt",
-		Args:    cobra.ExactArgs(2),
+		Args:    command.Args("JOB", "GATE"),
 		RunE:    jobCommand(forgetRelease),
 	}
 	log := &cobra.Command{
 		Use:   "log JOB [--run <id>] [--last <bytes>]",
 		Short: "Shows what a run of a job has printed",
-		Args:  cobra.ExactArgs(1),
+		Args:  command.Args("JOB"),
 		RunE:  jobCommand(showLog),
 	}
 	log.Flags().String("run", "", "The run. Default: the one under way, or else the last")
@@ -73,12 +73,7 @@ is what the runs after it are compared with. Not while the job runs.`,
 
 // jobCommand is a command that is about one job.
 func jobCommand(f func(fl caddycmd.Flags, job string) error) func(*cobra.Command, []string) error {
-	return caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
-		if err := f(fl, fl.Arg(0)); err != nil {
-			return caddy.ExitCodeFailedStartup, err
-		}
-		return caddy.ExitCodeSuccess, nil
-	})
+	return withFlags(func(fl caddycmd.Flags) error { return f(fl, fl.Arg(0)) })
 }
 
 func jobURI(job, rest string) string { return "/mirror/jobs/" + url.PathEscape(job) + rest }
@@ -136,7 +131,18 @@ func runJob(fl caddycmd.Flags, job string) error {
 	if run.Outcome.good() {
 		return nil
 	}
-	return errors.New(oneLine(run.Error))
+	return failedRun(fl, job, run)
+}
+
+// failedRun says why a run has failed, and how to see what it has printed.
+func failedRun(fl caddycmd.Flags, job string, run JobRun) error {
+	see := "Its log: caddy mirror log " + job + " --run " + run.ID
+	for _, name := range []string{"address", "config", "adapter"} {
+		if fl.Changed(name) {
+			see += " --" + name + " " + fl.String(name)
+		}
+	}
+	return command.Hint(command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, run.Error)), see)
 }
 
 // follow waits for the end of a run and, on a terminal, shows how far it is.
@@ -194,11 +200,7 @@ func showLog(fl caddycmd.Flags, job string) error {
 	if run := fl.String("run"); run != "" {
 		q.Set("run", run)
 	}
-	addr, err := adminAddress(fl)
-	if err != nil {
-		return err
-	}
-	resp, err := caddycmd.AdminAPIRequest(addr, http.MethodGet, jobURI(job, "/log?"+q.Encode()), nil, nil)
+	resp, err := request(fl, http.MethodGet, jobURI(job, "/log?"+q.Encode()), nil)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func TestCommandLine(t *testing.T) {
 	}
 
 	out, err := srv.Run("mirror", "run", "good", "--wait")
-	if err != nil || !regexp.MustCompile(`run \S+ of good: released, \d+ms`).MatchString(out) {
+	if err != nil || !regexp.MustCompile(`run \S+ of good: released, [\d.]+m?s`).MatchString(out) {
 		t.Errorf("run good: %v: %s", err, out)
 	}
 	// Nothing leaks.

@@ -371,6 +371,22 @@ func (s *Server) Run(args ...string) (string, error) {
 	return string(out), err
 }
 
+// Exec is Run with both streams and the exit status apart.
+func (s *Server) Exec(args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd.Dir, cmd.Env = s.Home, s.env
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		s.t.Fatalf("running %q: %v", args, err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
 // Get fetches a path of the server and returns the answer and its whole body.
 // Header fields are given as "Name: value".
 func (s *Server) Get(path string, header ...string) (*http.Response, []byte, error) {
