@@ -1,198 +1,272 @@
 package mirrorcache
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/dustin/go-humanize"
+	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/httpcond"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
-// listings are the directory listings of a mount. Caddy's file_server renders
-// them, so that they look and sort as they do there; what it reads is not the
-// origin, but what is remembered of it.
-type listings struct {
-	server *fileserver.FileServer
-	dirs   *lru.Cache[string, *listing]
-}
-
-// listing is a directory as the origin had it.
-type listing struct {
-	infos   []origin.Info
-	at      time.Time
-	release uint64
-}
-
 const (
-	maxListings = 256
-	// maxListed is how many files of a directory are shown.
-	maxListed = 100_000
+	defaultBrowseMemory = 64 << 20
+	minBrowseMemory     = 64 << 10
 )
 
-// fsNumber tells the file systems of mounts apart.
-var fsNumber atomic.Uint64
+func (m *Mount) provisionBrowse() error {
+	if !m.Browse {
+		if m.BrowseMemory != 0 {
+			return errors.New("browse_memory without browse")
+		}
+		return nil
+	}
+	if m.BrowseMemory == 0 {
+		m.BrowseMemory = defaultBrowseMemory
+	}
+	if err := checkBrowseMemory(m.BrowseMemory); err != nil {
+		return fmt.Errorf("browse_memory: %w", err)
+	}
+	m.listings = newListings(m.BrowseMemory)
+	return nil
+}
 
-func (m *Mount) provisionBrowse(ctx caddy.Context) error {
-	dirs, err := lru.New[string, *listing](maxListings)
-	if err != nil {
-		return err
+func checkBrowseMemory(n int64) error {
+	if n < minBrowseMemory {
+		return fmt.Errorf("%d bytes are less than %s", n, humanize.IBytes(minBrowseMemory))
 	}
-	name := fmt.Sprintf("mirror_cache_%d", fsNumber.Add(1))
-	m.listings = &listings{
-		server: &fileserver.FileServer{
-			FileSystem: name,
-			Root:       ".",
-			IndexNames: []string{},
-			Browse:     &fileserver.Browse{FileLimit: maxListed},
-		},
-		dirs: dirs,
-	}
-	ctx.FileSystems().Register(name, listingFS{m})
-	return m.listings.server.Provision(ctx)
+	return nil
 }
 
 // serveListing answers with the listing of a directory.
 func (m *Mount) serveListing(w http.ResponseWriter, r *http.Request, name string) error {
-	status, err := m.list(r, name)
+	if rewritten(r) {
+		return m.redirect(w, r, statusHit, true)
+	}
+	k, status, err := m.list(r.Context(), name)
 	if err != nil {
 		if errors.Is(err, errNotDir) {
 			return m.serveNoIndex(w, r, name)
 		}
-		return m.fail(w, r, object{result: resultMiss, status: statusFailed(err)}, err)
+		return m.fail(w, r, object{result: resultMiss, status: status}, err)
 	}
+	m.sendListing(w, r, name, k, status)
+	return nil
+}
+
+// serveOldListing answers with a listing that the origin cannot be asked about, if
+// there is one that is not too old. It reports whether there is.
+func (m *Mount) serveOldListing(w http.ResponseWriter, r *http.Request, name string) bool {
+	if m.listings == nil || rewritten(r) {
+		return false
+	}
+	k, ok := m.listings.use(name)
+	if !ok {
+		return false
+	}
+	if m.listingTooOld(r.Context(), k) {
+		m.listings.done(k)
+		return false
+	}
+	m.sendListing(w, r, name, k, staleStatus(time.Since(k.at)))
+	return true
+}
+
+// sendListing answers with a listing, and lets go of it.
+func (m *Mount) sendListing(w http.ResponseWriter, r *http.Request, name string, k kept, status string) {
+	defer m.listings.done(k)
 	m.count(r, resultListing)
-	w.Header().Set("Cache-Status", status)
-	w.Header().Set("Cache-Control", ccVolatile)
-	return m.listings.server.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
-		return caddyhttp.Error(http.StatusNotFound, fs.ErrNotExist)
-	}))
+	if k.cut {
+		status += "; detail=listing-cut"
+	}
+	p := pageOf(r)
+	v := k.validators(p)
+	h := w.Header()
+	h.Add("Vary", "Accept")
+	h.Set("Cache-Status", status)
+	h.Set("Cache-Control", ccVolatile)
+	h.Set("Age", ageValue(m.listingAge(r.Context(), k)))
+	h.Set("Etag", v.ETag)
+	if !v.Modified.IsZero() {
+		h.Set("Last-Modified", v.Modified.Format(http.TimeFormat))
+	}
+	if code, _ := httpcond.Evaluate(r.Method, r.Header, v, -1); code != http.StatusOK {
+		w.WriteHeader(code)
+		return
+	}
+	p.setFields(h)
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	n, err := k.send(w, p)
+	m.metrics.fromMemory.Add(float64(n))
+	m.finish(r.Context(), name, err)
+}
+
+// rewritten reports whether the slash at the end of the path is not one that the
+// client knows of: what it makes of relative links would be wrong.
+func rewritten(r *http.Request) bool {
+	orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	return ok && !strings.HasSuffix(orig.URL.Path, "/") && path.Base(orig.URL.Path) == path.Base(r.URL.Path)
+}
+
+// validators are those of a listing in the form that is asked for. Its date is when
+// it was first seen; in the same second there may have been another.
+func (l *listing) validators(p page) httpcond.Validators {
+	v := httpcond.Validators{ETag: p.tag(l.digest), DateStrong: true}
+	if since := l.since.Add(time.Second - 1).Truncate(time.Second).UTC(); !time.Now().Before(since) {
+		v.Modified = since
+	}
+	return v
 }
 
 // errNotDir says that a name is no directory, and may be a file.
 var errNotDir = errors.New("not a directory")
 
-// list sees to it that the listing of a directory is there and as fresh as can
-// be.
-func (m *Mount) list(r *http.Request, name string) (status string, err error) {
-	ctx := r.Context()
-	old, ok := m.listings.dirs.Get(name)
-	if ok && m.listingFresh(r, old) {
-		return statusHit, nil
+// list finds the listing of a directory, as fresh as can be. The caller lets go
+// of it.
+func (m *Mount) list(ctx context.Context, name string) (k kept, status string, err error) {
+	old, ok := m.listings.use(name)
+	if !ok {
+		if k, err = m.newListing(ctx, name, nil); err != nil {
+			return kept{}, statusFailed(err), err
+		}
+		return m.listings.share(k), statusMiss, nil
 	}
+	if m.listingFresh(ctx, old) {
+		return old, statusHit, nil
+	}
+	patience := time.NewTimer(m.listingPatience(ctx, old))
+	defer patience.Stop()
+	k, err = m.newListing(ctx, name, patience.C)
+	switch {
+	case err == nil && k.listing == old.listing:
+		return kept{old.listing, k.at, k.release}, statusRevalidated, nil
+	case errors.Is(err, origin.ErrAway) && !m.listingTooOld(ctx, old):
+		return old, staleStatus(time.Since(old.at)), nil
+	}
+	m.listings.done(old)
+	if err != nil {
+		return kept{}, statusFailed(err), err
+	}
+	return m.listings.share(k), statusChanged, nil
+}
+
+// listingPatience is how long a request waits for a new listing where there is an
+// old one, as for entries.
+func (m *Mount) listingPatience(ctx context.Context, old kept) time.Duration {
+	patience := time.Duration(m.RevalidateTimeout)
+	switch {
+	case m.failover > 0 && old.release != 0 && old.release != m.state(ctx).hash:
+		return max(patience, m.failover)
+	case m.slow.Load():
+		return 0
+	}
+	return patience
+}
+
+// newListing waits until a directory has been read, once for all who want that and
+// whether they stay or not, or until patience ends.
+func (m *Mount) newListing(ctx context.Context, name string, patience <-chan time.Time) (kept, error) {
 	if err := m.known(ctx, name); err != nil && !errors.Is(err, origin.ErrIsDir) {
-		return statusHit, err
+		return kept{}, err
 	}
+	epoch := m.listings.began()
+	read := m.listings.reads.DoChan(strconv.Itoa(epoch)+" "+name, func() (any, error) {
+		return m.readListing(name, epoch)
+	})
+	select {
+	case res := <-read:
+		k, _ := res.Val.(kept)
+		return k, res.Err
+	case <-patience:
+		return kept{}, fmt.Errorf("%w: listing a directory takes longer than revalidate_timeout", origin.ErrAway)
+	case <-ctx.Done():
+		return kept{}, fmt.Errorf("%w: %w", origin.ErrAway, ctx.Err())
+	}
+}
+
+// readListing reads a directory, and keeps what it finds. It belongs to no request.
+func (m *Mount) readListing(name string, epoch int) (kept, error) {
+	ctx := context.Background()
+	start := time.Now()
+	l, _, rel, err := try(ctx, m, "list", m.origins, func(src source) (*listing, error) {
+		return m.packListing(ctx, src, name)
+	})
+	if time.Since(start) < time.Duration(m.RevalidateTimeout) {
+		m.slow.Store(false)
+	}
+	if err != nil {
+		if errors.Is(err, origin.ErrAway) {
+			return kept{}, err
+		}
+		m.listings.forget(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = errNotDir
+		}
+		return kept{}, err
+	}
+	if l.cut {
+		m.log.Warn("a directory listing is cut: browse memory does not suffice",
+			zap.String("directory", name), zap.Int("listed", len(l.entries)), zap.Int64("memory", m.BrowseMemory))
+	}
+	return m.listings.put(name, epoch, kept{l, time.Now(), rel.hash}), nil
+}
+
+// packListing reads a directory of an origin, without what is hidden.
+func (m *Mount) packListing(ctx context.Context, src source, name string) (*listing, error) {
 	dir := name
 	if dir == "" {
 		dir = "."
 	}
-	infos, _, rel, err := m.readDir(ctx, dir)
-	switch {
-	case err == nil:
-		m.listings.dirs.Add(name, &listing{m.shown(name, infos), time.Now(), rel.hash})
-		return statusMiss, nil
-	case errors.Is(err, origin.ErrAway):
-		if ok {
-			return staleStatus(time.Since(old.at)), nil
+	p := newPacker(m.listings.max)
+	large := false
+	for info, err := range src.ReadDir(ctx, dir) {
+		if err != nil {
+			return nil, err
 		}
-		return "", err
-	}
-	m.listings.dirs.Remove(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", errNotDir
-	}
-	return "", err
-}
-
-func (m *Mount) listingFresh(r *http.Request, l *listing) bool {
-	if rel := m.state(r.Context()); rel.hash != 0 && l.release != 0 {
-		return l.release == rel.hash
-	}
-	return time.Since(l.at) < time.Duration(m.TTL)
-}
-
-// shown is what of a directory is not hidden.
-func (m *Mount) shown(dir string, infos []origin.Info) []origin.Info {
-	if len(m.Hide) == 0 {
-		return infos
-	}
-	shown := make([]origin.Info, 0, len(infos))
-	for _, info := range infos {
-		if !m.hidden(path.Join(dir, info.Name)) {
-			shown = append(shown, info)
+		if len(m.Hide) > 0 && m.hidden(path.Join(name, info.Name)) {
+			continue
+		}
+		if !p.add(info) {
+			break
+		}
+		if !large && p.l.cost > largeListing {
+			large = true
+			m.listings.large <- struct{}{}
+			defer func() { <-m.listings.large }()
 		}
 	}
-	return shown
+	return p.listing(), nil
 }
 
-// listingFS shows a mount's listings to file_server, which asks for the path
-// of the URL.
-type listingFS struct{ m *Mount }
-
-// Open opens a directory whose listing is there.
-func (l listingFS) Open(name string) (fs.File, error) {
-	dir, ok := l.m.claims(path.Clean("/" + name))
-	dir = strings.Trim(dir, "/")
-	if found, listed := l.m.listings.dirs.Get(dir); ok && listed {
-		return &dirFile{listing: found, name: path.Base("/" + dir)}, nil
+func (m *Mount) listingFresh(ctx context.Context, k kept) bool {
+	if rel := m.state(ctx); rel.hash != 0 && k.release != 0 {
+		return k.release == rel.hash && !m.listingTooOld(ctx, k)
 	}
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	return time.Since(k.at) < time.Duration(m.TTL)
 }
 
-// dirFile is a listing as an open directory.
-type dirFile struct {
-	*listing
-	name string
-	read int
+// listingAge is how long ago a listing was known to be right.
+func (m *Mount) listingAge(ctx context.Context, k kept) time.Duration {
+	age := time.Since(k.at)
+	if rel := m.state(ctx); rel.hash != 0 && k.release == rel.hash {
+		age = min(age, time.Since(rel.Seen))
+	}
+	return max(0, age)
 }
 
-func (d *dirFile) Stat() (fs.FileInfo, error) {
-	return fileInfo{origin.Info{Name: d.name, Dir: true, ModTime: d.at}}, nil
-}
-
-func (d *dirFile) Read([]byte) (int, error) { return 0, origin.ErrIsDir }
-
-func (d *dirFile) Close() error { return nil }
-
-func (d *dirFile) ReadDir(n int) ([]fs.DirEntry, error) {
-	rest := d.infos[d.read:]
-	if n > 0 && len(rest) == 0 {
-		return nil, io.EOF
-	}
-	if n > 0 {
-		rest = rest[:min(n, len(rest))]
-	}
-	d.read += len(rest)
-	entries := make([]fs.DirEntry, len(rest))
-	for i, info := range rest {
-		entries[i] = fs.FileInfoToDirEntry(fileInfo{info})
-	}
-	return entries, nil
-}
-
-// fileInfo is an origin's Info as an fs.FileInfo.
-type fileInfo struct{ i origin.Info }
-
-func (f fileInfo) Name() string       { return f.i.Name }
-func (f fileInfo) Size() int64        { return f.i.Size }
-func (f fileInfo) ModTime() time.Time { return f.i.ModTime }
-func (f fileInfo) IsDir() bool        { return f.i.Dir }
-func (f fileInfo) Sys() any           { return nil }
-
-func (f fileInfo) Mode() fs.FileMode {
-	if f.i.Dir {
-		return fs.ModeDir | 0o555
-	}
-	return 0o444
+func (m *Mount) listingTooOld(ctx context.Context, k kept) bool {
+	return m.MaxStale > 0 && m.listingAge(ctx, k) > time.Duration(m.MaxStale)
 }

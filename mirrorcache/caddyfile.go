@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 
+	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/mirror"
 )
 
@@ -48,7 +49,9 @@ func configuredCaches(option any) []string {
 //			timeout            <duration>
 //			revalidate_timeout <duration>
 //			index              <names...>|off
-//			browse
+//			browse {
+//				memory <size>
+//			}
 //			hide               <patterns...>
 //			precompressed      [<formats...>]
 //			release_check      <duration>
@@ -152,7 +155,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from *ori
 			return d.WrapErr(err)
 		}
 	case "browse":
-		m.Browse = true
+		return m.unmarshalBrowse(d)
 	case "hide":
 		m.Hide = d.RemainingArgs()
 		if len(m.Hide) == 0 {
@@ -165,6 +168,33 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from *ori
 		return m.unmarshalPrecompressed(d)
 	default:
 		return d.Errf("unrecognized subdirective '%s'", option)
+	}
+	return nil
+}
+
+func (m *Mount) unmarshalBrowse(d *caddyfile.Dispenser) error {
+	m.Browse = true
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() != "memory" {
+			return d.Errf("unrecognized subdirective '%s'", d.Val())
+		}
+		if m.BrowseMemory != 0 {
+			return d.Err("memory already specified")
+		}
+		var value string
+		if !d.Args(&value) || d.CountRemainingArgs() > 0 {
+			return d.ArgErr()
+		}
+		var err error
+		if m.BrowseMemory, err = diskcache.ParseSize(value); err == nil {
+			err = checkBrowseMemory(m.BrowseMemory)
+		}
+		if err != nil {
+			return d.Errf("memory: %v", err)
+		}
 	}
 	return nil
 }

@@ -57,8 +57,19 @@ type Mount struct {
 	// `index.html`.
 	IndexNames []string `json:"index_names,omitzero"`
 
-	// Browse turns directory listings on, as file_server makes them.
+	// Browse turns listings of directories without an index file on: in HTML, or
+	// for clients that accept `application/json` or `text/plain`, in these.
+	// Fields of JSON, and the query parameters `sort` (`namedirfirst`, `name`,
+	// `size` or `time`), `order` (`asc` or `desc`), `limit` and `offset`, are
+	// those of file_server.
 	Browse bool `json:"browse,omitempty"`
+
+	// BrowseMemory is how much memory the listings may take that are kept, in
+	// bytes: about 50 for an entry, and at least 64 KiB. A directory that needs
+	// more is listed in part, and its listing says so. As much again may be
+	// needed for what clients are still being sent of older listings, and twice as
+	// much while a large directory is read. Default: 64 MiB.
+	BrowseMemory int64 `json:"browse_memory,omitempty"`
 
 	// Hide lists names that are answered as if they were not there: patterns
 	// (`*.tmp`) for one element of a path, or, with a slash, for a path
@@ -139,10 +150,7 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	m.parts = newParts()
 	m.dates = newDates()
 	m.metrics = newMetrics(m.Prefix)
-	if m.Browse {
-		return m.provisionBrowse(ctx)
-	}
-	return nil
+	return m.provisionBrowse()
 }
 
 func checkIndexNames(names []string) error {
@@ -273,7 +281,7 @@ func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.g
 func (m *Mount) forget() {
 	m.facts.clear()
 	if m.listings != nil {
-		m.listings.dirs.Purge()
+		m.listings.forgetAll()
 	}
 }
 

@@ -62,19 +62,6 @@ func (m *Mount) open(ctx context.Context, name string) (origin.Body, source, rel
 	return try(ctx, m, "open", m.origins, func(src source) (origin.Body, error) { return src.Open(ctx, name, 0) })
 }
 
-func (m *Mount) readDir(ctx context.Context, name string) ([]origin.Info, source, release, error) {
-	return try(ctx, m, "list", m.origins, func(src source) ([]origin.Info, error) {
-		var list []origin.Info
-		for info, err := range src.ReadDir(ctx, name) {
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, info)
-		}
-		return list, nil
-	})
-}
-
 // errVersion says that an origin has another version by now, or that there is
 // no telling.
 var errVersion = errors.New("origin no longer has this version")

@@ -95,6 +95,8 @@ func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) er
 			return m.respond(w, r, &o, file, "")
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
 			continue
+		case errors.Is(err, origin.ErrAway) && m.serveOldListing(w, r, name):
+			return nil // there was no index when it was read
 		}
 		return m.fail(w, r, o, err)
 	}
