@@ -3,6 +3,7 @@ package caddyafs
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -24,7 +25,7 @@ func newNotes(w io.Writer) *zap.Logger {
 // With implements [zapcore.Core].
 func (n *notes) With(fields []zapcore.Field) zapcore.Core {
 	c := *n
-	c.with = append(c.with[:len(c.with):len(c.with)], fields...)
+	c.with = slices.Concat(c.with, fields)
 	return &c
 }
 
@@ -41,7 +42,7 @@ func (n *notes) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	var text strings.Builder
 	text.WriteString("Note: " + e.Message)
 	enc := zapcore.NewMapObjectEncoder()
-	for i, f := range append(n.with[:len(n.with):len(n.with)], fields...) {
+	for i, f := range slices.Concat(n.with, fields) {
 		f.AddTo(enc)
 		if i == 0 {
 			text.WriteString(":")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -136,13 +137,14 @@ func runJob(fl caddycmd.Flags, job string) error {
 
 // failedRun says why a run has failed, and how to see what it has printed.
 func failedRun(fl caddycmd.Flags, job string, run JobRun) error {
-	see := "Its log: caddy mirror log " + job + " --run " + run.ID
+	see := []string{"caddy mirror log", job, "--run", run.ID}
 	for _, name := range []string{"address", "config", "adapter"} {
 		if fl.Changed(name) {
-			see += " --" + name + " " + fl.String(name)
+			see = append(see, "--"+name, fl.String(name))
 		}
 	}
-	return command.Hint(command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, run.Error)), see)
+	err := command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, run.Error))
+	return command.Hint(err, "Its log: "+strings.Join(see, " "))
 }
 
 // follow waits for the end of a run and, on a terminal, shows how far it is.

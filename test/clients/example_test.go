@@ -1,6 +1,8 @@
 package clients
 
 import (
+	"bufio"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +12,84 @@ import (
 
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
+
+// exampleSite is the site in Caddyfile.example.
+const exampleSite = "{$MIRROR_SITE:http://:8080} {\n"
+
+// replace replaces a part of a configuration, which must have it once.
+func replace(t *testing.T, config, part, by string) string {
+	t.Helper()
+	if n := strings.Count(config, part); n != 1 {
+		t.Fatalf("the configuration has %q %d times", part, n)
+	}
+	return strings.Replace(config, part, by, 1)
+}
+
+// rawStatus sends a request as it is, and returns the status of the answer.
+func rawStatus(t *testing.T, addr, request string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte(request)); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	words := strings.Fields(line)
+	if err != nil || len(words) < 2 {
+		t.Fatalf("%q gets %q, %v", request, line, err)
+	}
+	return words[1]
+}
+
+// TestExampleHosts: with a host name, as it is for a region, Caddyfile.example refuses
+// requests for other hosts and for none: Caddy would answer with an empty 200, which
+// apt takes for an empty file.
+func TestExampleHosts(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(testcaddy.Root(t), "Caddyfile.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	l.Close()
+	config := replace(t, string(data), exampleSite, "http://mirror.test:"+port+" {\n\tbind 127.0.0.1\n")
+	config = replace(t, config, "\thttp:// {\n", "\thttp://:"+port+" {\n\t\tbind 127.0.0.1\n")
+	testcaddy.Start(t, config, testcaddy.Env("MIRROR_FROM=afs", "MIRROR_CELL=no-such-cell.invalid"))
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			break
+		}
+	}
+	const path = "/debian/dists/stable/InRelease"
+	for _, c := range []struct{ request, want string }{
+		{"GET /debian HTTP/1.1\r\nHost: mirror.test\r\n\r\n", "308"}, // to the directory: it is the mirror's
+		{"GET /debian HTTP/1.1\r\nHost: mirror.test:" + port + "\r\n\r\n", "308"},
+		{"GET /debian HTTP/1.0\r\nHost: mirror.test\r\n\r\n", "308"},
+		{"GET " + path + " HTTP/1.0\r\n\r\n", "421"},
+		{"HEAD " + path + " HTTP/1.0\r\n\r\n", "421"},
+		{"GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\n\r\n", "421"},
+		{"GET " + path + " HTTP/1.1\r\nHost: other.test\r\n\r\n", "421"},
+		{"GET " + path + " HTTP/1.1\r\nHost: \r\n\r\n", "400"},
+		{"GET " + path + " HTTP/1.1\r\n\r\n", "400"},
+		{"GET /debain/dists/stable/InRelease HTTP/1.1\r\nHost: mirror.test\r\n\r\n", "404"},
+		{"GET / HTTP/1.1\r\nHost: mirror.test\r\n\r\n", "404"},
+	} {
+		if got := rawStatus(t, addr, c.request); got != c.want {
+			t.Errorf("%q gets status %s, want %s", c.request, got, c.want)
+		}
+	}
+}
 
 // TestExample does what the README tells a new user to do, with
 // Caddyfile.example as it stands except for the port.
@@ -33,11 +113,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const site = "{$MIRROR_SITE:http://:8080} {\n"
-	config := strings.Replace(string(data), site, "http://{$ADDR} {\n\tbind 127.0.0.1\n", 1)
-	if config == string(data) {
-		t.Fatalf("Caddyfile.example has no %q", site)
-	}
+	config := replace(t, string(data), exampleSite, "http://{$ADDR} {\n\tbind 127.0.0.1\n")
 	srv := testcaddy.Start(t, config, testcaddy.WorkDir(dir))
 	srv.WaitReady(t)
 	// The jobs are due at once, and publish what is served.
@@ -46,7 +122,7 @@ func TestExample(t *testing.T) {
 		if err != nil {
 			t.Fatalf("status: %v: %s", err, out)
 		}
-		if strings.Count(out, "released, now") == 2 {
+		if strings.Count(out, "released, ") == 2 {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -64,6 +140,13 @@ func TestExample(t *testing.T) {
 		}
 		if got, want := string(body), "Hello from the mirror.\n"; got != want {
 			t.Errorf("body is %q, want %q", got, want)
+		}
+	}
+
+	// What is in no mount is not there.
+	for path, want := range map[string]int{"/files/hello.txt": 200, "/nope": 404, "/": 404} {
+		if resp, _, err := srv.Get(path); err != nil || resp.StatusCode != want {
+			t.Errorf("%s: %v, %v, want status %d", path, resp, err, want)
 		}
 	}
 

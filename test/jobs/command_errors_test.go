@@ -63,10 +63,14 @@ func TestCommandErrors(t *testing.T) {
 		{"mirror purge --mount /nope", "", `there is no mount /nope\n`},
 
 		// Runs that fail.
-		{"mirror run bad --wait", `run ` + run + ` of bad: failed, [\d.]+m?s\n`,
-			`bad failed in sync: .*exit status 7: disk is full\nIts log: caddy mirror log bad --run ` + run + `\n`},
-		{"mirror run gated --wait --address " + srv.Admin, `run ` + run + ` of gated: gate, [\d.]+m?s\n`,
-			`gated failed in gate exists: .*none.*\nIts log: caddy mirror log gated --run ` + run + ` --address ` + srv.Admin + `\n`},
+		{
+			"mirror run bad --wait", `run ` + run + ` of bad: failed, [\d.]+m?s\n`,
+			`bad failed in sync: .*exit status 7: disk is full\nIts log: caddy mirror log bad --run ` + run + `\n`,
+		},
+		{
+			"mirror run gated --wait --address " + srv.Admin, `run ` + run + ` of gated: gate, [\d.]+m?s\n`,
+			`gated failed in gate exists: .*none.*\nIts log: caddy mirror log gated --run ` + run + ` --address ` + srv.Admin + `\n`,
+		},
 
 		// No Caddy, or not this one.
 		{"mirror status --address " + closed, "", `no Caddy answers at ` + closed + `: connection refused` + isItRunning},
