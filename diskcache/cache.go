@@ -43,14 +43,15 @@ type Cache struct {
 	done  sync.WaitGroup
 
 	temps    atomic.Uint64 // names of temporary files
+	tickets  atomic.Uint64 // of measurements
 	counters counters
 	buffers  atomic.Int64 // bytes that fills of small objects hold in memory
 	quiet    quiet
 	turns    *turns
 
 	// mu guards what follows. While it is held nothing else is locked but
-	// Fill.mu and quiet.mu, and nothing slower is waited for than statfs(2)
-	// or the close of a linked file.
+	// Fill.mu and quiet.mu, the file system is not called (see sys.go), and
+	// nothing is logged: a hit in memory waits for nothing slower than memory.
 	//
 	// Invariants:
 	//   - onDisk() <= limits.MaxSize, but after a resize or a scan until
@@ -59,7 +60,7 @@ type Cache struct {
 	//     the record's.
 	//   - Whoever renames to or unlinks the file of an id has it in busy; dir
 	//     does not change meanwhile.
-	mu       sync.Mutex
+	mu       mutex
 	idle     sync.Cond // signalled when busy shrinks, evicting ends, or Scanning does
 	dir      *dir
 	limits   Limits
@@ -149,9 +150,14 @@ func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
 
 const scanPatience = 250 * time.Millisecond
 
-// forget empties the index. Readers keep what they have open. Needs mu.
-func (c *Cache) forget() {
+// forget empties the index. Readers keep what they have open; what nobody reads
+// is returned, with a reference. Needs mu.
+func (c *Cache) forget() (idle []*Entry) {
 	for _, e := range c.open {
+		if e.refs == 0 {
+			e.refs++
+			idle = append(idle, e)
+		}
 		c.detach(e)
 	}
 	gens := c.index.gens
@@ -163,7 +169,9 @@ func (c *Cache) forget() {
 	c.gone = map[id]struct{}{}
 	c.recent, c.settling = nil, nil
 	c.scanned = false
-	c.space.overhead, c.space.fixed, c.space.shards = 0, 0, [shards]int64{}
+	c.space.overhead, c.space.fixed, c.space.shards = 0, directory{}, [shards]directory{}
+	c.space.free = free{}
+	return idle
 }
 
 // Close ends the cache's work and gives up the directory. Entries in use stay
@@ -190,10 +198,14 @@ func (c *Cache) Close() error {
 	c.save()
 
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.quiesce()
-	c.forget()
-	return c.dir.close()
+	idle, d := c.forget(), c.dir
+	c.mu.Unlock()
+	for _, e := range idle {
+		c.unuse(e)
+	}
+	d.close()
+	return nil
 }
 
 // quiesce waits until no file is being renamed or unlinked. Needs mu.
@@ -293,8 +305,9 @@ func (c *Cache) admit(e *Entry, d *dir, gen uint32, charge int64) (*Entry, error
 	}
 	c.makeHot(e, slot)
 	c.use(e)
-	c.trimFiles()
+	idle := c.trimFiles()
 	c.mu.Unlock()
+	c.shut(idle)
 	return e, nil
 }
 

@@ -10,12 +10,20 @@ import (
 	"strconv"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
 )
 
+// offLockHook holds log lines to what holds for the file system.
+var offLockHook = zap.Hooks(func(zapcore.Entry) error {
+	offLock()
+	return nil
+})
+
 func open(t testing.TB, path string, l Limits) *Cache {
 	t.Helper()
-	c, err := Open(path, l, zaptest.NewLogger(t))
+	c, err := Open(path, l, zaptest.NewLogger(t, zaptest.WrapOptions(offLockHook)))
 	if err != nil {
 		t.Fatal(err)
 	}

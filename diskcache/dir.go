@@ -19,7 +19,7 @@ import (
 // dir is a cache directory and the lock on it.
 type dir struct {
 	path    string
-	lock    *os.File
+	lock    *sysFile
 	block   int64 // of the file system
 	probing sync.Mutex
 }
@@ -43,25 +43,26 @@ func openDir(path string) (*dir, error) {
 	if err := checkOurs(path); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := sysMkdirAll(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("making cache directory: %w", err)
 	}
 	for _, p := range []string{path, filepath.Join(path, "objects"), filepath.Join(path, "tmp")} {
-		if err := os.Mkdir(p, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := sysMkdir(p); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("making cache directory: %w", err)
 		}
 	}
 	// What is cached may be what others must not read.
-	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory
+	if err := sysProtect(path); err != nil {
 		return nil, fmt.Errorf("protecting cache directory: %w", err)
 	}
 	// Not open for writing: the file system could not be remounted read-only.
-	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDONLY|os.O_CREATE, 0o600)
+	lock := filepath.Join(path, "lock")
+	f, err := sysOpen(lock, os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking cache directory: %w", err)
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = f.lock()
 		if err == nil {
 			break
 		}
@@ -74,12 +75,11 @@ func openDir(path string) (*dir, error) {
 		}
 	}
 	d := &dir{path: path, lock: f, block: block}
-	var st unix.Statfs_t
-	if unix.Statfs(path, &st) == nil && st.Frsize > 0 {
+	if st, err := sysStatfs(path); err == nil && st.Frsize > 0 {
 		d.block = min(st.Frsize, block) // some tell what they like to transfer
 	}
 	// A disk may be full, or read-only; the lock holds all the same.
-	_ = os.WriteFile(f.Name(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+	_ = sysWriteFile(lock, []byte(strconv.Itoa(os.Getpid())+"\n"))
 	return d, nil
 }
 
@@ -88,16 +88,16 @@ func openDir(path string) (*dir, error) {
 // there.
 func checkOurs(path string) error {
 	for _, name := range []string{"lock", "objects", "tmp"} {
-		if _, err := os.Lstat(filepath.Join(path, name)); err == nil {
+		if _, err := sysLstat(filepath.Join(path, name)); err == nil {
 			return nil
 		}
 	}
-	d, err := os.Open(path)
+	d, err := sysOpen(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil // it is to be made; that will tell what is wrong
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(2)
+	names, _ := d.names(2)
 	names = slices.DeleteFunc(names, func(name string) bool { return name == "lost+found" })
 	if len(names) > 0 {
 		return fmt.Errorf("directory %s holds %s and is not a cache: give the cache a directory of its own", path, names[0])
@@ -113,7 +113,7 @@ func holder(f io.ReaderAt) string {
 	if _, err := strconv.Atoi(pid); err != nil {
 		return "another process"
 	}
-	comm, err := os.ReadFile("/proc/" + pid + "/comm")
+	comm, err := commandOf(pid)
 	if err != nil {
 		return "process " + pid
 	}
@@ -124,7 +124,7 @@ func holder(f io.ReaderAt) string {
 // that has its parts.
 func (d *dir) there() bool {
 	for _, p := range []string{"objects", "tmp"} {
-		if _, err := os.Stat(filepath.Join(d.path, p)); isGone(err) {
+		if _, err := sysStat(filepath.Join(d.path, p)); isGone(err) {
 			return false
 		}
 	}
@@ -132,7 +132,7 @@ func (d *dir) there() bool {
 	if err != nil { // closed by a reopen that failed
 		return false
 	}
-	named, err := os.Stat(filepath.Join(d.path, "lock"))
+	named, err := sysStat(filepath.Join(d.path, "lock"))
 	if err != nil {
 		return !isGone(err)
 	}
@@ -144,28 +144,20 @@ func (d *dir) probe() error {
 	d.probing.Lock()
 	defer d.probing.Unlock()
 	temp, name := filepath.Join(d.path, "tmp", probeName), filepath.Join(d.path, "objects", probeName)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE, 0o600)
+	err := sysWriteFile(temp, make([]byte, block)) // Limits.target has left room
 	if err == nil {
-		_, err = f.Write(make([]byte, block)) // Limits.target has left room
-		err = errors.Join(err, f.Close())
+		err = sysRename(temp, name)
 	}
 	if err == nil {
-		err = os.Rename(temp, name)
-	}
-	if err == nil {
-		err = os.Remove(name)
+		err = sysRemove(name)
 	}
 	return err
 }
 
 const probeName = "probe"
 
-func (d *dir) close() error {
-	if err := d.lock.Close(); !errors.Is(err, fs.ErrClosed) {
-		return err
-	}
-	return nil // a reopen has failed
-}
+// close gives up the lock, and may be called again.
+func (d *dir) close() { d.lock.Close() }
 
 func (d *dir) object(i id, group uint32) string {
 	return filepath.Join(d.path, "objects", fileName(i, group))
@@ -182,7 +174,7 @@ func (d *dir) temp(n uint64) string {
 // remove unlinks an entry's file. That it is not there is fine, and so is that
 // a directory with something in it has its name.
 func (d *dir) remove(i id, group uint32) error {
-	err := os.Remove(d.object(i, group))
+	err := sysRemove(d.object(i, group))
 	if isGone(err) || errors.Is(err, unix.ENOTEMPTY) {
 		return nil
 	}
@@ -193,11 +185,11 @@ func (d *dir) remove(i id, group uint32) error {
 func (d *dir) rename(temp string, i id, group uint32) error {
 	path := d.object(i, group)
 	for try := 0; ; try++ {
-		err := os.Rename(temp, path)
+		err := sysRename(temp, path)
 		if !errors.Is(err, fs.ErrNotExist) || try == 3 { // Cache.tidy may have been quicker
 			return err
 		}
-		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := sysMkdir(filepath.Dir(path)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
@@ -207,24 +199,15 @@ func (d *dir) rename(temp string, i id, group uint32) error {
 // directories.
 func (d *dir) overhead() (n int64) {
 	for _, p := range []string{"", "/objects", "/tmp", "/lock"} {
-		n += onDisk(d.path + p)
+		n += sysAllocated(d.path + p)
 	}
 	return n
 }
 
-// onDisk is the bytes allocated to the file at path, 0 if it is not there.
-func onDisk(path string) int64 {
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil {
-		return 0
-	}
-	return st.Blocks * 512
-}
-
 // space is the size of the file system and what is free of it to us.
 func (d *dir) space() (total, avail int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(d.path, &st); err != nil {
+	st, err := sysStatfs(d.path)
+	if err != nil {
 		return 0, 0, err
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil

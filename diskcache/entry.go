@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -20,7 +19,7 @@ type Entry struct {
 	fresh   atomic.Pointer[Freshness]
 	memo    atomic.Pointer[any]
 	body    []byte   // the whole body, if it is in memory
-	file    *os.File // else
+	file    *sysFile // else
 	bodyOff int64
 
 	// Of a body in a file: what its blocks must be, and have been found to be.
@@ -38,7 +37,7 @@ type Entry struct {
 
 // newEntry is the entry of an opened file. A small body is taken into memory,
 // if that has room.
-func newEntry(c *Cache, f *os.File, contents *contents) (*Entry, error) {
+func newEntry(c *Cache, f *sysFile, contents *contents) (*Entry, error) {
 	e := &Entry{
 		c:       c,
 		key:     contents.meta.Key,

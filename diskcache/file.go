@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"strconv"
@@ -260,9 +261,9 @@ func readError(err error) error {
 }
 
 // openFile opens and reads the file of an entry, and checks whose it is.
-func openFile(path string, key *Key, wantID id) (*os.File, *contents, os.FileInfo, error) {
+func openFile(path string, key *Key, wantID id) (*sysFile, *contents, fs.FileInfo, error) {
 	// Not to hang in a FIFO, nor to leave the directory by a symlink.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	f, err := sysOpen(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, nil, nil, errNotFile
 	}

@@ -151,15 +151,20 @@ func (c *Cache) reopen() {
 		c.mu.Unlock()
 		return
 	}
-	gone := c.dir
+	gone, tell := c.dir, false
 	if c.state == Ready {
 		c.state, c.why = Bypass, fmt.Errorf("cache directory %s is gone", gone.path)
-		c.told = true
-		c.log.Error("cache directory is gone: making it anew", zap.String("cache", gone.path))
+		c.told, tell = true, true
 	}
 	c.quiesce()
-	c.forget()
+	idle := c.forget()
 	c.mu.Unlock()
+	if tell {
+		c.log.Error("cache directory is gone: making it anew", zap.String("cache", gone.path))
+	}
+	for _, e := range idle {
+		c.unuse(e)
+	}
 	// It may be the lock of this very directory, if only a part is gone.
 	gone.close()
 	d, err := openDir(gone.path)
@@ -204,6 +209,7 @@ func (c *Cache) maintain() {
 // look finds out whether the disk is what it was, for better or worse.
 func (c *Cache) look() {
 	c.mu.Lock()
+	_ = c.lookAtFree() // for Stats; who needs it asks again
 	state, d := c.state, c.dir
 	c.mu.Unlock()
 	switch {
@@ -244,7 +250,7 @@ func (c *Cache) save() {
 	// From the oldest, so that a kill in between keeps the order. And after
 	// the validations, which were writes to the files.
 	for _, r := range slices.Backward(uses) {
-		err := os.Chtimes(d.object(r.id, r.group), time.Time{}, time.Unix(0, r.used))
+		err := sysSetTime(d.object(r.id, r.group), time.Unix(0, r.used))
 		if err != nil && !isGone(err) {
 			_ = c.failed("saving recency", err)
 			return
@@ -262,7 +268,7 @@ func (c *Cache) saveFreshness(d *dir, i id, u unsaved) error {
 	c.peek(i)
 	c.mu.Unlock()
 	defer c.unpeek(i)
-	f, err := os.OpenFile(d.object(i, u.group), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := sysOpen(d.object(i, u.group), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil && !isGone(err) {
 		return err
 	}

@@ -187,8 +187,9 @@ func TestRefreshOfReplaced(t *testing.T) {
 			fill(c, key(1), version+1000, 100, true)
 			// As if it was never open.
 			c.mu.Lock()
-			c.cool(c.open[key(1).id()])
+			e = c.open[key(1).id()]
 			c.mu.Unlock()
+			coolIdle(c, e)
 			e, ok := c.Get(key(1))
 			if !ok {
 				t.Fatal("it is gone")
@@ -572,9 +573,7 @@ func TestScanning(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	c.adopt(all, time.Now())
 	for n := range shards {
-		c.mu.Lock()
-		c.measure(n)
-		c.mu.Unlock()
+		c.measure(c.dir, n)
 	}
 	c.becomeReady()
 	if n := <-purged; n != 3 {

@@ -118,7 +118,7 @@ func usageOf(dir string) (n int64, err error) {
 		if errors.Is(err, fs.ErrNotExist) { // just now
 			return nil
 		}
-		n += onDisk(path)
+		n += sysAllocated(path)
 		return err
 	})
 	return n, err
@@ -166,7 +166,7 @@ func checkSize(t testing.TB, c *Cache, dir string) {
 
 // settle has the file system write files back, and the cache look at them.
 func settle(c *Cache) {
-	unix.Syncfs(int(c.dir.lock.Fd()))
+	unix.Syncfs(int(c.dir.lock.std().Fd()))
 	c.remeasure()
 	c.remeasure()
 }
@@ -185,9 +185,9 @@ func checkIdle(t testing.TB, c *Cache) {
 	if len(c.fills)+len(c.busy)+len(c.peeks) > 0 || c.evicting {
 		t.Errorf("%d fills, %d busy, %d peeks, evicting %t", len(c.fills), len(c.busy), len(c.peeks), c.evicting)
 	}
-	sum := s.fixed
-	for _, n := range s.shards {
-		sum += n
+	sum := s.fixed.bytes
+	for _, d := range s.shards {
+		sum += d.bytes
 	}
 	if sum != s.overhead {
 		t.Errorf("overhead is %d, of parts %d", s.overhead, sum)
@@ -294,6 +294,20 @@ func runFill(f *Fill, key Key, version, size int, known bool) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// coolIdle takes an entry that nobody uses out of the open ones.
+func coolIdle(c *Cache, e *Entry) {
+	c.mu.Lock()
+	if e == nil || e.refs > 0 || e.slot == none {
+		c.mu.Unlock()
+		return
+	}
+	c.cool(e)
+	c.mu.Unlock()
+	if e.file != nil {
+		c.shut([]*Entry{e})
+	}
 }
 
 // users counts those who use entries just now.

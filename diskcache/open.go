@@ -68,7 +68,8 @@ func (c *Cache) takeMemory(n int64) bool {
 	return true
 }
 
-// trimMemory closes idle entries until memory has room for n bytes. Needs mu.
+// trimMemory takes idle entries out of memory until it has room for n bytes.
+// Needs mu.
 func (c *Cache) trimMemory(n int64) {
 	for e := c.inMemory.back; e != nil && c.memory+n > c.limits.Memory; {
 		prev := e.prev
@@ -79,22 +80,36 @@ func (c *Cache) trimMemory(n int64) {
 	}
 }
 
-// trimFiles closes idle entries beyond maxOpenFiles. Needs mu.
-func (c *Cache) trimFiles() {
+// trimFiles takes idle entries beyond maxOpenFiles out of the open ones, and
+// returns them for shut. Needs mu.
+func (c *Cache) trimFiles() (idle []*Entry) {
 	for e := c.onFile.back; e != nil && c.onFile.len > maxOpenFiles; {
 		prev := e.prev
 		if e.refs == 0 {
 			c.cool(e)
+			idle = append(idle, e)
 		}
 		e = prev
 	}
+	return idle
 }
 
-// cool closes an entry that nobody uses; its record stays. Needs mu.
+// cool takes an entry that nobody uses out of the open ones; its record stays.
+// If it has a file, shut is to follow. Needs mu.
 func (c *Cache) cool(e *Entry) {
 	c.unlist(e)
 	c.memory -= e.memoryCost()
-	e.discard()
+	if e.file != nil {
+		c.peek(e.id) // counted until it is closed, though it may be unlinked
+	}
+}
+
+// shut closes the files of cooled entries.
+func (c *Cache) shut(cooled []*Entry) {
+	for _, e := range cooled {
+		e.discard()
+		c.unpeek(e.id)
+	}
 }
 
 // unlist takes an entry out of the open ones. Needs mu.
@@ -105,19 +120,15 @@ func (c *Cache) unlist(e *Entry) {
 	e.slot = none
 }
 
-// detach parts an entry from its record: its file is replaced, removed or no
-// longer ours. What it has on disk and in memory stays counted until its last
-// reader is gone. Needs mu.
+// detach parts an entry that somebody uses from its record: its file is
+// replaced, removed or no longer ours. What it has on disk and in memory stays
+// counted until its last user is gone. Needs mu.
 func (c *Cache) detach(e *Entry) {
 	c.unlist(e)
 	if e.file == nil {
 		e.charge = 0
 	}
 	c.space.pinned += e.charge
-	if e.refs == 0 {
-		e.discard()
-		c.freed(e)
-	}
 }
 
 // freed no longer counts a detached entry. Needs mu.

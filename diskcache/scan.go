@@ -61,9 +61,7 @@ func (c *Cache) scan() {
 					failed = err
 				}
 				mu.Unlock()
-				c.mu.Lock()
-				c.measure(n)
-				c.mu.Unlock()
+				c.measure(d, n)
 			}
 		})
 	}
@@ -149,7 +147,7 @@ func (c *Cache) stopped() bool {
 // readShard lists a directory under objects/, and counts what is in it that
 // is none of ours.
 func (d *dir) readShard(n int) (all []found, strange int, err error) {
-	dir, err := os.Open(d.shard(n))
+	dir, err := sysOpen(d.shard(n), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}
@@ -157,7 +155,7 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 		return nil, 0, err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	names, err := dir.names(-1)
 	if errors.Is(err, unix.ENOTDIR) {
 		return nil, 1, nil
 	}
@@ -171,8 +169,7 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 			strange++
 			continue
 		}
-		var st unix.Stat_t
-		err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		st, err := dir.stat(name)
 		if err == unix.ENOENT {
 			continue
 		}
@@ -190,13 +187,13 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 
 // clearTemp removes what fills of processes before this one left behind.
 func (d *dir) clearTemp() {
-	entries, err := os.ReadDir(filepath.Join(d.path, "tmp"))
+	entries, err := sysReadDir(filepath.Join(d.path, "tmp"))
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
 		if _, err := strconv.ParseUint(e.Name(), 10, 64); err == nil || e.Name() == probeName {
-			os.Remove(filepath.Join(d.path, "tmp", e.Name()))
+			_ = sysRemove(filepath.Join(d.path, "tmp", e.Name())) // or at the next start
 		}
 	}
 }

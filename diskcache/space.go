@@ -3,11 +3,11 @@ package diskcache
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // space counts the bytes that a cache has on disk, besides those of the
@@ -15,11 +15,31 @@ import (
 type space struct {
 	reserved int64 // by fills, written or not
 	unbacked int64 // of those, perhaps not allocated on disk yet
+	claimed  int64 // ever reserved
 	pinned   int64 // out of the index, but on disk until closed or unlinked
 	overhead int64 // directories and the lock: the sum of what follows
-	fixed    int64
-	shards   [shards]int64
+	fixed    directory
+	shards   [shards]directory
+	free     free
 }
+
+// directory is what a directory has on disk, and when that was measured.
+type directory struct {
+	bytes  int64
+	ticket uint64
+}
+
+// free is what statfs(2) has told of the file system.
+type free struct {
+	at     time.Time // when it was asked
+	total  int64     // 0 if it has no size, or does not tell
+	avail  int64
+	before int64 // of space.claimed, what is not among avail
+}
+
+// room is how much of the file system is free, at least: all that was reserved
+// since it was asked may be taken by now. Needs mu.
+func (s *space) room() int64 { return s.free.avail - (s.claimed - s.free.before) }
 
 // onDisk is every byte that the cache has, or may have any moment, on disk.
 // Needs mu.
@@ -57,7 +77,7 @@ func (d *dir) charge(size, blocks int64) int64 {
 	return max((size+d.block-1)/d.block*d.block, blocks*512)
 }
 
-func (d *dir) chargeOf(fi os.FileInfo) int64 {
+func (d *dir) chargeOf(fi fs.FileInfo) int64 {
 	var blocks int64
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		blocks = st.Blocks
@@ -70,12 +90,13 @@ var errFull = errors.New("no room")
 
 // reserve makes room for n bytes, for a fill that will write them.
 func (c *Cache) reserve(n int64) error {
+	since := time.Now().Add(-freeAge)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// More than a few rounds mean that the file system does not give back
 	// what is unlinked.
 	for range 8 {
-		short, err := c.shortage(n)
+		short, err := c.shortage(n, since)
 		switch {
 		case c.state == Bypass:
 			return fmt.Errorf("%w: %w", ErrBypass, c.why)
@@ -89,31 +110,67 @@ func (c *Cache) reserve(n int64) error {
 		case short <= 0:
 			c.space.reserved += n
 			c.space.unbacked += n
+			c.space.claimed += n
 			return nil
 		}
 		if !c.evict(short) && !c.tidy() {
 			break
 		}
+		since = time.Now() // there is more room than was seen
 	}
 	return fmt.Errorf("%w: %w for %d bytes", ErrBypass, errFull, n)
 }
 
-// shortage is how much is to be evicted before n more bytes may be written.
-// It waits for an eviction under way, so that none is evicted twice for one
-// need. Needs mu, and gives it up meanwhile.
-func (c *Cache) shortage(n int64) (int64, error) {
-	for c.evicting {
-		c.idle.Wait()
+// freeAge is how old a look at the free space may be. Others than the cache
+// may have taken some of it meanwhile, as they may a moment later.
+const freeAge = 100 * time.Millisecond
+
+// shortage is how much is to be evicted before n more bytes may be written, by
+// a look at the free space since then. It waits for an eviction under way, so
+// that none is evicted twice for one need. Needs mu, and gives it up meanwhile.
+func (c *Cache) shortage(n int64, since time.Time) (int64, error) {
+	start := time.Now()
+	for {
+		switch {
+		case c.evicting:
+			c.idle.Wait()
+			since = time.Now()
+			continue
+		case c.space.free.at.Before(since):
+			if err := c.lookAtFree(); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		short := c.onDisk() + n - c.limits.target()
+		if c.space.free.total == 0 {
+			return short, nil
+		}
+		tight := c.limits.MinFree.of(c.space.free.total) + n - c.space.room()
+		if tight > max(short, 0) && c.space.free.at.Before(start) {
+			since = start // what was reserved since may be free again
+			continue
+		}
+		return max(short, tight), nil
 	}
-	short := c.onDisk() + n - c.limits.target()
-	total, avail, err := c.dir.space()
-	if err != nil {
-		return 0, fmt.Errorf("looking at free space: %w", err)
+}
+
+// lookAtFree asks the file system what is free. Needs mu, and gives it up
+// meanwhile.
+func (c *Cache) lookAtFree() error {
+	d, start := c.dir, time.Now()
+	before := c.space.claimed - c.space.unbacked
+	c.mu.Unlock()
+	total, avail, err := d.space()
+	c.mu.Lock()
+	switch {
+	case d != c.dir:
+	case err != nil:
+		return fmt.Errorf("looking at free space: %w", err)
+	case c.space.free.at.Before(start):
+		c.space.free = free{at: start, total: total, avail: avail, before: before}
 	}
-	if total == 0 { // it has no size, or does not tell
-		return short, nil
-	}
-	return max(short, c.limits.MinFree.of(total)+c.space.unbacked+n-avail), nil
+	return nil
 }
 
 // backed notes that n reserved bytes are allocated on disk.
@@ -194,19 +251,20 @@ func (c *Cache) victims(n int64) (batch []removal) {
 // shrink evicts what is over the limits, if it is.
 func (c *Cache) shrink() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.scanned || c.state == Bypass {
+		c.mu.Unlock()
 		return
 	}
 	c.tidy()
-	short, err := c.shortage(0)
-	if err != nil || short <= 0 {
-		return
+	before, n := c.index.len(), 0
+	if short, err := c.shortage(0, time.Now()); err == nil && short > 0 {
+		c.evict(min(short, c.index.bytes))
+		n = before - c.index.len()
 	}
-	before := c.index.len()
-	c.evict(min(short, c.index.bytes))
-	if n := before - c.index.len(); n > evictBatch {
-		c.log.Info("cache shrunk", zap.Int("entries", n), zap.Int64("size", c.onDisk()), zap.Int64("max_size", c.limits.MaxSize))
+	size, most := c.onDisk(), c.limits.MaxSize
+	c.mu.Unlock()
+	if n > evictBatch {
+		c.log.Info("cache shrunk", zap.Int("entries", n), zap.Int64("size", size), zap.Int64("max_size", most))
 	}
 }
 
@@ -219,32 +277,59 @@ func (c *Cache) tidy() bool {
 		return false
 	}
 	c.mu.Unlock()
-	var empty []int
+	tidied := false
 	for n := range shards {
-		if unix.Rmdir(d.shard(n)) == nil {
-			empty = append(empty, n)
+		if sysRmdir(d.shard(n)) == nil {
+			tidied = true
+			c.measure(d, n)
 		}
 	}
 	c.mu.Lock()
-	for _, n := range empty {
-		c.measure(n)
-	}
-	return len(empty) > 0
+	return tidied
 }
 
-// measure counts anew what directories have on disk: the shard, if n is not
-// negative, and those that all files go through. Needs mu.
-func (c *Cache) measure(n int) {
-	s := &c.space
-	fixed := c.dir.overhead()
-	s.overhead += fixed - s.fixed
-	s.fixed = fixed
-	if n < 0 {
+// measurement is what directories had on disk when they were looked at.
+type measurement struct {
+	dir         *dir
+	ticket      uint64
+	shard       int // -1 for none
+	fixed, size int64
+}
+
+// weigh measures the directories that all files go through, and that of a shard,
+// if n is not negative.
+func (c *Cache) weigh(d *dir, n int) measurement {
+	m := measurement{dir: d, ticket: c.tickets.Add(1), shard: n, fixed: d.overhead()}
+	if n >= 0 {
+		m.size = sysAllocated(d.shard(n))
+	}
+	return m
+}
+
+// apply counts what was measured, unless a measurement that began later is
+// counted already. Needs mu.
+func (c *Cache) apply(m measurement) {
+	if m.dir != c.dir {
 		return
 	}
-	size := onDisk(c.dir.shard(n))
-	s.overhead += size - s.shards[n]
-	s.shards[n] = size
+	count := func(d *directory, bytes int64) {
+		if m.ticket > d.ticket {
+			c.space.overhead += bytes - d.bytes
+			*d = directory{bytes, m.ticket}
+		}
+	}
+	count(&c.space.fixed, m.fixed)
+	if m.shard >= 0 {
+		count(&c.space.shards[m.shard], m.size)
+	}
+}
+
+// measure counts anew what directories have on disk, see weigh.
+func (c *Cache) measure(d *dir, n int) {
+	m := c.weigh(d, n)
+	c.mu.Lock()
+	c.apply(m)
+	c.mu.Unlock()
 }
 
 // remeasure counts anew what the entries have on disk that were new at the
@@ -252,22 +337,35 @@ func (c *Cache) measure(n int) {
 // half a minute, it may come to use a block more or less for it.
 func (c *Cache) remeasure() {
 	c.mu.Lock()
-	ids := c.settling
+	d, ids := c.dir, c.settling
 	c.settling, c.recent = c.recent, nil
 	c.mu.Unlock()
 	for _, i := range ids {
-		c.mu.Lock()
-		if slot, ok := c.index.find(i); ok && !c.isBusy(i) {
-			if fi, err := os.Lstat(c.dir.object(i, c.index.at(slot).group)); err == nil {
-				c.setCharge(slot, c.dir.chargeOf(fi))
-			}
-		}
-		c.mu.Unlock()
+		c.remeasureEntry(i)
 	}
 	for n := range shards {
-		c.mu.Lock()
-		c.measure(n)
+		c.measure(d, n)
+	}
+}
+
+func (c *Cache) remeasureEntry(i id) {
+	c.mu.Lock()
+	slot, ok := c.index.find(i)
+	if !ok {
 		c.mu.Unlock()
+		return
+	}
+	d, r := c.dir, *c.index.at(slot)
+	c.mu.Unlock()
+	fi, err := sysLstat(d.object(i, r.group))
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// Not if it was replaced, or is about to be.
+	if slot, ok := c.index.find(i); ok && c.index.at(slot).gen == r.gen && !c.isBusy(i) {
+		c.setCharge(slot, d.chargeOf(fi))
 	}
 }
 

@@ -14,7 +14,7 @@ type Stats struct {
 	Why        string `json:"why,omitempty"` // of the state bypass
 	Size       int64  `json:"size"`          // bytes on disk or reserved
 	MaxSize    int64  `json:"max_size"`
-	DiskFree   int64  `json:"disk_free"` // of the file system
+	DiskFree   int64  `json:"disk_free"` // of the file system, a second ago
 	Entries    int    `json:"entries"`
 	Open       int    `json:"open"` // entries with an open file or in memory
 	Memory     int64  `json:"memory"`
@@ -58,7 +58,7 @@ func (c *Cache) Stats() Stats {
 	if t := c.index.tail; t != none {
 		s.OldestUsed = time.Unix(0, c.index.at(t).used).UTC().Format(time.RFC3339)
 	}
-	_, s.DiskFree, _ = c.dir.space()
+	s.DiskFree = c.space.free.avail
 	return s
 }
 

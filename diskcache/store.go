@@ -1,6 +1,7 @@
 package diskcache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -20,7 +21,8 @@ type file struct {
 	head    []byte // encoded metadata
 	entry   *Entry // once it is one
 	dir     *dir
-	f       *os.File
+	f       *sysFile // for writing, until it is an entry's
+	r       *sysFile // for reading, if that is asked for
 	path    string
 	cost    int64 // reserved for it
 	pending int64 // of that, not known to be allocated
@@ -37,7 +39,7 @@ func (t *file) create(size int64) error {
 	}
 	t.path = t.dir.temp(t.c.temps.Add(1))
 	err := t.c.whenFull(block, func() (err error) {
-		t.f, err = os.OpenFile(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		t.f, err = sysOpen(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		return err
 	})
 	if err != nil {
@@ -61,14 +63,7 @@ func (t *file) reserve(n int64) error {
 // allocate has the file system set n bytes aside, so that the disk cannot
 // fill up under the fill, and the file lies in few pieces.
 func (t *file) allocate(n int64) error {
-	err := t.c.whenFull(t.pending, func() error {
-		for {
-			err := unix.Fallocate(int(t.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
-			if err != unix.EINTR { // tmpfs: the runtime's signals do
-				return err
-			}
-		}
-	})
+	err := t.c.whenFull(t.pending, func() error { return t.f.allocate(n) })
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
 		return nil // the writes will show
@@ -134,14 +129,14 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	c.mu.Unlock()
 	defer c.unpeek(i)
 
-	err := c.whenFull(block, func() error { return t.dir.rename(t.path, i, group) })
-	if err == nil {
-		t.noWriting(t.dir.object(i, group))
-	}
-
 	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: headerLen + int64(len(t.head)), refs: 1}
 	e.meta.Size = size
 	e.fresh.Store(&t.fresh)
+	err := c.whenFull(block, func() error { return t.dir.rename(t.path, i, group) })
+	if err == nil {
+		t.become(e, body, t.dir.object(i, group))
+	}
+	m := c.weigh(t.dir, shardOf(i))
 	c.mu.Lock()
 	delete(c.busy, i)
 	c.idle.Broadcast()
@@ -151,11 +146,6 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	}
 	t.path = ""
 	slot, old := c.replace(record{id: i, group: group, charge: charge})
-	if body != nil && c.takeMemory(size+entryCost) {
-		e.body = body
-	} else {
-		e.file = t.f
-	}
 	c.makeHot(e, slot)
 	t.entry = e
 	// Not before the entry is there: a purge looks for it, or for the fill.
@@ -163,13 +153,14 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	if c.fills[t.key] == f {
 		delete(c.fills, t.key)
 	}
-	c.measure(shardOf(i))
+	c.apply(m)
 	c.unreserve(t.cost, t.pending)
 	t.cost, t.pending = 0, 0
-	c.trimFiles()
+	idle := c.trimFiles()
 	c.mu.Unlock()
 
-	if e.body != nil {
+	c.shut(idle)
+	if e.file != t.f {
 		t.f.Close()
 	}
 	if old != nil {
@@ -184,13 +175,32 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 
 var errPurged = fmt.Errorf("%w: purged meanwhile", ErrBypass)
 
-// noWriting makes the descriptor one for reading, at its place: with files open
-// for writing a file system cannot be remounted read-only.
-func (t *file) noWriting(path string) {
-	if f, err := os.Open(path); err == nil {
-		_ = unix.Dup3(int(f.Fd()), int(t.f.Fd()), unix.O_CLOEXEC)
-		f.Close()
+// open opens the file for reading. With a file open for writing a file system
+// cannot be remounted read-only: an entry does not need that, nor does who
+// still follows a fill that has ended.
+func (t *file) open() (err error) {
+	t.r, err = sysOpen(t.path, os.O_RDONLY, 0)
+	if err != nil {
+		return t.c.failed("opening a cache file", err)
 	}
+	return nil
+}
+
+// become gives the entry its body, or the file at path that has it.
+func (t *file) become(e *Entry, body []byte, path string) {
+	if body != nil {
+		t.c.mu.Lock()
+		fits := t.c.takeMemory(int64(len(body)) + entryCost)
+		t.c.mu.Unlock()
+		if fits {
+			e.body = body
+			return
+		}
+	}
+	if t.r == nil {
+		t.r, _ = sysOpen(path, os.O_RDONLY, 0)
+	}
+	e.file = cmp.Or(t.r, t.f)
 }
 
 // replace puts a record in place of the one of its id, whose file has just
@@ -237,13 +247,16 @@ func (t *file) close() {
 		t.entry.Close()
 		return
 	}
-	removed := t.remove()
-	if t.f != nil {
-		t.f.Close()
+	if t.dir == nil { // nothing was made
+		return
 	}
+	removed := t.remove()
+	t.f.Close()
+	t.r.Close()
+	m := t.c.weigh(t.dir, -1)
 	t.c.mu.Lock()
 	if removed {
-		t.c.measure(-1)
+		t.c.apply(m)
 		t.c.unreserve(t.cost, t.pending)
 	} else {
 		t.c.litter = append(t.c.litter, t)
@@ -256,7 +269,7 @@ func (t *file) remove() bool {
 	if t.path == "" {
 		return true
 	}
-	err := os.Remove(t.path)
+	err := sysRemove(t.path)
 	if err == nil || isGone(err) {
 		return true
 	}
@@ -365,6 +378,9 @@ func newStreamed(c *Cache, key Key, meta Meta, fresh Freshness, head []byte, mos
 	}
 	err := s.create(s.room)
 	if err == nil {
+		err = s.open()
+	}
+	if err == nil {
 		err = s.allocate(fileLen(int64(len(head)), s.room))
 	}
 	if err == nil {
@@ -416,7 +432,7 @@ func (s *streamed) grow(n int64) error {
 }
 
 func (s *streamed) ReadAt(p []byte, off int64) (int, error) {
-	n, err := s.f.ReadAt(p, s.bodyOff+off)
+	n, err := s.r.ReadAt(p, s.bodyOff+off)
 	if err == io.EOF && n < len(p) {
 		err = fmt.Errorf("%w: cache file is short", ErrBypass)
 	}
