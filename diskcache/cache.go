@@ -232,7 +232,7 @@ func (c *Cache) Get(key Key) (*Entry, bool) {
 // use takes a reference for a reader. Needs mu.
 func (c *Cache) use(e *Entry) {
 	e.refs++
-	c.index.touch(e.slot)
+	c.index.touch(e.slot, c.total())
 	e.list.toFront(e)
 }
 
@@ -268,7 +268,7 @@ func (c *Cache) openEntry(key Key) (*Entry, error) {
 	if err == nil {
 		var e *Entry
 		if e, err = newEntry(c, f, contents); err == nil {
-			return c.admit(e, d, r.gen, d.chargeOf(fi))
+			return c.admit(e, d, r.gen, fi)
 		}
 		f.Close()
 	}
@@ -282,8 +282,9 @@ func (c *Cache) openEntry(key Key) (*Entry, error) {
 // admit makes an entry that was just opened known, unless someone else was
 // first or its file has been replaced or removed meanwhile. gen is its
 // record's, 0 if it had none yet.
-func (c *Cache) admit(e *Entry, d *dir, gen uint32, charge int64) (*Entry, error) {
+func (c *Cache) admit(e *Entry, d *dir, gen uint32, fi fs.FileInfo) (*Entry, error) {
 	defer c.unpeek(e.id)
+	charge, mark := d.chargeOf(fi), markOf(fi.Mode())
 	c.mu.Lock()
 	if other := c.hot[e.key]; other != nil {
 		c.use(other)
@@ -299,7 +300,7 @@ func (c *Cache) admit(e *Entry, d *dir, gen uint32, charge int64) (*Entry, error
 		c.reject(e)
 		return nil, fs.ErrNotExist
 	case !ok: // found before the scan did
-		slot = c.index.insert(record{id: e.id, group: groupID(e.key.Group), charge: charge})
+		slot = c.index.insert(record{id: e.id, group: groupID(e.key.Group), charge: charge, segment: mark, marked: mark})
 	default:
 		c.index.setCharge(slot, charge)
 	}

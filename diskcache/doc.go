@@ -1,4 +1,4 @@
-// Package diskcache is a bounded LRU of objects on disk.
+// Package diskcache is a bounded cache of objects on disk.
 //
 // # Contract
 //
@@ -13,6 +13,27 @@
 //     once after its file was opened. Any doubt is a miss.
 //   - Whatever goes wrong with the disk, the caller can go on: Get misses, and
 //     a Fill fails with [ErrBypass], upon which its readers go to the origin.
+//   - However long the disk takes, what is in memory does not wait for it, nor
+//     does [Cache.Stats].
+//
+// # What is evicted
+//
+// A new entry is on probation. A second use makes it a protected one; uses
+// within a minute after it came count as its first, and those within a further
+// second for each MiB of it: they may be one client's, which asks for range
+// after range, or looks whether it has changed. A new version of an object has
+// the place of the old one.
+//
+// Entries on probation are evicted first, the least recently used one first, so
+// that a crawler, which gets everything once, evicts what it got itself and
+// little of what others use. Protected entries have at most four fifths of the
+// bytes, whatever the sizes of objects; above that the least recently used ones
+// go back on probation. Nothing is evicted, and nothing of this shows, before
+// the cache is full.
+//
+// A crawl writes each object that it gets once, as any client's first request
+// does: who follows a fill reads from its file, and a second client comes soon
+// more often than not.
 //
 // # On disk
 //
@@ -24,6 +45,8 @@
 //
 // ID is derived from the key, GROUP from its group, XX are the first two
 // letters of ID. The index is rebuilt from the names alone and holds no keys,
-// so a million entries cost about a hundred megabytes; recency is the file's
-// modification time, written back once a minute.
+// so a million entries cost about a hundred megabytes. Recency is the file's
+// modification time, and files of protected entries, and no others, have mode
+// 0700 instead of 0600. Both are written back once a minute: after a kill an
+// entry may be found where it was a minute before.
 package diskcache

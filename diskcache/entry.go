@@ -103,7 +103,7 @@ func (e *Entry) Refresh(f Freshness) {
 	if e.slot != none {
 		r := e.c.index.at(e.slot)
 		e.c.unsaved[e.id] = unsaved{r.group, r.gen, f}
-		e.c.index.touch(e.slot)
+		e.c.index.touch(e.slot, e.c.total())
 	}
 	e.c.mu.Unlock()
 }

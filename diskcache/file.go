@@ -260,6 +260,28 @@ func readError(err error) error {
 	return err
 }
 
+// A file's permissions tell the segment of its entry: there is no file of mode
+// 0700 but for protected entries. Nobody else comes to see them.
+const (
+	modeFile      fs.FileMode = 0o600
+	modeProtected fs.FileMode = 0o700
+)
+
+// markOf is the segment that a file's mode tells of.
+func markOf(mode fs.FileMode) segment {
+	if mode.Perm()&0o100 != 0 {
+		return protected
+	}
+	return probation
+}
+
+func modeOf(s segment) fs.FileMode {
+	if s == protected {
+		return modeProtected
+	}
+	return modeFile
+}
+
 // openFile opens and reads the file of an entry, and checks whose it is.
 func openFile(path string, key *Key, wantID id) (*sysFile, *contents, fs.FileInfo, error) {
 	// Not to hang in a FIFO, nor to leave the directory by a symlink.

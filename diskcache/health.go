@@ -1,6 +1,7 @@
 package diskcache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -230,15 +231,13 @@ func (c *Cache) wake() {
 	}
 }
 
-// save writes recency and validations since the last time to the files.
+// save writes recency, segments and validations since the last time to the
+// files.
 func (c *Cache) save() {
 	c.mu.Lock()
 	d, x := c.dir, c.index
 	fresh := maps.Clone(c.unsaved)
-	var uses []record
-	for s := x.head; s != none && x.at(s).used > x.saved; s = x.at(s).next {
-		uses = append(uses, *x.at(s))
-	}
+	uses := x.unsaved()
 	c.mu.Unlock()
 
 	for i, u := range fresh {
@@ -249,16 +248,30 @@ func (c *Cache) save() {
 	}
 	// From the oldest, so that a kill in between keeps the order. And after
 	// the validations, which were writes to the files.
-	for _, r := range slices.Backward(uses) {
-		err := sysSetTime(d.object(r.id, r.group), time.Unix(0, r.used))
-		if err != nil && !isGone(err) {
+	slices.SortFunc(uses, func(a, b record) int { return cmp.Compare(a.used, b.used) })
+	for _, r := range uses {
+		if err := saveUse(d, r); err != nil && !isGone(err) {
 			_ = c.failed("saving recency", err)
 			return
 		}
 		c.mu.Lock()
 		x.saved = max(x.saved, r.used)
+		if slot, ok := x.find(r.id); ok && x.at(slot).gen == r.gen {
+			x.at(slot).marked = r.segment
+		}
 		c.mu.Unlock()
 	}
+}
+
+func saveUse(d *dir, r record) error {
+	path := d.object(r.id, r.group)
+	if r.segment != r.marked {
+		// A file system may have no modes: then the segment is forgotten.
+		if err := sysSetMode(path, modeOf(r.segment)); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	return sysSetTime(path, time.Unix(0, r.used))
 }
 
 // saveFreshness writes a validation to the file of its entry, unless that has

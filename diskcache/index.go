@@ -86,28 +86,37 @@ type record struct {
 	id         id
 	group      uint32
 	gen        uint32 // tells the files apart that the id has had; never 0
-	prev, next int32  // LRU list; next links free records too
+	prev, next int32  // in the list of its segment; next links free records too
 	used       int64  // last use, Unix nanoseconds; later uses have greater ones
 	charge     int64  // bytes on disk
+	since      uint32 // when it came, Unix seconds
+	segment    segment
+	marked     segment // that its file tells of
 	live       bool
 }
 
-// index finds records by id and keeps them in order of use: the order of the
-// list is the order of record.used, the newest at the front.
+// index finds records by id and keeps them in order of use: the order of each
+// segment's list is the order of record.used, the newest at the front.
 //
 // It is not safe for concurrent use: Cache.mu guards it.
 type index struct {
-	slots map[id]int32
-	slab  [][]record
-	size  int32 // records ever handed out of slab
-	free  int32 // head of the free list
-	head  int32
-	tail  int32
-	group map[uint32]*usage
-	bytes int64  // sum of record.charge
-	gens  uint32 // record.gen ever given
-	clock int64  // no record.used is greater
-	saved int64  // uses up to this time are in the files
+	slots    map[id]int32
+	slab     [][]record
+	size     int32 // records ever handed out of slab
+	free     int32 // head of the free list
+	segments [2]list
+	group    map[uint32]*usage
+	bytes    int64         // sum of record.charge
+	gens     uint32        // record.gen ever given
+	clock    int64         // no record.used is greater
+	saved    int64         // uses up to this time are in the files
+	oneUse   time.Duration // see again
+}
+
+// list is the records of a segment.
+type list struct {
+	head, tail int32
+	bytes      int64 // sum of their charge
 }
 
 // usage is what a group has in the cache.
@@ -121,7 +130,11 @@ const none = int32(-1)
 const slabLen = 8192
 
 func newIndex() *index {
-	return &index{slots: map[id]int32{}, free: none, head: none, tail: none, group: map[uint32]*usage{}}
+	empty := list{head: none, tail: none}
+	return &index{
+		slots: map[id]int32{}, free: none, segments: [2]list{empty, empty},
+		group: map[uint32]*usage{}, oneUse: oneUse,
+	}
 }
 
 func (x *index) len() int { return len(x.slots) }
@@ -147,9 +160,12 @@ func (x *index) insert(r record) int32 {
 	}
 	x.gens++
 	r.gen, r.live = max(x.gens, 1), true
-	after := x.tail
+	after := x.segments[r.segment].tail
 	if r.used == 0 {
 		r.used, after = x.now(), none
+	}
+	if r.since == 0 {
+		r.since = uint32(r.used / int64(time.Second))
 	}
 	x.clock = max(x.clock, r.used)
 	for after != none && x.at(after).used < r.used {
@@ -180,6 +196,7 @@ func (x *index) remove(s int32) {
 func (x *index) setCharge(s int32, charge int64) {
 	r := x.at(s)
 	x.count(r.group, 0, charge-r.charge)
+	x.segments[r.segment].bytes += charge - r.charge
 	r.charge = charge
 }
 
@@ -197,43 +214,48 @@ func (x *index) count(group uint32, entries int, bytes int64) {
 	}
 }
 
-// touch makes the record the most recently used one.
-func (x *index) touch(s int32) {
-	x.at(s).used = x.now()
-	if x.head == s {
-		return
+// unsaved is the records whose last use is not in their files.
+func (x *index) unsaved() (all []record) {
+	for _, l := range x.segments {
+		for s := l.head; s != none && x.at(s).used > x.saved; s = x.at(s).next {
+			all = append(all, *x.at(s))
+		}
 	}
-	x.unlink(s)
-	x.link(s, none)
+	return all
 }
 
-// link puts a record into the list behind another, or at the front.
+// link puts a record into the list of its segment behind another, or at the
+// front.
 func (x *index) link(s, after int32) {
 	r := x.at(s)
-	r.prev, r.next = after, x.head
+	l := &x.segments[r.segment]
+	l.bytes += r.charge
+	r.prev, r.next = after, l.head
 	if after != none {
 		r.next = x.at(after).next
 		x.at(after).next = s
 	} else {
-		x.head = s
+		l.head = s
 	}
 	if r.next != none {
 		x.at(r.next).prev = s
 	} else {
-		x.tail = s
+		l.tail = s
 	}
 }
 
 func (x *index) unlink(s int32) {
 	r := x.at(s)
+	l := &x.segments[r.segment]
+	l.bytes -= r.charge
 	if r.prev != none {
 		x.at(r.prev).next = r.next
 	} else {
-		x.head = r.next
+		l.head = r.next
 	}
 	if r.next != none {
 		x.at(r.next).prev = r.prev
 	} else {
-		x.tail = r.prev
+		l.tail = r.prev
 	}
 }

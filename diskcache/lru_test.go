@@ -14,7 +14,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// order is the cache's keys 0 to n-1 that are there, the last used first.
+// order is the cache's keys 0 to n-1 that are there, the protected ones first, and
+// of those, and the others, the last used first.
 func order(c *Cache, n int) (got []int) {
 	names := map[id]int{}
 	for k := range n {
@@ -22,8 +23,10 @@ func order(c *Cache, n int) (got []int) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s := c.index.head; s != none; s = c.index.at(s).next {
-		got = append(got, names[c.index.at(s).id])
+	for _, from := range []segment{protected, probation} {
+		for s := c.index.segments[from].head; s != none; s = c.index.at(s).next {
+			got = append(got, names[c.index.at(s).id])
+		}
 	}
 	return got
 }

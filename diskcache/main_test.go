@@ -103,6 +103,17 @@ func tmpfs(t *testing.T, size string) string {
 	return dir
 }
 
+// inMemory is a directory that is in memory, if the system has such.
+func inMemory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "diskcache") //nolint:usetesting // t.TempDir is elsewhere
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // diskUsage is what du -s says of dir, in bytes.
 func diskUsage(t testing.TB, dir string) (n int64) {
 	t.Helper()
@@ -193,22 +204,28 @@ func checkIdle(t testing.TB, c *Cache) {
 		t.Errorf("overhead is %d, of parts %d", s.overhead, sum)
 	}
 	var bytes, memory int64
-	n, last := 0, int64(1<<63-1)
-	prev := none
-	for slot := c.index.head; slot != none; slot = c.index.at(slot).next {
-		r := c.index.at(slot)
-		if !r.live || r.prev != prev || r.used > last {
-			t.Errorf("record %d of the list is out of order: %+v", n, r)
+	n := 0
+	for from, l := range c.index.segments {
+		prev, last, sum := none, int64(1<<63-1), int64(0)
+		for slot := l.head; slot != none; slot = c.index.at(slot).next {
+			r := c.index.at(slot)
+			if !r.live || r.prev != prev || r.used > last || r.segment != segment(from) {
+				t.Errorf("record %d of list %d is out of order: %+v", n, from, r)
+			}
+			if found, ok := c.index.find(r.id); !ok || found != slot {
+				t.Errorf("record %d of list %d is not found by its id", n, from)
+			}
+			sum += r.charge
+			last, prev = r.used, slot
+			n++
 		}
-		if found, ok := c.index.find(r.id); !ok || found != slot {
-			t.Errorf("record %d of the list is not found by its id", n)
+		if prev != l.tail || sum != l.bytes {
+			t.Errorf("list %d with %d bytes, it says %d", from, sum, l.bytes)
 		}
-		bytes += r.charge
-		last, prev = r.used, slot
-		n++
+		bytes += sum
 	}
-	if prev != c.index.tail || n != c.index.len() || bytes != c.index.bytes {
-		t.Errorf("list of %d records with %d bytes, index has %d and %d", n, bytes, c.index.len(), c.index.bytes)
+	if n != c.index.len() || bytes != c.index.bytes {
+		t.Errorf("lists of %d records with %d bytes, index has %d and %d", n, bytes, c.index.len(), c.index.bytes)
 	}
 	for i, e := range c.open {
 		if e.refs != 0 || e.slot == none || c.index.at(e.slot).id != i || c.hot[e.key] != e || e.charge != c.index.at(e.slot).charge {

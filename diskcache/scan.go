@@ -21,6 +21,7 @@ type found struct {
 	group  uint32
 	used   int64
 	charge int64
+	mark   segment
 }
 
 // scanners read shards side by side: a cold disk answers several at once.
@@ -103,7 +104,7 @@ func (c *Cache) adopt(all []found, start time.Time) {
 			if known || gone {
 				continue
 			}
-			c.index.insert(record{id: f.id, group: f.group, used: f.used, charge: f.charge})
+			c.index.insert(record{id: f.id, group: f.group, used: f.used, charge: f.charge, segment: f.mark, marked: f.mark})
 			if f.used > written {
 				c.recent = append(c.recent, f.id)
 			}
@@ -180,7 +181,7 @@ func (d *dir) readShard(n int) (all []found, strange int, err error) {
 			strange++
 			continue
 		}
-		all = append(all, found{i, group, st.Mtim.Nano(), d.charge(st.Size, st.Blocks)})
+		all = append(all, found{i, group, st.Mtim.Nano(), d.charge(st.Size, st.Blocks), markOf(fs.FileMode(st.Mode).Perm())})
 	}
 	return all, strange, nil
 }

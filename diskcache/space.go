@@ -44,8 +44,12 @@ func (s *space) room() int64 { return s.free.avail - (s.claimed - s.free.before)
 // onDisk is every byte that the cache has, or may have any moment, on disk.
 // Needs mu.
 func (c *Cache) onDisk() int64 {
-	return c.index.bytes + c.space.reserved + c.space.pinned + c.space.overhead
+	return c.total() + c.space.pinned + c.space.overhead
 }
+
+// total is the bytes of entries, and of those that fills are about to make.
+// Needs mu.
+func (c *Cache) total() int64 { return c.index.bytes + c.space.reserved }
 
 // target is what onDisk is kept at. The rest of MaxSize is mostly for extent
 // blocks that a file system needs until it has written a file back.
@@ -190,7 +194,7 @@ func (c *Cache) unreserve(n, unbacked int64) {
 // evictBatch bounds how much is taken out of the index before it is unlinked.
 const evictBatch = 64
 
-// evict removes the least recently used entries until n bytes are free. It
+// evict removes entries, see segment, until n bytes are free. It
 // reports whether it has removed anything; it removes nothing if all of it
 // would not do. Needs mu, and gives it up meanwhile.
 func (c *Cache) evict(n int64) bool {
@@ -234,16 +238,18 @@ func (c *Cache) victims(n int64) (batch []removal) {
 	if c.state == Closed {
 		return nil
 	}
-	for s := c.index.tail; s != none && n > 0 && len(batch) < evictBatch; {
+	for oldest := c.index.oldest(); n > 0 && len(batch) < evictBatch; {
+		s, ok := oldest.take(c.total())
+		if !ok {
+			break
+		}
 		r := c.index.at(s)
-		prev := r.prev
 		e := c.open[r.id]
 		_, peeked := c.peeks[r.id]
 		if !peeked && !c.isBusy(r.id) && (e == nil || e.refs == 0) {
 			n -= r.charge
 			batch = append(batch, c.takeOut(s))
 		}
-		s = prev
 	}
 	return batch
 }

@@ -16,7 +16,8 @@ type Stats struct {
 	MaxSize    int64  `json:"max_size"`
 	DiskFree   int64  `json:"disk_free"` // of the file system, a second ago
 	Entries    int    `json:"entries"`
-	Open       int    `json:"open"` // entries with an open file or in memory
+	Protected  int64  `json:"protected"` // bytes of entries that were used more than once
+	Open       int    `json:"open"`      // entries with an open file or in memory
 	Memory     int64  `json:"memory"`
 	MaxMemory  int64  `json:"max_memory"`
 	OldestUsed string `json:"oldest_used,omitempty"` // RFC 3339: last use of what is evicted next
@@ -55,7 +56,9 @@ func (c *Cache) Stats() Stats {
 	s.Size, s.MaxSize = c.onDisk(), c.limits.MaxSize
 	s.Memory, s.MaxMemory = c.memory, c.limits.Memory
 	s.Entries, s.Open, s.Filling = c.index.len(), len(c.open), len(c.fills)
-	if t := c.index.tail; t != none {
+	s.Protected = c.index.segments[protected].bytes
+	oldest := c.index.oldest()
+	if t, ok := oldest.take(c.total()); ok {
 		s.OldestUsed = time.Unix(0, c.index.at(t).used).UTC().Format(time.RFC3339)
 	}
 	s.DiskFree = c.space.free.avail

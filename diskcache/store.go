@@ -39,7 +39,7 @@ func (t *file) create(size int64) error {
 	}
 	t.path = t.dir.temp(t.c.temps.Add(1))
 	err := t.c.whenFull(block, func() (err error) {
-		t.f, err = sysOpen(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		t.f, err = sysOpen(t.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, modeFile)
 		return err
 	})
 	if err != nil {
@@ -208,6 +208,8 @@ func (t *file) become(e *Entry, body []byte, path string) {
 // mu.
 func (c *Cache) replace(r record) (slot int32, old *Entry) {
 	if slot, ok := c.index.find(r.id); ok {
+		// Another version of an object is used as it was.
+		r.segment, r.since = c.index.at(slot).segment, c.index.at(slot).since
 		if old = c.open[r.id]; old != nil {
 			old.refs++
 			c.detach(old)

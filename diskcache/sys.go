@@ -115,6 +115,12 @@ func sysRmdir(path string) error {
 	return unix.Rmdir(path)
 }
 
+// sysSetMode sets the permissions of the file at path.
+func sysSetMode(path string, mode fs.FileMode) error {
+	offLock()
+	return os.Chmod(path, mode)
+}
+
 // sysSetTime sets when the file at path was last modified.
 func sysSetTime(path string, t time.Time) error {
 	offLock()
