@@ -54,6 +54,7 @@ func TestPypi(t *testing.T) {
 	base := func(tags, href string) func(string) {
 		return func(dir string) { put(t, dir, html, pypiHTML("foo", tags+`<a href="`+href+`">x</a>`)) }
 	}
+	org := &Pypi{RootURI: "https://example.org/"}
 	for _, test := range []struct {
 		name         string
 		gate         *Pypi
@@ -89,18 +90,22 @@ func TestPypi(t *testing.T) {
 			rm(t, dir, "web/simple/bar/index.v1_json")
 		}, "web/simple/index.v1_json", "lists project bar"},
 
-		{"escapes", nil, link("../../../../etc/passwd", ""), html, "leads out of the web directory"},
-		{"escapes, encoded", nil, link("%2e%2e/%2e%2e/%2E./x", ""), html, "leads out of the web directory"},
-		{"out of the web directory", nil, link("../../../status", ""), html, "leads out of the web directory"},
+		{"escapes", nil, link("../../../../etc/x.zip", ""), html, "leads out of the web directory"},
+		{"escapes, encoded", nil, link("%2e%2e/%2e%2e/%2E./x.zip", ""), html, "leads out of the web directory"},
+		{"out of the web directory", nil, link("../../../status.zip", ""), html, "leads out of the web directory"},
 		{"absolute", nil, link("/packages/aa/bb/cc/foo-1.0.tar.gz", ""), html, "not relative to the page"},
 		{"elsewhere", nil, link("https://example.org/packages/aa/bb/cc/foo-1.0.tar.gz", ""), html, "not relative to the page"},
 		{"elsewhere, too", nil, link("//example.org/packages/aa/bb/cc/foo-1.0.tar.gz", ""), html, "not relative to the page"},
-		{"no address", nil, link("%zz", ""), html, "not an address"},
-		{"NUL", nil, link("x%00", ""), html, "not an address"},
-		{"empty", nil, link("#x", ""), html, "a link to nothing"},
-		{"a directory", nil, link("../../packages/", ""), "web/packages", "is not a file"},
+		{"no address", nil, link("%ff.zip", ""), html, "not an address"},
+		{"NUL", nil, link("x%00.zip", ""), html, "not an address"},
+		{"empty", nil, link("#x", ""), "", ""},
+		{"a directory", nil, link("../../packages/", ""), "", ""},
+		{"a directory for a file", nil, func(dir string) {
+			put(t, dir, "web/packages/x.zip/y", "y")
+			link("../../packages/x.zip", "")(dir)
+		}, "web/packages/x.zip", "is not a file"},
 		{"encoded", nil, link("..&#x2f;../packages/aa/bb/cc/f%6fo-1.0.tar.gz?x=y#egg=x", ""), "", ""},
-		{"root", &Pypi{RootURI: "https://example.org/pypi/"}, link("https://example.org/pypi/packages/aa/bb/cc/none", ""), "web/packages/aa/bb/cc/none", "is missing"},
+		{"root", &Pypi{RootURI: "https://example.org/pypi/"}, link("https://example.org/pypi/packages/aa/bb/cc/none.zip", ""), "web/packages/aa/bb/cc/none.zip", "is missing"},
 		{"root of no name", &Pypi{RootURI: "/"}, link("/packages/aa/bb/cc/foo-1.0.tar.gz", ""), "", ""},
 		{"metadata", nil, link(pypiFiles+"foo-1.0.tar.gz", `data-core-metadata="true"`), foo + ".metadata", "is missing"},
 		{"metadata differ", &Pypi{Hash: true}, func(dir string) {
@@ -115,7 +120,7 @@ func TestPypi(t *testing.T) {
 		}, "", ""},
 
 		{"bad checksum", nil, link(pypiFiles+"foo-1.0.tar.gz#sha256=zz", ""), html, "has zz for a checksum"},
-		{"bad checksum after others", nil, link(pypiFiles+"foo-1.0.tar.gz#egg=x&amp;sha256=", ""), html, "for a checksum, which is not a sha256"},
+		{"bad checksum after others", nil, link(pypiFiles+"foo-1.0.tar.gz#egg=x&amp;sha256=00", ""), html, "for a checksum, which is not a sha256"},
 		{"unknown checksum", &Pypi{Hash: true}, link(pypiFiles+"foo-1.0.tar.gz#blake2b=zz&amp;x", ""), "", ""},
 		{"bad checksum of metadata", nil, func(dir string) {
 			put(t, dir, foo+".metadata", "Name: foo")
@@ -124,22 +129,24 @@ func TestPypi(t *testing.T) {
 		{"bad checksum of metadata in JSON", nil, func(dir string) {
 			put(t, dir, json, strings.Replace(get(t, dir, json), `"size"`, `"core-metadata":{"sha256":"zz"},"size"`, 1))
 		}, json, "has zz for a checksum"},
-		{"tag without an end", nil, func(dir string) { put(t, dir, html, pypiHTML("foo", `<a href="none"/>`)) }, "web/simple/foo/none", "is missing"},
+		{"tag without an end", nil, func(dir string) { put(t, dir, html, pypiHTML("foo", `<a href="none.zip"/>`)) }, "web/simple/foo/none.zip", "is missing"},
 
-		{"base", nil, base(`<base href="../../packages/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
-		{"base of a file", nil, base(`<base href="../../packages/index.html?x/y#z/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
-		{"base by the root", &Pypi{RootURI: "https://example.org/"}, base(`<base href="https://example.org/packages/"/>`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
-		{"base, file missing", nil, base(`<base href="../../packages/">`, "aa/none"), "web/packages/aa/none", "is missing"},
+		{"base", org, base(`<base href="https://example.org/packages/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base of a file", org, base(`<base href="https://example.org/packages/index.html?x/y#z/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base without a path", org, base(`<base href="https://example.org">`, "packages/aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base, up", org, base(`<base href="https://example.org/x/y/z"/>`, "../../packages/aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base, file missing", org, base(`<base href="https://example.org/packages/">`, "aa/none.zip"), "web/packages/aa/none.zip", "is missing"},
 		{"base elsewhere", nil, base(`<base href="https://example.org/x/">`, pypiFiles+"foo-1.0.tar.gz"), html, "links https://example.org/x/" + pypiFiles + "foo-1.0.tar.gz, which is not relative"},
-		{"base out", nil, base(`<base href="../../../">`, "status"), html, "leads out of the web directory"},
-		{"base, absolute link", &Pypi{RootURI: "/"}, base(`<base href="../../none/">`, "/packages/aa/bb/cc/foo-1.0.tar.gz"), "", ""},
-		{"base, link to nothing", nil, base(`<base href="../../none/">`, "#x"), html, "a link to nothing"},
-		{"two bases", nil, base(`<base target="x"><base href="../../packages/"><base href="../none/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base out", org, base(`<base href="https://example.org/">`, "../x.zip"), html, "leads out of the web directory"},
+		{"base, absolute link", org, base(`<base href="https://example.org/none/">`, "/packages/aa/bb/cc/foo-1.0.tar.gz"), "", ""},
+		{"base, link to nothing", org, base(`<base href="https://example.org/none/">`, "#x"), "", ""},
+		{"base that is relative", nil, base(`<base href="../../packages/">`, "aa/bb/cc/foo-1.0.tar.gz"), html, "pip takes none but whole addresses"},
+		{"two bases", org, base(`<base target="x"><base href="https://example.org/packages/"><base href="../none/">`, "aa/bb/cc/foo-1.0.tar.gz"), "", ""},
 		{"late base", nil, func(dir string) {
 			put(t, dir, html, pypiHTML("foo", `<a href="`+pypiFiles+`foo-1.0.tar.gz">x</a><base href="../">`))
 		}, html, "has a base after a link"},
-		{"base of all projects", nil, func(dir string) {
-			put(t, dir, "web/simple/index.html", pypiHTML("all", `<base href="none/"><a href="../foo/">foo</a><a href="bar/">bar</a>`))
+		{"base of all projects", org, func(dir string) {
+			put(t, dir, "web/simple/index.html", pypiHTML("all", `<base href="https://example.org/simple/"><a href="foo/">foo</a><a href="bar/">bar</a>`))
 		}, "", ""},
 
 		{"project without a page", nil, func(dir string) {
@@ -163,7 +170,7 @@ func TestPypi(t *testing.T) {
 		{"JSON garbage", nil, func(dir string) { put(t, dir, json, "<html>") }, json, "can not be read"},
 		{"JSON of something else", nil, func(dir string) { put(t, dir, json, `{"info":{}}`) }, json, "has no files"},
 		{"JSON array", nil, func(dir string) { put(t, dir, json, `[]`) }, json, "has no {"},
-		{"JSON type", nil, func(dir string) { put(t, dir, json, `{"files":[{"url":1}]}`) }, json, "can not be read"},
+		{"JSON type", nil, func(dir string) { put(t, dir, json, `{"files":[{"url":1}]}`) }, json, "has something else than a string"},
 		{"JSON twice", nil, func(dir string) { put(t, dir, json, get(t, dir, json)+"{}") }, json, "more than one value"},
 		{"JSON checksum", nil, func(dir string) {
 			put(t, dir, json, strings.Replace(get(t, dir, json), sum256("file of foo"), "xyz", 1))
@@ -232,15 +239,16 @@ func FuzzPage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		see := func(k link) error {
 			for _, root := range []string{"", "https://example.org/"} {
-				name, _, err := resolve("simple/x", k.href, root)
+				name, err := resolve("simple/x", k.href, root, true)
 				if err == nil && name != "" && !filepath.IsLocal(name) {
 					t.Errorf("%q leads to %q", k.href, name)
 				}
 			}
 			return nil
 		}
-		_ = readHTML(strings.NewReader(text), see)
-		_ = readJSON(strings.NewReader(text), "files", see)
-		_ = readJSON(strings.NewReader(text), "projects", see)
+		p := page{see: see, remark: func(string) {}}
+		_ = p.html(strings.NewReader(text))
+		_ = p.json(strings.NewReader(text), "files")
+		_ = p.json(strings.NewReader(text), "projects")
 	})
 }

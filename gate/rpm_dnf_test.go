@@ -481,16 +481,23 @@ func TestRpmAsDnf(t *testing.T) {
 			}
 			test.make(o)
 			o.write(t)
-			if verdict := (&Rpm{Hash: true}).Check(t.Context(), newRun(t, o.dir)); (verdict == nil) != (test.ok == (test.why == "")) {
+			g := &Rpm{Hash: true}
+			verdict := g.Check(t.Context(), newRun(t, o.dir))
+			if (verdict == nil) != (test.ok == (test.why == "")) {
 				t.Errorf("the gate says %v", verdict)
 			}
-			if client == nil {
-				return
+			if client != nil {
+				srv := httptest.NewServer(http.StripPrefix("/mirror/", http.FileServer(http.Dir(o.dir))))
+				defer srv.Close()
+				if err := client.ask(srv.URL + "/mirror/sub"); (err == nil) != test.ok {
+					t.Errorf("dnf says %v", err)
+				}
 			}
-			srv := httptest.NewServer(http.StripPrefix("/mirror/", http.FileServer(http.Dir(o.dir))))
-			defer srv.Close()
-			if err := client.ask(srv.URL + "/mirror/sub"); (err == nil) != test.ok {
-				t.Errorf("dnf says %v", err)
+			if test.ok && verdict == nil { // it must have looked at the very package
+				rm(t, o.dir, o.at)
+				if verdict := g.Check(t.Context(), newRun(t, o.dir)); verdict == nil {
+					t.Errorf("the gate does not miss %s", o.at)
+				}
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -11,14 +12,16 @@ import (
 
 // endless reads start, and then again and again more.
 func endless(start, more string) io.Reader {
-	next := strings.NewReader(start)
-	return readerFunc(func(p []byte) (int, error) {
-		n, err := next.Read(p)
-		if err == io.EOF {
-			next = strings.NewReader(more)
-			n, err = next.Read(p)
+	next := start
+	return readerFunc(func(p []byte) (n int, err error) {
+		for n < len(p) {
+			if next == "" {
+				next = more
+			}
+			m := copy(p[n:], next)
+			n, next = n+m, next[m:]
 		}
-		return n, err
+		return n, nil
 	})
 }
 
@@ -79,5 +82,67 @@ func TestRpmRemarks(t *testing.T) {
 	passes(t, new(Rpm), r)
 	if out.Len() > 0 {
 		t.Errorf("noted of a repository that is as it should be:\n%s", out.String())
+	}
+}
+
+// TestPageBounds checks that no piece of a page is read into memory without an end.
+func TestPageBounds(t *testing.T) {
+	const file = `{"files":[{"url":"x.zip",`
+	for name, test := range map[string]struct {
+		in   io.Reader
+		read func(page, io.Reader) error
+	}{
+		"tag":            {endless("<html><a href='", "x"), page.html},
+		"attributes":     {endless("<html><a", " a=b"), page.html},
+		"text":           {endless("<html>", "x"), page.html},
+		"comment":        {endless("<html><!--", "x"), page.html},
+		"script":         {endless("<html><script>", "x"), page.html},
+		"string":         {endless(`{"x":"`, "x"), readFiles},
+		"name":           {endless(`{"`, "x"), readFiles},
+		"number":         {endless(`{"x":`, "1"), readFiles},
+		"blanks":         {endless(`{"x":1`, " "), readFiles},
+		"depth":          {endless(`{"x":`, "["), readFiles},
+		"depth of names": {endless(``, `{"x":`), readFiles},
+		"address":        {endless(`{"files":[{"url":"`, "x"), readFiles},
+		"size":           {endless(file+`"size":`, "["), readFiles},
+		"hash":           {endless(file+`"hashes":{"sha256":"`, "0"), readFiles},
+		"metadata":       {endless(file+`"core-metadata":`, "["), readFiles},
+		"yanked":         {endless(file+`"yanked":"`, "x"), readFiles},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := page{see: func(link) error { return nil }, remark: func(string) {}}
+			err := spoilt(test.read(p, test.in))
+			if !errors.As(err, new(*fileError)) || !strings.Contains(err.Error(), "longer than 1 MiB") && !strings.Contains(err.Error(), "deeper") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func readFiles(p page, r io.Reader) error { return p.json(r, "files") }
+
+// TestUnknownJSON checks that values nobody wants take no memory, however many they are.
+func TestUnknownJSON(t *testing.T) {
+	const size = 64 << 20
+	item := `{"x":[1,2,"` + strings.Repeat("x", 1000) + `"]},`
+	in := io.MultiReader(strings.NewReader(`{"other":[`), io.LimitReader(endless("", item), int64(size/len(item)*len(item))),
+		strings.NewReader(`{}],"files":[{"url":"x.zip","more":{"a":[[{}]]}}]}`))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	peak, n := uint64(0), 0
+	watch := readerFunc(func(p []byte) (int, error) {
+		if n++; n%10000 == 0 {
+			runtime.ReadMemStats(&after)
+			peak = max(peak, after.HeapAlloc-min(before.HeapAlloc, after.HeapAlloc))
+		}
+		return in.Read(p[:min(len(p), 512)])
+	})
+	seen := 0
+	p := page{see: func(link) error { seen++; return nil }, remark: func(string) {}}
+	if err := p.json(watch, "files"); err != nil || seen != 1 {
+		t.Errorf("%d files, %v", seen, err)
+	}
+	if peak > 16<<20 {
+		t.Errorf("%d MiB of memory for a page of %d MiB", peak>>20, size>>20)
 	}
 }
