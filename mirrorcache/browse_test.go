@@ -41,7 +41,7 @@ func (s *site) lists() uint64 { return s.app.Status().Mounts[0].Origins[0].Lists
 // TestListingCollapsed: a directory is read once, however many ask for it, and
 // whether they wait for it or not.
 func TestListingCollapsed(t *testing.T) {
-	const n = 3000
+	const n = 1500
 	s := newSite(t, mount("/t", `, "browse": true, "ttl": "1h"`, manyDirs(t, n)))
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -84,7 +84,7 @@ func TestListingCollapsed(t *testing.T) {
 // TestListingCut: a directory that is too large is listed in part, says so, and
 // nothing of it is held back otherwise.
 func TestListingCut(t *testing.T) {
-	s := newSite(t, mount("/t", `, "browse": true, "browse_memory": 65536`, manyDirs(t, 3000)))
+	s := newSite(t, mount("/t", `, "browse": true, "browse_memory": 65536`, manyDirs(t, 1500)))
 	a := s.ask(t, "GET", "/t/simple/")
 	rows := bytes.Count(a.body, []byte(`href="./project-`))
 	if a.status != 200 || rows < 500 || rows > 2000 {
