@@ -168,17 +168,20 @@ func TestListingConditional(t *testing.T) {
 // older than allowed.
 func TestListingStale(t *testing.T) {
 	tree := manyDirs(t, 10)
-	s := newSite(t, mount("/t", `, "browse": true, "ttl": "10ms"`, tree), mount("/short", `, "browse": true, "ttl": "10ms", "max_stale": "20ms"`, tree))
-	for _, p := range []string{"/t/simple/", "/short/simple/"} {
+	s := newSite(t, mount("/t", `, "browse": true, "ttl": "10ms"`, tree), mount("/short", `, "browse": true, "ttl": "10ms", "max_stale": "20ms"`, tree),
+		mount("/side", `, "browse": true, "ttl": "10ms", "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`, tree))
+	for _, p := range []string{"/t/simple/", "/short/simple/", "/side/simple/"} {
 		s.ask(t, "GET", p).wantStatus(t, 200)
 	}
 	if err := os.Rename(tree, tree+".away"); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(100 * time.Millisecond)
-	a := s.ask(t, "GET", "/t/simple/")
-	if cs := a.header.Get("Cache-Status"); a.status != 200 || !strings.Contains(cs, "detail=origin-away") || !bytes.Contains(a.body, []byte("project-00009")) {
-		t.Errorf("status %d, %s", a.status, cs)
+	for _, p := range []string{"/t/simple/", "/side/simple/"} {
+		a := s.ask(t, "GET", p, "Accept-Encoding: gzip")
+		if cs := a.header.Get("Cache-Status"); a.status != 200 || !strings.Contains(cs, "detail=origin-away") || !bytes.Contains(a.body, []byte("project-00009")) {
+			t.Errorf("%s: status %d, %s", p, a.status, cs)
+		}
 	}
 	s.ask(t, "GET", "/short/simple/").wantStatus(t, 503)
 	for _, m := range s.h.Mounts {

@@ -53,8 +53,15 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) error {
 	m.vary(w)
 	if m.precompressors != nil {
-		if done, err := m.servePrecompressed(w, r, name); done {
+		done, err := m.servePrecompressed(w, r, name)
+		switch {
+		case done:
 			return err
+		case err != nil:
+			if o, ok := m.cached(r, name); ok {
+				return m.respond(w, r, &o, name, "")
+			}
+			return m.fail(w, r, object{status: statusAway}, err)
 		}
 	}
 	if !possible(name) {
@@ -84,26 +91,41 @@ func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) er
 		if len(m.Hide) > 0 && m.hidden(file) {
 			continue
 		}
-		if m.precompressors != nil {
-			if done, err := m.servePrecompressed(w, r, file); done {
-				return err
-			}
+		if done, err := m.serveIndex(w, r, name, file); done {
+			return err
 		}
-		o, err := m.lookup(r, file)
-		switch {
-		case err == nil:
-			return m.respond(w, r, &o, file, "")
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
-			continue
-		case errors.Is(err, origin.ErrAway) && m.serveOldListing(w, r, name):
-			return nil // there was no index when it was read
-		}
-		return m.fail(w, r, o, err)
 	}
 	if m.Browse {
 		return m.serveListing(w, r, name)
 	}
 	return m.serveNoIndex(w, r, name)
+}
+
+// serveIndex answers with an index file of a directory, and reports whether there
+// was an answer: if the origin is away, there is one, too.
+func (m *Mount) serveIndex(w http.ResponseWriter, r *http.Request, dir, file string) (done bool, err error) {
+	var o object
+	if m.precompressors != nil {
+		if done, err = m.servePrecompressed(w, r, file); done {
+			return true, err
+		}
+	}
+	if err == nil {
+		o, err = m.lookup(r, file)
+	} else if old, ok := m.cached(r, file); ok {
+		o, err = old, nil
+	} else {
+		o.status = statusAway
+	}
+	switch {
+	case err == nil:
+		return true, m.respond(w, r, &o, file, "")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
+		return false, nil
+	case errors.Is(err, origin.ErrAway) && m.serveOldListing(w, r, dir):
+		return true, nil // there was no index when it was read
+	}
+	return true, m.fail(w, r, o, err)
 }
 
 // serveNoIndex answers for what ends in a slash and has no index file: a
@@ -146,7 +168,8 @@ func (m *Mount) vary(w http.ResponseWriter) {
 }
 
 // servePrecompressed answers with the file that lies beside name in an
-// encoding that the client accepts, and reports whether there was one.
+// encoding that the client accepts, and reports whether there was one. If there was
+// none, an error says that the origin is away.
 func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) (done bool, err error) {
 	for _, encoding := range encode.AcceptedEncodings(r, m.PrecompressedOrder) {
 		p, ok := m.precompressors[encoding]
@@ -165,23 +188,21 @@ func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name 
 			o.close()
 		case errors.Is(err, origin.ErrAway):
 			// To ask it for the next would cost its time-out again.
-			return true, m.serveCached(w, r, name, err)
+			return false, err
 		}
 	}
 	return false, nil
 }
 
-// serveCached answers with the entry of an object, however stale, or else with
-// the error of an origin that was away for this request already.
-func (m *Mount) serveCached(w http.ResponseWriter, r *http.Request, name string, err error) error {
+// cached is the entry of an object as it is, if it is not too old, for a request
+// that the origin was away for already.
+func (m *Mount) cached(r *http.Request, name string) (object, bool) {
 	if c := m.cache.Open(); c != nil {
 		if e, ok := c.Get(m.key(name)); ok {
-			if o, ok := m.asItIs(r.Context(), e); ok {
-				return m.respond(w, r, &o, name, "")
-			}
+			return m.asItIs(r.Context(), e)
 		}
 	}
-	return m.fail(w, r, object{status: statusAway}, err)
+	return object{}, false
 }
 
 // possible reports whether a file can have this name. Others are not worth
