@@ -71,10 +71,18 @@ func (c *call) init(owner *conn, channel uint32) {
 // with [ErrDead], an abort of the peer's with the [Abort]. When ctx ends, the
 // peer is told, and the error wraps ctx.Err(). Errors are of type [*CallError].
 //
-// If all MaxConns connections have their four calls, Call waits for one to end. It
-// also waits, up to a second, while another call is the first of a new connection:
-// a file server refuses calls that come before it knows who calls.
+// If all MaxConns connections have their four calls, Call waits for one to end, and
+// fails with [ErrBusy] if none does before ctx ends. It also waits, up to a second,
+// while another call is the first of a new connection: a file server refuses calls
+// that come before it knows who calls.
 func (p *Peer) Call(ctx context.Context, request, reply []byte) (n int, err error) {
+	return p.CallWithin(ctx, 0, request, reply)
+}
+
+// CallWithin is Call with a deadline that counts from when the call begins, and not
+// while it waits for others. The error is the same as if ctx had it. 0 is no
+// deadline.
+func (p *Peer) CallWithin(ctx context.Context, within time.Duration, request, reply []byte) (n int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, p.failed(err, false)
 	}
@@ -82,13 +90,27 @@ func (p *Peer) Call(ctx context.Context, request, reply []byte) (n int, err erro
 	if err != nil {
 		return 0, p.failed(err, false)
 	}
+	if within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
 	p.count.calls.Add(1)
 	p.count.inFlight.Add(1)
 	defer p.count.inFlight.Add(-1)
 
-	c.begin(request, reply)
-	c.wait(ctx, request)
+	broken := p.e.contained("rx call", func() error {
+		c.begin(request, reply)
+		c.wait(ctx, request)
+		return nil
+	})
+	if broken != nil {
+		c.giveUp(broken, UserAbort)
+	}
 	n, heard, then, err := c.result()
+	if broken != nil {
+		err, then = broken, connectionLost
+	}
 	p.release(c, then)
 	if err != nil {
 		return 0, p.failed(err, heard)

@@ -9,6 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/panics"
 )
 
 // Options of an [Endpoint]. The zero value is good for a client that nobody
@@ -36,6 +40,9 @@ type Options struct {
 
 	// MaxConns bounds the calls in flight to one peer: four for each. Default 8.
 	MaxConns int
+
+	// Log is told of panics, which fail one packet or call. Default: nobody is.
+	Log *zap.Logger
 }
 
 // MaxReply is the longest reply of Options.Handle.
@@ -202,16 +209,28 @@ func (e *Endpoint) receive() {
 		}
 		now := time.Now()
 		for _, d := range batch {
-			e.packet(d.data, d.from, now)
+			_ = e.contained("rx packet", func() error {
+				e.packet(d.data, d.from, now)
+				return nil
+			})
 		}
 		e.flushAcks()
 	}
 }
 
+// contained calls f, and turns a panic into an error.
+func (e *Endpoint) contained(place string, f func() error) (err error) {
+	defer panics.Recover(e.options.Log, place, &err)
+	return f()
+}
+
 // flushAcks sends the acks that the packets of a batch have made due.
 func (e *Endpoint) flushAcks() {
 	for i, c := range e.flush {
-		c.flushAck()
+		_ = e.contained("rx packet", func() error {
+			c.flushAck()
+			return nil
+		})
 		e.flush[i] = nil
 	}
 	e.flush = e.flush[:0]
@@ -258,7 +277,16 @@ func (e *Endpoint) reply(h header, body []byte, from netip.AddrPort, now time.Ti
 		c.peer.answered(c)
 	}
 	k := &c.calls[h.cid&channelMask]
-	switch k.packet(&h, body, now) {
+	then := thenNothing
+	if err := e.contained("rx packet", func() error {
+		then = k.packet(&h, body, now)
+		return nil
+	}); err != nil {
+		// What it has left of the call is not to be trusted, nor of the channel.
+		c.peer.lose(c)
+		k.giveUp(err, UserAbort)
+	}
+	switch then {
 	case thenAck:
 		e.flush = append(e.flush, k)
 	case thenReuse:

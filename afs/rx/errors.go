@@ -11,12 +11,16 @@ var (
 	ErrDead = errors.New("peer does not answer")
 	// ErrClosed: the endpoint was closed.
 	ErrClosed = errors.New("endpoint is closed")
+	// ErrBusy: the time of the call's context was over before it could begin, since
+	// the peer has all the calls that it may have.
+	ErrBusy = errors.New("too many calls are under way")
 	// ErrTooLong: the reply is longer than the buffer for it.
 	ErrTooLong = errors.New("reply is longer than its buffer")
 )
 
 // A CallError is a call that failed. It wraps the reason: an [Abort], [ErrDead],
-// [ErrClosed], [ErrTooLong], or the error of the call's context.
+// [ErrClosed], [ErrBusy], [ErrTooLong], a [panics.Error], or the error of the call's
+// context.
 type CallError struct {
 	Peer    netip.AddrPort
 	Service uint16

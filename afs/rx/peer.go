@@ -2,6 +2,8 @@ package rx
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -66,7 +68,7 @@ func (p *Peer) take(ctx context.Context) (*call, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, crowded(ctx)
 	case <-p.e.done:
 		return nil, ErrClosed
 	}
@@ -128,11 +130,19 @@ func (p *Peer) await(ctx context.Context, news <-chan struct{}) error {
 		p.opened(p.opening)
 		p.mu.Unlock()
 	case <-ctx.Done():
-		return ctx.Err()
+		return crowded(ctx)
 	case <-p.e.done:
 		return ErrClosed
 	}
 	return nil
+}
+
+// crowded is the error of a call whose context has ended before it could begin.
+func crowded(ctx context.Context) error {
+	if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return ctx.Err()
 }
 
 // open opens a connection; nothing is sent for it. p.mu is held.

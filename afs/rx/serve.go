@@ -188,7 +188,14 @@ func (s *server) request(c *caller, key callerKey, h header, body []byte) {
 
 // handle has a call handled, and replies.
 func (s *server) handle(c *caller, h header, r Request) {
-	reply, code := s.e.options.Handle(r)
+	var reply []byte
+	var code int32
+	if err := s.e.contained("rx handler", func() error {
+		reply, code = s.e.options.Handle(r)
+		return nil
+	}); err != nil {
+		reply, code = nil, UserAbort
+	}
 	<-s.slots
 	if len(reply) > MaxReply {
 		reply, code = nil, MessageSize
@@ -206,7 +213,12 @@ func (s *server) handle(c *caller, h header, r Request) {
 	}
 	s.answer(c, call, h.cid)
 	if call.state == replied && !c.gone {
-		call.timer = time.AfterFunc(firstResend, func() { s.resend(c, call, h) })
+		call.timer = time.AfterFunc(firstResend, func() {
+			_ = s.e.contained("rx handler", func() error {
+				s.resend(c, call, h)
+				return nil
+			})
+		})
 	}
 }
 
