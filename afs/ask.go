@@ -211,6 +211,8 @@ func (v *volume) try(ctx context.Context, s *site, pin uint32, f ask) (release u
 	switch {
 	case errors.As(err, &code):
 		return 0, v.refused(ctx, s, code)
+	case errors.Is(err, ErrBusy):
+		return 0, err
 	case err != nil && !errors.Is(err, ErrChanged):
 		if ctx.Err() == nil {
 			v.doubt(s)

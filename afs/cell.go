@@ -1,6 +1,7 @@
 package afs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,7 @@ func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
 		return 0, err
 	}
 	var errs []error
+	var busy error
 	for _, l := range servers {
 		n, err := l.call(ctx, request, reply)
 		if abort, ok := errors.AsType[rx.Abort](err); ok {
@@ -161,13 +163,20 @@ func (cl *cell) call(ctx context.Context, request, reply []byte) (int, error) {
 			cl.answered()
 			return n, nil
 		}
+		if errors.Is(err, rx.ErrBusy) { // says nothing of the server
+			busy = fmt.Errorf("%w: cell %s: %w", ErrBusy, cl.name, err)
+			continue
+		}
 		if ctx.Err() != nil {
-			return 0, fmt.Errorf("%w: cell %s: %w", ErrUnavailable, cl.name, err)
+			return 0, cmp.Or(busy, fmt.Errorf("%w: cell %s: %w", ErrUnavailable, cl.name, err))
 		}
 		cl.mu.Lock()
 		l.shun = time.Now().Add(shunFor)
 		cl.mu.Unlock()
 		errs = append(errs, err)
+	}
+	if busy != nil {
+		return 0, busy
 	}
 	return 0, cl.fell(errors.Join(errs...))
 }
@@ -196,9 +205,7 @@ func (cl *cell) answered() {
 }
 
 func (l *locator) call(ctx context.Context, request, reply []byte) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, locatePatience)
-	defer cancel()
-	return l.peer.Call(ctx, request, reply)
+	return l.peer.CallWithin(ctx, locatePatience, request, reply)
 }
 
 // entry reads the entry of a volume. Its error is errNoVolume if there is none.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/afs/rx"
 	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/panics"
 )
 
 var (
@@ -101,7 +102,7 @@ func New(conf Config) (*Client, error) {
 		<-open
 		return c.handle(r)
 	}
-	ep, err := rx.Listen(conf.Address, rx.Options{Conn: conf.Conn, Handle: handle, Dead: silence})
+	ep, err := rx.Listen(conf.Address, rx.Options{Conn: conf.Conn, Handle: handle, Dead: silence, Log: conf.Log})
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("opening AFS socket: %w", err)
@@ -131,7 +132,12 @@ func (c *Client) Close() error {
 	ctx, cancel := context.WithTimeout(c.ctx, 500*time.Millisecond)
 	var wg sync.WaitGroup
 	for _, s := range servers {
-		wg.Go(func() { s.farewell(ctx) })
+		wg.Go(func() {
+			_ = c.contained("afs farewell", func() error {
+				s.farewell(ctx)
+				return nil
+			})
+		})
 	}
 	wg.Wait()
 	cancel()
@@ -148,9 +154,25 @@ func (c *Client) run(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
-		c.done.Go(f)
+		c.done.Go(func() {
+			_ = c.contained("afs background", func() error {
+				f()
+				return nil
+			})
+		})
 	}
 	return !c.closed
+}
+
+// contained calls f, and turns a panic into an ErrUnavailable: what servers send
+// must not end the process. No lock may be held that f does not release by defer.
+func (c *Client) contained(place string, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, panics.New(c.log, place, v))
+		}
+	}()
+	return f()
 }
 
 // Addr is the address of the client's socket.

@@ -94,6 +94,12 @@ func (p *piece) free() {
 // begin reads the status and, with it, the first bytes.
 func (f *File) begin(ctx context.Context) (wire.Status, error) {
 	p := f.t.newPiece(0, chunk, true)
+	begun := false
+	defer func() {
+		if !begun { // also after a panic
+			p.free()
+		}
+	}()
 	var st wire.Status
 	snap := f.vol.snapshot()
 	release, by, err := f.vol.call(ctx, f.info.FID.Volume, 0, func(ctx context.Context, s *server, _ uint32) (wire.VolSync, error) {
@@ -105,7 +111,6 @@ func (f *File) begin(ctx context.Context) (wire.Status, error) {
 		return r.VolSync, err
 	})
 	if err != nil {
-		p.free()
 		return wire.Status{}, err
 	}
 	close(p.done)
@@ -116,6 +121,7 @@ func (f *File) begin(ctx context.Context) (wire.Status, error) {
 	if snap != nil && snap.release == release {
 		snap.statuses.Add(f.info.FID, st)
 	}
+	begun = true
 	return st, nil
 }
 
@@ -275,7 +281,11 @@ func (r *Reader) await(ctx context.Context, ahead int64) (*piece, error) {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		kind := ErrUnavailable
+		if r.f.vol.full() {
+			kind = ErrBusy
+		}
+		return nil, fmt.Errorf("%w: %w", kind, ctx.Err())
 	}
 	if p.err != nil {
 		r.err = p.err
@@ -342,8 +352,11 @@ const fetchPatience = 30 * time.Second
 func (r *Reader) fetch(p *piece) {
 	ctx, cancel := context.WithTimeout(r.ctx, fetchPatience)
 	defer cancel()
-	p.data, p.err = r.f.fetch(ctx, p.off, *p.buf, p.want)
-	close(p.done)
+	defer close(p.done)
+	p.err = r.f.t.c.contained("afs read", func() (err error) {
+		p.data, err = r.f.fetch(ctx, p.off, *p.buf, p.want)
+		return err
+	})
 }
 
 // Close ends the reader, and the calls that read ahead for it.

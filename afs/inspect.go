@@ -191,7 +191,15 @@ func (c *Client) Volume(ctx context.Context, cellName, name string) (Volume, err
 	}
 	var wg sync.WaitGroup
 	for i := range v.Sites {
-		wg.Go(func() { v.Sites[i].inspect(ctx, c) })
+		wg.Go(func() {
+			s := &v.Sites[i]
+			if err := c.contained("afs inspect", func() error {
+				s.inspect(ctx, c)
+				return nil
+			}); err != nil {
+				s.Err = err
+			}
+		})
 	}
 	wg.Wait()
 	return v, nil

@@ -123,7 +123,7 @@ func (s *server) call(ctx context.Context, request, reply []byte) (n int, err er
 	start := time.Now()
 	ctx, done := s.whileUp(ctx)
 	defer done()
-	n, err = s.peer().Call(ctx, request, reply)
+	n, err = s.peer().CallWithin(ctx, callPatience, request, reply)
 	if err == nil {
 		if n < 1<<10 {
 			s.timed(time.Since(start))
@@ -133,7 +133,10 @@ func (s *server) call(ctx context.Context, request, reply []byte) (n int, err er
 	if errors.Is(context.Cause(ctx), errDown) {
 		return 0, cmp.Or(s.isDown(), errDown)
 	}
-	if errors.Is(err, context.DeadlineExceeded) && time.Since(start) > helloPatience {
+	if errors.Is(err, rx.ErrBusy) {
+		return 0, fmt.Errorf("%w: %w", ErrBusy, err) // says nothing of the server
+	}
+	if failed, ok := errors.AsType[*rx.CallError](err); ok && errors.Is(err, context.DeadlineExceeded) && failed.Took > helloPatience {
 		// It is there and gets nowhere, as when its calls do not reach us any more:
 		// the next first call will tell.
 		s.forgotten()
@@ -190,6 +193,8 @@ func (s *server) forgotten() {
 // introduce makes the first call to the server, or waits for whoever makes it. A
 // file server that is asked by many whom it does not know is busy at once.
 func (s *server) introduce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callPatience)
+	defer cancel()
 	for {
 		s.mu.Lock()
 		known, down, hello := s.known, s.down, s.hello
@@ -211,6 +216,9 @@ func (s *server) introduce(ctx context.Context) error {
 		select {
 		case <-hello:
 		case <-ctx.Done():
+			if err := ctx.Err(); !errors.Is(err, context.Canceled) && s.peer().Full() {
+				return fmt.Errorf("%w: %w", ErrBusy, err)
+			}
 			return ctx.Err()
 		case <-s.c.ctx.Done():
 			return rx.ErrClosed
@@ -220,12 +228,12 @@ func (s *server) introduce(ctx context.Context) error {
 
 // greet makes the first call and notes how it went.
 func (s *server) greet() {
-	err := s.tryAll(s.firstCall)
+	err := s.c.contained("afs first call", func() error { return s.tryAll(s.firstCall) })
 	s.mu.Lock()
 	s.hello = nil
 	s.known = err == nil
 	s.mu.Unlock()
-	if err != nil {
+	if err != nil && !errors.Is(err, rx.ErrBusy) {
 		s.fell(err)
 	}
 }
@@ -248,19 +256,19 @@ func (s *server) tryAll(f func() error) error {
 }
 
 func (s *server) firstCall() error {
-	ctx, cancel := context.WithTimeout(s.c.ctx, helloPatience)
+	ctx, cancel := context.WithTimeout(s.c.ctx, 2*helloPatience)
 	defer cancel()
 	start := time.Now()
 	for n := 0; ; n++ {
 		reply := make([]byte, wire.GetCapabilitiesReplySize)
-		_, err := s.peer().Call(ctx, wire.GetCapabilitiesRequest(), reply)
+		_, err := s.peer().CallWithin(ctx, helloPatience, wire.GetCapabilitiesRequest(), reply)
 		abort, aborted := errors.AsType[rx.Abort](err)
 		code := wire.Code(abort)
 		switch {
 		case err == nil, aborted && code == wire.RXGENOpcode:
 			return nil
 		case !aborted:
-			return s.blocked(ctx, err, start)
+			return s.blocked(err, start)
 		case code != wire.VBusy:
 			return code
 		case n < busyTries:
@@ -279,9 +287,9 @@ func (s *server) firstCall() error {
 
 // blocked tells whether a first call failed because the server's own calls do not
 // reach us.
-func (s *server) blocked(ctx context.Context, err error, start time.Time) error {
+func (s *server) blocked(err error, start time.Time) error {
 	failed, ok := errors.AsType[*rx.CallError](err)
-	if ok && failed.Heard && ctx.Err() != nil && s.c.ctx.Err() == nil && s.called.Load() < start.UnixNano() {
+	if ok && failed.Heard && errors.Is(err, context.DeadlineExceeded) && s.c.ctx.Err() == nil && s.called.Load() < start.UnixNano() {
 		return errBlocked
 	}
 	return err
@@ -322,7 +330,7 @@ func (s *server) watch() {
 		case <-s.c.ctx.Done():
 			return
 		}
-		err := s.tryAll(s.probe)
+		err := s.c.contained("afs probe", func() error { return s.tryAll(s.probe) })
 		if err == nil {
 			s.rose()
 			return

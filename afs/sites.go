@@ -71,34 +71,45 @@ func (v *volume) beginLook() *look {
 
 // look reads the volume's entry.
 func (v *volume) look(l *look) {
-	ctx, cancel := context.WithTimeout(v.cell.c.ctx, 4*locatePatience)
+	c := v.cell.c
+	ctx, cancel := context.WithTimeout(c.ctx, 4*locatePatience)
 	defer cancel()
-	e, err := v.cell.entry(ctx, v.name)
+	var e wire.Entry
 	var sites []*site
-	if err == nil {
-		sites, err = v.sitesOf(ctx, e)
-	}
-	var news []*Tree
+	err := c.contained("afs look", func() (err error) {
+		if e, err = v.cell.entry(ctx, v.name); err == nil {
+			sites, err = v.sitesOf(ctx, e)
+		}
+		return err
+	})
+	_ = c.contained("afs look", func() error {
+		for _, t := range v.endLook(l, e, sites, err) {
+			t.wake()
+		}
+		return nil
+	})
+}
+
+// endLook takes over what a look has found, and ends it. It returns the trees to
+// tell of it.
+func (v *volume) endLook(l *look, e wire.Entry, sites []*site, err error) (news []*Tree) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
+	defer close(l.done)
+	v.looking = nil
+	v.lastErr = err
 	switch {
 	case err == nil:
-		v.began, v.missing, v.lastErr = l.began, nil, nil
 		if !slices.ContainsFunc(sites, func(s *site) bool { return s.atRisk }) {
 			v.calm = l.began
 		}
 		news = v.relocate(e, sites)
+		v.began, v.missing = l.began, nil
 	case errors.Is(err, errNoVolume):
-		v.began, v.missing, v.lastErr = l.began, err, err
+		v.began, v.missing = l.began, err
 		v.sites = nil
-	default:
-		v.lastErr = err
 	}
-	v.looking = nil
-	close(l.done)
-	v.mu.Unlock()
-	for _, t := range news {
-		t.wake()
-	}
+	return news
 }
 
 // sitesOf finds the sites of the volume in its entry.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,6 +74,14 @@ func (v *volume) currentID() uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.id
+}
+
+// full reports whether a server that the volume is read from has all the calls that
+// it may have.
+func (v *volume) full() bool {
+	return slices.ContainsFunc(v.order(0), func(s *site) bool {
+		return s.server.isDown() == nil && s.server.peer().Full()
+	})
 }
 
 // doubt has a site's answers believed only after another look at the database.

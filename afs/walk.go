@@ -65,7 +65,7 @@ func (t *Tree) walk(ctx context.Context, op, name string, do func(*walk) error) 
 	}
 	t.begin()
 	for n := 1; ; n++ {
-		err := t.walkOnce(ctx, name, do)
+		err := t.c.contained("afs walk", func() error { return t.walkOnce(ctx, name, do) })
 		switch {
 		case err == nil:
 			return nil

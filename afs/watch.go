@@ -135,13 +135,18 @@ func (t *Tree) watch() {
 	again := 0
 	for first := true; ; first = false {
 		start := time.Now()
-		t.check()
+		unsettled := false
+		_ = t.c.contained("afs watch", func() error {
+			t.check()
+			unsettled = t.unsettled()
+			return nil
+		})
 		if first {
 			close(t.seen)
 		}
 		pause := t.root.Check
 		switch {
-		case !t.unsettled():
+		case !unsettled:
 			again = 0
 		case again < maxAgain:
 			again++
@@ -198,17 +203,25 @@ func (t *Tree) check() {
 	var wg sync.WaitGroup
 	for _, v := range volumes {
 		wg.Go(func() {
-			err := v.poll(ctx)
-			if errors.Is(err, errNoVolume) {
-				t.drop(v)
-			}
-			if t.ctx.Err() == nil {
-				v.looked(err)
-			}
+			_ = t.c.contained("afs watch", func() error {
+				t.look(ctx, v)
+				return nil
+			})
 		})
 	}
 	wg.Wait()
 	t.moved() // or seen again, at least
+}
+
+// look looks at one volume.
+func (t *Tree) look(ctx context.Context, v *volume) {
+	err := t.c.contained("afs watch", func() error { return v.poll(ctx) })
+	if errors.Is(err, errNoVolume) {
+		t.drop(v)
+	}
+	if t.ctx.Err() == nil {
+		v.looked(err)
+	}
 }
 
 // drop notes that a volume is gone, and its release with it. The tree's own may
@@ -279,7 +292,7 @@ func (v *volume) poll(ctx context.Context) error {
 			// On its own clock: whoever waits for the first answer leaves then.
 			ctx, cancel := context.WithTimeout(v.cell.c.ctx, visitPatience)
 			defer cancel()
-			results <- v.visit(ctx, s)
+			results <- v.cell.c.contained("afs watch", func() error { return v.visit(ctx, s) })
 		}()
 	}
 	var errs []error

@@ -150,12 +150,20 @@ func askAFS[T any](ctx context.Context, a *AFS, count *atomic.Uint64, f func(con
 	count.Add(1)
 	ctx, cancel := a.patience(ctx)
 	defer cancel()
-	t, err := a.live()
-	var v T
-	if err == nil {
-		v, err = f(ctx, t)
-	}
+	v, err := guarded(a, func() (v T, err error) {
+		t, err := a.live()
+		if err != nil {
+			return v, err
+		}
+		return f(ctx, t)
+	})
 	return v, a.outcome(ctx, err)
+}
+
+// guarded calls f, and turns a panic into an error.
+func guarded[T any](a *AFS, f func() (T, error)) (v T, err error) {
+	defer Recover(a.log, "origin afs", &err)
+	return f()
 }
 
 // outcome counts how a call ended, and returns its error as an origin's.
@@ -306,7 +314,7 @@ func (b *afsBody) Info() Info { return afsInfo(b.f.Info()) }
 func (b *afsBody) Read(p []byte) (int, error) {
 	ctx, cancel := b.a.patience(context.Background())
 	defer cancel()
-	n, err := b.r.ReadContext(ctx, p)
+	n, err := guarded(b.a, func() (int, error) { return b.r.ReadContext(ctx, p) })
 	b.a.count.readBytes.Add(uint64(n))
 	if err == nil || err == io.EOF {
 		return n, err
@@ -336,7 +344,7 @@ func (b *afsBody) WriteTo(w io.Writer) (int64, error) {
 func (b *afsBody) next() ([]byte, error) {
 	ctx, cancel := b.a.patience(context.Background())
 	defer cancel()
-	data, err := b.r.Next(ctx)
+	data, err := guarded(b.a, func() ([]byte, error) { return b.r.Next(ctx) })
 	if err == nil || err == io.EOF {
 		b.a.count.readBytes.Add(uint64(len(data)))
 		return data, err

@@ -84,17 +84,18 @@ func (p *Peer) Call(ctx context.Context, request, reply []byte) (n int, err erro
 // deadline.
 func (p *Peer) CallWithin(ctx context.Context, within time.Duration, request, reply []byte) (n int, err error) {
 	if err := ctx.Err(); err != nil {
-		return 0, p.failed(err, false)
+		return 0, p.failed(err, false, 0)
 	}
 	c, err := p.take(ctx)
 	if err != nil {
-		return 0, p.failed(err, false)
+		return 0, p.failed(err, false, 0)
 	}
 	if within > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, within)
 		defer cancel()
 	}
+	start := time.Now()
 	p.count.calls.Add(1)
 	p.count.inFlight.Add(1)
 	defer p.count.inFlight.Add(-1)
@@ -113,12 +114,12 @@ func (p *Peer) CallWithin(ctx context.Context, within time.Duration, request, re
 	}
 	p.release(c, then)
 	if err != nil {
-		return 0, p.failed(err, heard)
+		return 0, p.failed(err, heard, time.Since(start))
 	}
 	return n, nil
 }
 
-func (p *Peer) failed(err error, heard bool) error {
+func (p *Peer) failed(err error, heard bool, took time.Duration) error {
 	var abort Abort
 	switch {
 	case errors.As(err, &abort):
@@ -126,7 +127,7 @@ func (p *Peer) failed(err error, heard bool) error {
 	case err == ErrDead:
 		p.count.dead.Add(1)
 	}
-	return &CallError{Peer: p.key.addr, Service: p.key.service, Heard: heard, Err: err}
+	return &CallError{Peer: p.key.addr, Service: p.key.service, Heard: heard, Took: took, Err: err}
 }
 
 // begin makes c a new call.

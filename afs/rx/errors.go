@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 var (
@@ -28,7 +29,9 @@ type CallError struct {
 	// call. A file server that is up but cannot call us back is heard, yet does
 	// not get as far as replying.
 	Heard bool
-	Err   error
+	// Took is how long the call lasted, without what it waited to begin.
+	Took time.Duration
+	Err  error
 }
 
 func (e *CallError) Error() string {

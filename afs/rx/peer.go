@@ -137,6 +137,10 @@ func (p *Peer) await(ctx context.Context, news <-chan struct{}) error {
 	return nil
 }
 
+// Full reports whether the peer has all the calls that it may have, so that another
+// one waits for one of them to end.
+func (p *Peer) Full() bool { return len(p.slots) == cap(p.slots) }
+
 // crowded is the error of a call whose context has ended before it could begin.
 func crowded(ctx context.Context) error {
 	if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {

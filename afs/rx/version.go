@@ -22,7 +22,7 @@ func (p *Peer) Version(ctx context.Context) (string, error) {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		return "", p.failed(ErrClosed, false)
+		return "", p.failed(ErrClosed, false, 0)
 	}
 	cid := e.nextCID()
 	e.probes[cid] = pr
@@ -49,11 +49,11 @@ func (p *Peer) Version(ctx context.Context) (string, error) {
 			return v, nil
 		case <-again.C:
 		case <-dead.C:
-			return "", p.failed(ErrDead, false)
+			return "", p.failed(ErrDead, false, 0)
 		case <-ctx.Done():
-			return "", p.failed(ctx.Err(), false)
+			return "", p.failed(ctx.Err(), false, 0)
 		case <-e.done:
-			return "", p.failed(ErrClosed, false)
+			return "", p.failed(ErrClosed, false, 0)
 		}
 	}
 }
