@@ -75,6 +75,9 @@ func TestForget(t *testing.T) {
 				copyTo(t, filepath.Join(dir, name), repo.dir)
 			}
 		}, func(dir string) { rm(t, dir, "b") }},
+		{"pypi", new(Pypi), func(dir string) {
+			pypiProject(t, dir, "simple/foo", "foo-1.zip")
+		}, func(dir string) { pypiProject(t, dir, "simple/foo") }},
 		{"shrink", provision(t, &Shrink{Deletions: "0"}), func(dir string) {
 			put(t, dir, "a", "a")
 			put(t, dir, "b", "b")

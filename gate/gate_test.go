@@ -314,6 +314,8 @@ func TestCaddyfile(t *testing.T) {
 		{"rpm 9/BaseOS . {\n hash\n keyring k\n allow_older\n}", new(Rpm), `{"dirs":["9/BaseOS","."],"hash":true,"keyring":"k","allow_older":true}`},
 		{"rpm /x", new(Rpm), "not a path relative to the tree"},
 		{"pypi web {\n hash\n root_uri https://example.org/pypi\n}", new(Pypi), `{"dir":"web","root_uri":"https://example.org/pypi","hash":true}`},
+		{"pypi {\n deletions 0.1%\n}", new(Pypi), `{"deletions":"0.1%"}`},
+		{"pypi {\n deletions few\n}", new(Pypi), "Testfile:2"},
 		{"pypi a b", new(Pypi), "Testfile:1"},
 		{"exec /bin/check -x {path}", new(Exec), `{"command":["/bin/check","-x","{path}"]}`},
 		{"exec", new(Exec), "Testfile:1"},
@@ -341,7 +343,9 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%T %+v is taken", g, g)
 		}
 	}
-	if err := (&Shrink{Entries: "x"}).Provision(caddy.Context{}); err == nil {
-		t.Error("a budget of x is taken")
+	for _, g := range []caddy.Provisioner{&Shrink{Entries: "x"}, &Pypi{Deletions: "x"}} {
+		if err := g.Provision(caddy.Context{}); err == nil {
+			t.Errorf("%T: a budget of x is taken", g)
+		}
 	}
 }

@@ -44,6 +44,16 @@ func (p *problems) add(at int64, file, format string, args ...any) {
 	p.first = p.first[:min(len(p.first), maxProblems)]
 }
 
+// addAll adds what another has found, from this place in the order on.
+func (p *problems) addAll(q *problems, at int64) {
+	for _, x := range q.first {
+		p.add(at+x.at, x.File, "%s", x.Reason)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count += q.count - len(q.first)
+}
+
 func (p *problems) any() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

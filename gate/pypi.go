@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -31,6 +32,11 @@ func init() {
 // size that the page tells. The list of all projects has none that has no page; where
 // there is no list, each directory of a project has a page.
 //
+// Each project has the files that it had when the tree was last released, unless they were
+// yanked: on each page that there still is. To let a tree pass that lacks some on purpose,
+// see `deletions`, or run `caddy mirror forget JOB pypi`, or remove the file that the gate
+// names.
+//
 // What pip takes passes, with a note in the log of the run where it is otherwise than it
 // should be; what pip refuses does not pass. pip 23.2.1 and 24.2, and 23.0.1 of Debian 12,
 // were asked. The gate is stricter in this: files that pip does not choose must be there
@@ -49,11 +55,26 @@ type Pypi struct {
 
 	// Compare the checksums of all files too, which reads the whole tree.
 	Hash bool `json:"hash,omitempty"`
+
+	// How many of the files that pages had when the tree was last released, and that were
+	// not yanked then, they may have no more: a number, or a percentage such as `0.1%`.
+	// Authors do delete files: a mirror of all of PyPI needs some. Default: 0.
+	Deletions string `json:"deletions,omitempty"`
+
+	deletions budget
 }
 
 // CaddyModule returns the Caddy module information.
 func (*Pypi) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mirror.gates.pypi", New: func() caddy.Module { return new(Pypi) }}
+}
+
+// Provision reads the budget.
+func (g *Pypi) Provision(caddy.Context) (err error) {
+	if g.deletions, err = parseBudget(g.Deletions, false); err != nil {
+		return fmt.Errorf("deletions: %w", err)
+	}
+	return nil
 }
 
 // Validate checks the directory.
@@ -66,16 +87,16 @@ func (g *Pypi) Validate() error {
 
 // Check implements Gate.
 func (g *Pypi) Check(ctx context.Context, r *step.Run) error {
-	c := &pypiCheck{Pypi: g, web: path.Clean(g.Dir), progress: newProgress(ctx, r, "pypi")}
-	err := within(ctx, func(ctx context.Context) error { return c.check(ctx, r) })
+	c := &pypiCheck{Pypi: g, run: r, web: path.Clean(g.Dir), progress: newProgress(ctx, r, "pypi")}
+	err := within(ctx, c.check)
 	if ctx.Err() == nil { // else it may have been left behind
 		c.remarks.write(r.Out, "pypi")
 	}
 	return err
 }
 
-func (c *pypiCheck) check(ctx context.Context, r *step.Run) error {
-	t, err := openTree(r)
+func (c *pypiCheck) check(ctx context.Context) error {
+	t, err := openTree(c.run)
 	if err != nil {
 		return err
 	}
@@ -90,7 +111,7 @@ func (c *pypiCheck) check(ctx context.Context, r *step.Run) error {
 			c.web = "web"
 		}
 	}
-	if err := c.run(ctx); err != nil {
+	if err := c.look(ctx); err != nil {
 		return err
 	}
 	return c.found.err("pypi")
@@ -99,9 +120,11 @@ func (c *pypiCheck) check(ctx context.Context, r *step.Run) error {
 // pypiCheck is one check of a tree.
 type pypiCheck struct {
 	*Pypi
+	run   *step.Run
 	t     *tree
 	web   string
 	found problems
+	turns *pypiTurns
 
 	remarks remarks
 
@@ -117,9 +140,13 @@ type pypiCheck struct {
 // A project is a directory of pages.
 type project struct {
 	name    string
-	initial bool // the directory is one below that of its first character
-	pages   []string
+	key     string // its name, normalized
+	initial bool   // the directory is one below that of its first character
+	pages   pageSet
 }
+
+// A pageSet is a set of pages of a project, by their places in pageNames.
+type pageSet uint8
 
 // pageNames are the names of pages, the one that tells most last.
 var pageNames = []string{"index.html", "index.v1_html", "index.v1_json"}
@@ -127,7 +154,7 @@ var pageNames = []string{"index.html", "index.v1_html", "index.v1_json"}
 // perProject is how many places in the order of problems a project has.
 const perProject = 1 << 24
 
-func (c *pypiCheck) run(ctx context.Context) error {
+func (c *pypiCheck) look(ctx context.Context) error {
 	simple := path.Join(c.web, "simple")
 	entries, err := c.t.list(simple)
 	if err != nil {
@@ -140,7 +167,16 @@ func (c *pypiCheck) run(ctx context.Context) error {
 		c.found.add(0, simple, "has no projects")
 		return nil
 	}
+	slices.SortFunc(c.projects, func(a, b project) int {
+		return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.dir(), b.dir()))
+	})
+	record, err := c.openRecord()
+	if err != nil {
+		return err
+	}
+	defer record.close()
 	g, gctx := errgroup.WithContext(ctx)
+	c.turns = newTurns(gctx, record)
 	workers := lookers
 	if c.Hash {
 		workers = readers
@@ -151,7 +187,14 @@ func (c *pypiCheck) run(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return c.root(ctx, simple, entries)
+	if err := c.root(ctx, simple, entries); err != nil {
+		return err
+	}
+	if err := record.end(); err != nil {
+		return err
+	}
+	c.miss(record)
+	return nil
 }
 
 // search finds the projects.
@@ -169,7 +212,7 @@ func (c *pypiCheck) search(ctx context.Context, simple string, entries []fs.DirE
 		if !isDir {
 			continue
 		}
-		c.projects = append(c.projects, project{name: e.Name()})
+		c.projects = append(c.projects, project{name: e.Name(), key: normal(e.Name())})
 		if len(e.Name()) != 1 {
 			continue
 		}
@@ -180,7 +223,7 @@ func (c *pypiCheck) search(ctx context.Context, simple string, entries []fs.DirE
 		}
 		for _, e := range below {
 			if e.IsDir() && e.Name() != "versions" { // which bandersnatch keeps old pages in
-				c.projects = append(c.projects, project{name: e.Name(), initial: true})
+				c.projects = append(c.projects, project{name: e.Name(), key: normal(e.Name()), initial: true})
 			}
 		}
 	}
@@ -206,8 +249,16 @@ func (c *pypiCheck) work(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		l := pypiLook{pypiCheck: c, cur: &cur, p: &c.projects[i], at: int64(i+1) * perProject, refs: map[string]int{}}
-		if err := l.run(ctx); err != nil {
+		if err := c.turns.wait(i); err != nil {
+			return err
+		}
+		p := &c.projects[i]
+		l := pypiLook{pypiCheck: c, cur: &cur, p: p, at: int64(i+1) * perProject, refs: map[string]int{}}
+		l.has = projectFiles{key: p.key, dir: path.Join(c.web, p.dir()), files: map[string]projectFile{}}
+		if err := l.look(ctx); err != nil {
+			return err
+		}
+		if err := c.turns.done(i, &l.has); err != nil {
 			return err
 		}
 		c.report(len(l.list))
@@ -231,6 +282,7 @@ type pypiLook struct {
 	at   int64
 	list []ref
 	refs map[string]int // places in the list
+	has  projectFiles
 }
 
 func (l *pypiLook) place() int64 {
@@ -238,22 +290,23 @@ func (l *pypiLook) place() int64 {
 	return l.at
 }
 
-func (l *pypiLook) run(ctx context.Context) error {
+func (l *pypiLook) look(ctx context.Context) error {
 	dir := path.Join(l.web, l.p.dir())
 	entries, err := l.t.list(dir)
 	if err != nil {
-		return l.found.note(l.place(), dir, err)
+		return l.note(l.place(), dir, err)
 	}
-	var seen []fs.FileInfo
-	for _, name := range pageNames {
+	var seen []seenPage
+	for i, name := range pageNames {
 		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
 			continue
 		}
-		l.p.pages = append(l.p.pages, name)
-		if seen, err = l.page(ctx, path.Join(dir, name), seen); err != nil {
+		l.p.pages |= 1 << i
+		if seen, err = l.page(ctx, path.Join(dir, name), 1<<i, seen); err != nil {
 			return err
 		}
 	}
+	l.has.pages = l.p.pages
 	for i := range l.list {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -269,19 +322,28 @@ func (l *pypiLook) run(ctx context.Context) error {
 	return nil
 }
 
+// A seenPage is a page that was read.
+type seenPage struct {
+	fs.FileInfo
+	page pageSet // which it is
+}
+
 // page reads a page, unless it is one of those that were seen.
-func (l *pypiLook) page(ctx context.Context, name string, seen []fs.FileInfo) ([]fs.FileInfo, error) {
+func (l *pypiLook) page(ctx context.Context, name string, which pageSet, seen []seenPage) ([]seenPage, error) {
 	at := l.place()
 	f, info, err := l.t.open(name)
 	if err != nil {
-		return seen, l.found.note(at, name, err)
+		return seen, l.note(at, name, err)
 	}
 	defer f.Close()
-	if slices.ContainsFunc(seen, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
-		return seen, nil
+	for _, s := range seen {
+		if os.SameFile(s.FileInfo, info) {
+			l.has.same(s.page, which)
+			return seen, nil
+		}
 	}
 	p := page{
-		see:    func(k link) error { return l.link(name, k) },
+		see:    func(k link) error { return l.link(name, which, k) },
 		remark: func(text string) { l.remarks.add(name, text) },
 	}
 	if strings.HasSuffix(name, "json") {
@@ -289,11 +351,17 @@ func (l *pypiLook) page(ctx context.Context, name string, seen []fs.FileInfo) ([
 	} else {
 		err = p.html(withContext(ctx, f))
 	}
-	return append(seen, info), l.found.note(at, name, spoilt(err))
+	return append(seen, seenPage{info, which}), l.note(at, name, spoilt(err))
+}
+
+// note files an error, if it is the fault of a page. What that lists is not known then.
+func (l *pypiLook) note(at int64, page string, err error) error {
+	l.has.unknown = l.has.unknown || err != nil
+	return l.found.note(at, page, err)
 }
 
 // link adds what a link leads to, to what is looked at.
-func (l *pypiLook) link(page string, k link) error {
+func (l *pypiLook) link(page string, which pageSet, k link) error {
 	base := path.Join("simple", l.p.name)
 	name, err := resolve(base, k.href, l.RootURI, false)
 	if err != nil && l.p.initial {
@@ -308,12 +376,13 @@ func (l *pypiLook) link(page string, k link) error {
 		err = bad("links %s, which has a query, and whose metadata pip does not find therefore", show(k.href))
 	}
 	if err != nil {
-		return l.found.note(l.place(), page, err)
+		return l.note(l.place(), page, err)
 	}
 	if name == "" {
 		l.remarks.add(page, "has links that are to no file of a project: pip does not follow them")
 		return nil
 	}
+	l.has.add(path.Base(name), which, k.yanked)
 	name = path.Join(l.web, name)
 	l.add(page, name, k.size, sum)
 	if k.metadata {
@@ -350,8 +419,8 @@ func (l *pypiLook) add(page, name string, size int64, sum digest) {
 func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEntry) error {
 	known := make(map[string]bool, len(c.projects))
 	for _, p := range c.projects {
-		if len(p.pages) > 0 {
-			known[normal(p.name)] = true
+		if p.pages != 0 {
+			known[p.key] = true
 		}
 	}
 	at := int64(len(c.projects)+1) * perProject
@@ -413,7 +482,7 @@ func (c *pypiCheck) empty() {
 		}
 	}
 	for i, p := range c.projects {
-		if len(p.pages) == 0 && !above[p.dir()] {
+		if p.pages == 0 && !above[p.dir()] {
 			c.found.add(int64(i+1)*perProject, path.Join(c.web, p.dir()), "has no page")
 		}
 	}
@@ -431,6 +500,7 @@ func normal(name string) string {
 //	pypi [<webdir>] {
 //		root_uri <address>
 //		hash
+//		deletions <number>|<percent>%
 //	}
 func (g *Pypi) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the gate's name
@@ -449,12 +519,18 @@ func (g *Pypi) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return nil
 		}},
 		"hash": flag(&g.Hash),
+		"deletions": {1, 1, func(args []string) error {
+			g.Deletions = args[0]
+			_, err := parseBudget(g.Deletions, false)
+			return err
+		}},
 	})
 }
 
 // Interface guards
 var (
-	_ Gate                  = (*Pypi)(nil)
+	_ Recorder              = (*Pypi)(nil)
+	_ caddy.Provisioner     = (*Pypi)(nil)
 	_ caddy.Validator       = (*Pypi)(nil)
 	_ caddyfile.Unmarshaler = (*Pypi)(nil)
 )

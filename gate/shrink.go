@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -156,29 +155,11 @@ func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 func (*Shrink) Remembers() string { return shrinkIndex }
 
 // Released implements Recorder.
-func (s *Shrink) Released(r *step.Run) error {
-	if err := s.released(r); err != nil {
+func (*Shrink) Released(r *step.Run) error {
+	if err := keepIndex(filepath.Join(r.State, shrinkIndex), filepath.Join(r.State, shrinkNext), r.ID); err != nil {
 		return fmt.Errorf("shrink: keeping what was released: %w", err)
 	}
 	return nil
-}
-
-func (*Shrink) released(r *step.Run) error {
-	index, next := filepath.Join(r.State, shrinkIndex), filepath.Join(r.State, shrinkNext)
-	run, err := indexRun(next)
-	if errors.Is(err, fs.ErrNotExist) {
-		// Another shrink gate of the job may have been here.
-		if run, err := indexRun(index); err == nil && run == r.ID {
-			return nil
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if run != r.ID {
-		return fmt.Errorf("%s is of run %s, not of %s", next, run, r.ID)
-	}
-	return os.Rename(next, index)
 }
 
 // A comparison goes along what was released last and what the tree has now, both

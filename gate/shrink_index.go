@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"strings"
@@ -176,6 +177,25 @@ func indexRun(name string) (string, error) {
 	defer f.Close()
 	h, err := readHeader(f)
 	return h.Run, err
+}
+
+// keepIndex makes next, an index of what has been released in this run, that of what was
+// released last.
+func keepIndex(index, next, run string) error {
+	id, err := indexRun(next)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Another such gate of the job may have been here.
+		if id, err := indexRun(index); err == nil && id == run {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if id != run {
+		return fmt.Errorf("%s is of run %s, not of %s", next, id, run)
+	}
+	return os.Rename(next, index)
 }
 
 // next returns the next entry, io.EOF after the last.
