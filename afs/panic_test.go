@@ -19,7 +19,6 @@ func wantPanic(t *testing.T, err error) {
 // TestPanics: a bug that one answer of a server brings out, wherever that is, fails
 // what was asked for, and is over with it.
 func TestPanics(t *testing.T) {
-	t.Parallel()
 	c := newFakeCell(t, 1)
 	v := c.vols["root.cell"]
 	v.write("a/f", "some bytes")

@@ -23,8 +23,9 @@ func init() {
 // until the file system is found to be back.
 //
 // Neither `..` nor a symbolic link leads out of the tree. A link that would is
-// not found, as are devices, FIFOs and sockets. All directories on the way to
-// a file must be readable for the server.
+// not found, as are devices, FIFOs and sockets. An absolute link is inside if its
+// text begins with the path of the root, as configured or as it really is. All
+// directories on the way to a file must be readable for the server.
 //
 // A root that is missing or empty is taken for a file system that is not
 // mounted, not for a mirror without files.

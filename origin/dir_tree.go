@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,15 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks is how many symbolic links are followed before they count as a loop.
-const maxLinks = 40
-
 // A tree is an open directory tree, out of which neither ".." nor a symbolic
 // link leads. All its methods may hang.
 type tree struct {
 	root   *os.Root
 	dir    os.FileInfo // of the root
-	links  string      // what links found when the root was opened
+	way    way         // by which the root was opened
 	escape error       // what root says of a name that leads out of it
 	users  atomic.Int32
 }
@@ -42,7 +37,7 @@ func (t *tree) hold() bool {
 
 // same reports whether u was opened at the same directory by the same links.
 func (t *tree) same(u *tree) bool {
-	return t.links == u.links && os.SameFile(t.dir, u.dir)
+	return t.way.links == u.way.links && os.SameFile(t.dir, u.dir)
 }
 
 // openTree opens the tree at path. All errors are ErrAway.
@@ -50,7 +45,7 @@ func (t *tree) same(u *tree) bool {
 // The links are read first: should a release be switched meanwhile, the tree
 // is newer than they say, never older, and isAt will tell.
 func openTree(path string) (*tree, error) {
-	l, err := links(path)
+	w, err := findWay(path)
 	if err != nil {
 		return nil, away(err)
 	}
@@ -71,12 +66,12 @@ func openTree(path string) (*tree, error) {
 		return nil, away(err)
 	}
 	_, escape := root.Lstat("..") // asks nothing of the file system
-	return &tree{root: root, dir: dir, links: l, escape: errors.Unwrap(escape)}, nil
+	return &tree{root: root, dir: dir, way: w, escape: errors.Unwrap(escape)}, nil
 }
 
 // isAt reports whether path still leads to the tree, by the same links.
 func (t *tree) isAt(path string) (bool, error) {
-	l, err := links(path)
+	w, err := findWay(path)
 	if err != nil {
 		return false, away(err)
 	}
@@ -84,59 +79,7 @@ func (t *tree) isAt(path string) (bool, error) {
 	if err != nil {
 		return false, away(err)
 	}
-	return l == t.links && os.SameFile(fi, t.dir), nil
-}
-
-// links describes the symbolic links that path is and leads to, and those above it
-// that lead to snapshots, in the order in which they are followed: the text of
-// each with its mtime, which is when it was made, for a link cannot be changed in
-// place. So a link that is switched from A to B and back to A is a new one, as it
-// must be where A was rebuilt in between. The result is empty if there is no such
-// link.
-func links(path string) (string, error) {
-	var all []string
-	dir, rest := "/", elements(path) // no link is left in dir
-	for followed := 0; len(rest) > 0; {
-		link := filepath.Join(dir, rest[0])
-		rest = rest[1:]
-		fi, err := os.Lstat(link)
-		if err != nil {
-			return "", err
-		}
-		if fi.Mode().Type() != fs.ModeSymlink {
-			dir = link
-			continue
-		}
-		if followed++; followed > maxLinks {
-			return "", &fs.PathError{Op: "lstat", Path: path, Err: syscall.ELOOP}
-		}
-		target, err := os.Readlink(link)
-		if err != nil {
-			return "", err
-		}
-		if len(rest) == 0 || isSnapshot(link, target) {
-			all = append(all, target+"@"+strconv.FormatInt(fi.ModTime().UnixNano(), 36))
-		}
-		if filepath.IsAbs(target) {
-			dir = "/"
-		}
-		rest = append(elements(target), rest...)
-	}
-	return strings.Join(all, " "), nil
-}
-
-// elements takes a path apart.
-func elements(path string) []string {
-	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
-}
-
-// snapshot fits the targets of the links that the releaser of that name makes. What
-// they lead to never changes. Other links above a root say nothing of releases.
-var snapshot = regexp.MustCompile(`(?:^|/)([^/]+)\.releases/\d{6,}-\d{8}T\d{6}\.\d{9}Z/*$`)
-
-func isSnapshot(link, target string) bool {
-	m := snapshot.FindStringSubmatch(target)
-	return m != nil && m[1] == filepath.Base(link)
+	return w.links == t.way.links && os.SameFile(fi, t.dir), nil
 }
 
 // classify is classify, and knows of names that lead out of the tree.
@@ -150,7 +93,11 @@ func (t *tree) classify(err error) error {
 // stat describes the file or directory at name.
 func (t *tree) stat(name string) (Info, error) {
 	seen := time.Now()
-	fi, err := t.root.Stat(name)
+	var fi os.FileInfo
+	err := t.follow(name, func(name string) (err error) {
+		fi, err = t.root.Stat(name)
+		return err
+	})
 	if err != nil {
 		return Info{}, t.classify(err)
 	}
@@ -165,8 +112,12 @@ func errSpecial(m fs.FileMode) error {
 }
 
 // openDir opens the directory at name, and nothing else.
-func (t *tree) openDir(name string) (*os.File, error) {
-	return t.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
+func (t *tree) openDir(name string) (d *os.File, err error) {
+	err = t.follow(name, func(name string) error {
+		d, err = t.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		return err
+	})
+	return d, err
 }
 
 // open opens the regular file at name.
@@ -183,8 +134,8 @@ func (t *tree) open(name string) (*os.File, Info, error) {
 			dir, base = name[:i], name[i+1:]
 		}
 		if base == "" || base == "." || base == ".." { // the end of a link
-			if _, err := t.root.Stat(name); err != nil {
-				return nil, Info{}, t.classify(err)
+			if _, err := t.stat(name); err != nil {
+				return nil, Info{}, err
 			}
 			return nil, Info{}, ErrIsDir
 		}
@@ -194,10 +145,14 @@ func (t *tree) open(name string) (*os.File, Info, error) {
 		}
 		f, target, err := openAt(d, base)
 		if err == nil && f == nil { // a link
-			if strings.HasPrefix(target, "/") {
-				err = t.escape
-			}
 			name = dir + "/" + target // cleaned, "link/.." would mean another place
+			if strings.HasPrefix(target, "/") {
+				to, ok := t.way.inside(target)
+				if !ok {
+					err = t.escape
+				}
+				name = strings.Join(append([]string{"."}, to...), "/")
+			}
 		}
 		d.Close()
 		if err == unix.ELOOP { // it has become a link

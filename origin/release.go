@@ -79,7 +79,7 @@ func (s *dirState) look(*tree) (Release, error) {
 		return Release{}, err
 	}
 	defer s.drop(t)
-	r.Token = t.links
+	r.Token = t.way.links
 	if marker := s.conf.Load().marker; r.Token == "" && marker != "" {
 		if r.Token, err = t.markerToken(marker); errors.Is(err, fs.ErrNotExist) {
 			err = t.checkMounted()

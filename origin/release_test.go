@@ -160,8 +160,8 @@ func TestReleaseLink(t *testing.T) {
 	release(t, "A", root)
 	a2 = next(t, d, a2)
 	// Another process finds the same token.
-	if l, err := links(root); err != nil || l != a2 {
-		t.Errorf("%q, %v", l, err)
+	if w, err := findWay(root); err != nil || w.links != a2 {
+		t.Errorf("%q, %v", w.links, err)
 	}
 	if s := d.Status(); s.Release != a2 || s.Seen.IsZero() {
 		t.Errorf("%+v", s)
@@ -286,12 +286,12 @@ func TestLinksLoop(t *testing.T) {
 	symlink(t, "b", filepath.Join(top, "a"))
 	symlink(t, "a", filepath.Join(top, "b"))
 	for _, path := range []string{"a", "a/d", "none", "none/d"} {
-		if l, err := links(filepath.Join(top, path)); err == nil {
-			t.Errorf("%s: %q", path, l)
+		if w, err := findWay(filepath.Join(top, path)); err == nil {
+			t.Errorf("%s: %q", path, w.links)
 		}
 	}
-	if l, err := links("/"); l != "" || err != nil {
-		t.Errorf("%q, %v", l, err)
+	if w, err := findWay("/"); w.links != "" || err != nil {
+		t.Errorf("%q, %v", w.links, err)
 	}
 }
 
