@@ -3,6 +3,7 @@ package gate
 import (
 	"bytes"
 	"strconv"
+	"strings"
 )
 
 // aptFile is what a Packages or Sources file says of one file.
@@ -12,87 +13,130 @@ type aptFile struct {
 	sum  digest
 }
 
-// packagesIndex reads a Packages file.
+// packagesIndex reads a Packages file, as apt does.
 type packagesIndex struct {
 	d     deb822
 	file  func(aptFile) error
 	count int64
 
-	pkg, filename, size, sum []byte
-	kind                     string
+	// weak lets packages pass of which there is no checksum that apt trusts.
+	weak bool
+
+	pkg, filename, size []byte
+	sums                [len(packageSums)][]byte
 }
+
+// packageSums are the fields with checksums, the one to rely on first. The first
+// strongSums are those that apt trusts.
+var packageSums = [...]struct{ field, kind string }{
+	{"sha256", "sha256"},
+	{"sha512", "sha512"},
+	{"sha1", "sha1"},
+	{"md5sum", "md5"},
+}
+
+const strongSums = 2
 
 func newPackagesIndex(file func(aptFile) error) *packagesIndex {
 	x := &packagesIndex{file: file}
-	x.d.field, x.d.end = x.field, x.end
+	x.d.field, x.d.end, x.d.packages = x.field, x.end, true
 	return x
 }
 
-func (x *packagesIndex) field(name, value []byte, first bool) error {
-	if !first {
-		return nil
-	}
-	var to *[]byte
+// value is where the value of a field is kept; nil if it is of no interest.
+func (x *packagesIndex) value(name []byte) *[]byte {
 	switch {
 	case is(name, "package"):
-		to = &x.pkg
+		return &x.pkg
 	case is(name, "filename"):
-		to = &x.filename
+		return &x.filename
 	case is(name, "size"):
-		to = &x.size
-	case is(name, "sha256"):
-		x.digest("sha256", value)
-	case is(name, "sha512"):
-		x.digest("sha512", value)
-	case is(name, "sha1"):
-		x.digest("sha1", value)
-	case is(name, "md5sum"):
-		x.digest("md5", value)
+		return &x.size
 	}
+	for i := range packageSums {
+		if is(name, packageSums[i].field) {
+			return &x.sums[i]
+		}
+	}
+	return nil
+}
+
+func (x *packagesIndex) field(name, value []byte, first bool) error {
+	to := x.value(name)
 	if to == nil {
 		return nil
 	}
+	if first && len(*to) > 0 {
+		x.d.isOdd(oddTwice)
+		*to = (*to)[:0]
+	}
 	if len(*to) > 0 {
-		return bad("line %d is a second %s of one package", x.d.line, name)
+		*to = append(*to, '\n')
 	}
 	*to = append(*to, value...)
 	return nil
 }
 
-// digest keeps a checksum if it is better than the one kept.
-func (x *packagesIndex) digest(kind string, value []byte) {
-	for _, k := range digestKinds {
-		if k == x.kind {
-			return
-		}
-		if k == kind {
-			break
-		}
-	}
-	x.kind = kind
-	x.sum = append(x.sum[:0], value...)
-}
-
 func (x *packagesIndex) end() error {
-	defer func() {
-		x.pkg, x.filename, x.size, x.sum = x.pkg[:0], x.filename[:0], x.size[:0], x.sum[:0]
-		x.kind = ""
-	}()
+	defer x.reset()
 	x.count++
+	if len(x.pkg) == 0 {
+		return bad("has a paragraph without a Package, before line %d: apt can not read it", x.d.line)
+	}
 	if len(x.filename) == 0 {
 		return bad("has no Filename for package %s, before line %d", show(string(x.pkg)), x.d.line)
 	}
 	f := aptFile{name: string(x.filename)}
+	digits, odd := leadingDigits(x.size)
 	var err error
-	if f.size, err = strconv.ParseInt(string(x.size), 10, 64); err != nil || f.size < 0 {
+	if f.size, err = strconv.ParseInt(digits, 10, 64); err != nil || f.size == 0 {
 		return bad("has no Size for %s, before line %d", show(f.name), x.d.line)
 	}
-	if x.kind != "" {
-		if f.sum, err = parseDigest(x.kind, string(x.sum)); err != nil {
+	if odd {
+		x.d.isOdd(oddSize)
+	}
+	for i, s := range packageSums {
+		if len(x.sums[i]) == 0 {
+			continue
+		}
+		if i >= strongSums && !x.weak {
+			break
+		}
+		if f.sum, err = aptDigest(s.kind, string(x.sums[i])); err != nil {
 			return err
 		}
+		return x.file(f)
+	}
+	if !x.weak {
+		return bad("has no SHA256 or SHA512 for %s, before line %d: apt trusts no other", show(f.name), x.d.line)
 	}
 	return x.file(f)
+}
+
+func (x *packagesIndex) reset() {
+	x.pkg, x.filename, x.size = x.pkg[:0], x.filename[:0], x.size[:0]
+	for i := range x.sums {
+		x.sums[i] = x.sums[i][:0]
+	}
+}
+
+// leadingDigits returns the digits that a number begins with, as strtoull(3) does, and
+// whether there is more.
+func leadingDigits(text []byte) (digits string, more bool) {
+	text = bytes.TrimPrefix(text, []byte{'+'})
+	n := 0
+	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
+		n++
+	}
+	return string(text[:n]), n < len(text)
+}
+
+// aptDigest is parseDigest for what apt compares as text: it knows checksums in lower case.
+func aptDigest(kind, text string) (digest, error) {
+	if strings.ToLower(text) != text {
+		return digest{}, bad("has %s for a checksum, in upper case, which apt takes for another", show(text))
+	}
+	return parseDigest(kind, text)
 }
 
 // sourcesIndex reads a Sources file.

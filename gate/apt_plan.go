@@ -22,6 +22,7 @@ type aptPlan struct {
 	by      string // the Release that lists it
 	base    *aptBase
 	packing string // the ending of its name there
+	plain   digest // what it has unpacked; empty if the Release does not say
 	sources bool
 }
 
@@ -29,6 +30,8 @@ type aptPlan struct {
 type aptGroup struct {
 	dir, base string // relative to the Release
 	forms     []aptIndex
+	plain     bool // the plain form is listed
+	plainSum  digest
 }
 
 // lists reports whether the index lists packages.
@@ -47,7 +50,7 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 	p := aptPlanner{c, rel, cursor{t: c.t}, map[string]bool{}}
 	defer p.cur.close()
 	var plans []aptPlan
-	some := false
+	some, plain := false, false
 	for _, g := range p.groups() {
 		there, found, err := p.find(g)
 		if err != nil {
@@ -57,6 +60,10 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 			return nil, err
 		}
 		some = some || there && g.lists()
+		plain = plain || g.lists() && g.plain
+		if there && g.lists() && !g.plain {
+			c.remarks.add(rel.file, oddPacked)
+		}
 		if !g.lists() {
 			err = p.queue(found)
 		} else if len(found) > 0 {
@@ -67,6 +74,7 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 			err = p.queue(found[1:])
 			if !c.planned[found[0].aptForm] {
 				c.planned[found[0].aptForm] = true
+				found[0].plain = g.plainSum
 				c.todo += found[0].size
 				plans = append(plans, found[0])
 			}
@@ -75,8 +83,11 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 			return nil, err
 		}
 	}
-	if !some {
+	switch {
+	case !some:
 		c.add(rel.file, "lists no Packages or Sources that is here")
+	case !plain:
+		c.add(rel.file, "lists Packages and Sources in compressed forms only: apt does not find them unless the plain form is listed, too")
 	}
 	return plans, nil
 }
@@ -118,6 +129,9 @@ func packing(name string) string {
 // under one name. there is whether any is there at all.
 func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) {
 	for _, x := range g.forms {
+		if packing(x.name) == "" {
+			g.plain, g.plainSum = true, x.sum
+		}
 		infos := make([]fs.FileInfo, 0, 2)
 		names, err := p.names(g, x)
 		if err != nil {
@@ -126,6 +140,9 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 		for i, name := range names {
 			info, err := p.cur.stat(name)
 			if missing(err) {
+				if x.fault != nil {
+					p.remarks.add(p.rel.file, oddFault)
+				}
 				// Of other indexes, many mirrors have those only that they use.
 				if i > 0 && len(infos) > 0 && g.lists() {
 					p.add(name, "is missing, %s lists it and there are others by hash", p.rel.file)
@@ -133,6 +150,9 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 				continue
 			}
 			there = true
+			if err == nil {
+				err = x.fault
+			}
 			if err == nil && info.Size() != x.size {
 				err = bad("its size is %d, %s says %d", info.Size(), p.rel.file, x.size)
 			}
@@ -144,8 +164,8 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 			}
 			if !slices.ContainsFunc(infos, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
 				found = append(found, aptPlan{
-					aptForm{name, x.size, x.sum},
-					p.rel.file, p.rel.base, packing(x.name), g.base == "Sources",
+					aptForm: aptForm{name, x.size, x.sum},
+					by:      p.rel.file, base: p.rel.base, packing: packing(x.name), sources: g.base == "Sources",
 				})
 			}
 			infos = append(infos, info)
@@ -157,7 +177,7 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 // names returns the names that a form of an index has in the tree.
 func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
 	names := []string{path.Join(p.rel.dir, x.name)}
-	if !p.rel.byHash {
+	if !p.rel.byHash || x.sum.kind == "" {
 		return names, nil
 	}
 	dir := path.Join(p.rel.dir, g.dir, "by-hash", byHashDirs[x.sum.kind])

@@ -2,6 +2,9 @@ package gate
 
 import (
 	"io"
+	"io/fs"
+	"path"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 )
@@ -18,18 +21,65 @@ func (c *aptCheck) index(p aptPlan) error {
 	return c.found.note(at, p.name, err)
 }
 
-// parse reads an index.
+// parse reads an index. Unpacked, it must have what the Release says that its plain form
+// has: apt compares that, too.
 func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
 	z, err := unpack(p.packing, in)
 	if err != nil {
 		return err
 	}
 	defer z.Close()
-	see := func(f aptFile) error { return c.listed(p, f) }
-	if p.sources {
-		return newSourcesIndex(see).d.read(z)
+	var text io.Reader = z
+	h := newHash(p.plain.kind)
+	if h != nil && p.packing != "" {
+		text = io.TeeReader(z, h)
 	}
-	return newPackagesIndex(see).d.read(z)
+	see := func(f aptFile) error { return c.listed(p, f) }
+	odd := func(what string) { c.remarks.add(p.name, what) }
+	if p.sources {
+		x := newSourcesIndex(see)
+		x.d.odd = odd
+		err = x.d.read(text)
+	} else {
+		x := newPackagesIndex(see)
+		x.d.odd, x.weak = odd, c.AllowExpired
+		err = x.d.read(text)
+	}
+	if err != nil {
+		return err
+	}
+	if z.more() {
+		odd(oddMore)
+	}
+	if text == io.Reader(z) {
+		return nil
+	}
+	if got := string(h.Sum(nil)); got != p.plain.sum {
+		return bad("unpacked, its %s is %x, %s says that it is %x", p.plain.kind, got, p.by, p.plain.sum)
+	}
+	return nil
+}
+
+// aptName returns a name that an index lists, of a repository in the directory base, as one
+// in the tree: as servers answer for it when apt asks for it below the repository's address.
+func (c *aptCheck) aptName(p aptPlan, name string) (string, error) {
+	switch {
+	case strings.IndexByte(name, 0) >= 0 || strings.IndexByte(name, '\n') >= 0:
+		return "", bad("lists %s, which is not a name", show(name))
+	case strings.IndexByte(name, '?') >= 0:
+		return "", bad("lists %s: apt asks for it with a query, from the question mark on", show(name))
+	}
+	full := path.Join(p.base.dir, name)
+	if !fs.ValidPath(full) {
+		return "", bad("lists %s, which leads out of the tree", show(name))
+	}
+	if name[0] == '/' {
+		c.remarks.add(p.name, oddAbsolute)
+	}
+	if strings.Contains(name, "../") {
+		c.remarks.add(p.name, oddUp)
+	}
+	return full, nil
 }
 
 // listed has looked at what an index lists.
@@ -37,7 +87,7 @@ func (c *aptCheck) listed(p aptPlan, f aptFile) error {
 	if err := c.settle(p.base, f.name); err != nil {
 		return err
 	}
-	name, err := local(p.base.dir, f.name)
+	name, err := c.aptName(p, f.name)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"bytes"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +12,8 @@ import (
 // maxRelease is how large a Release file may be.
 const maxRelease = 64 << 20
 
-// release is what a Release or InRelease file says (Debian's repository format).
+// release is what a Release or InRelease file says (Debian's repository format), as apt
+// reads it.
 type release struct {
 	file   string // relative to the tree
 	dir    string // what the names of its indexes are relative to
@@ -21,102 +23,178 @@ type release struct {
 	until  time.Time // zero if it does not end
 	kind   string    // of the checksums
 	index  []aptIndex
+
+	odd func(what string) // is called with what is off the specification; may be nil
 }
 
 // aptIndex is a file that a Release lists.
 type aptIndex struct {
-	name string // relative to that of the release
-	size int64
-	sum  digest
+	name  string // relative to that of the release
+	size  int64
+	sum   digest
+	fault error // why nothing can be of this size and checksum: a fileError; or nil
 }
 
 // releaseLists are the fields with checksums.
 var releaseLists = map[string]string{"sha256": "sha256", "sha512": "sha512", "sha1": "sha1", "md5sum": "md5"}
 
+// strongKinds are the kinds of checksums that apt trusts.
+var strongKinds = []string{"sha256", "sha512"}
+
+// Oddities of a Release.
+const (
+	oddParagraphs = "there is more than one paragraph; apt reads the first"
+	oddDate       = "its Date is none that apt can read: it takes it for not said"
+	oddIndex      = "lists a file that is not below its directory, or by a name that is not clean; apt does not find it"
+	oddListed     = "lists a file twice, with different sizes or checksums; apt takes the first"
+	oddPacked     = "lists an index of packages in compressed forms only; apt does not find it"
+	oddFault      = "lists a file that is not here, with no size or checksum that one can have"
+	oddValid      = "its Valid-Until is in a form that is not in the specification"
+)
+
 // parse reads text into r. Its error is a fileError.
 func (r *release) parse(text []byte) error {
 	lists := map[string][]aptIndex{}
-	paragraphs := 0
-	d := deb822{}
-	d.end = func() error {
-		if paragraphs++; paragraphs > 1 {
-			return bad("has more than one paragraph")
-		}
-		return nil
-	}
+	values := map[string]string{}
+	d := deb822{odd: r.odd, end: func() error { return errStop }}
 	d.field = func(name, value []byte, first bool) error {
 		field := strings.ToLower(string(name))
-		switch kind, ok := releaseLists[field]; {
-		case ok && len(value) > 0:
+		if kind, ok := releaseLists[field]; ok {
+			if len(value) == 0 {
+				return nil
+			}
 			x, err := parseIndexLine(kind, value)
 			if err != nil {
 				return bad("line %d %s", d.line, err)
 			}
-			lists[kind] = append(lists[kind], x)
-		case field == "acquire-by-hash" && first:
-			r.byHash = strings.EqualFold(string(value), "yes")
-		case field == "date" && first:
-			r.date, _ = parseDate(string(value)) // to clients it is of no consequence
-		case field == "valid-until" && first:
-			until, err := parseDate(string(value))
-			if err != nil {
-				return bad("has %s for Valid-Until, which is not a date", show(string(value)))
+			if x.name == "" {
+				d.isOdd(oddIndex)
+				return nil
 			}
-			r.until = until
+			lists[kind] = append(lists[kind], x)
+			return nil
 		}
+		switch field {
+		case "acquire-by-hash", "date", "valid-until":
+		default:
+			return nil
+		}
+		if !first {
+			values[field] += "\n" + string(value)
+			return nil
+		}
+		if values[field] != "" {
+			d.isOdd(oddTwice)
+		}
+		values[field] = string(value)
 		return nil
 	}
 	if err := d.read(bytes.NewReader(text)); err != nil {
+		return err
+	}
+	if rest := bytes.SplitN(text, []byte{'\n'}, d.line+1); len(rest) > d.line && len(bytes.TrimSpace(rest[d.line])) > 0 {
+		d.isOdd(oddParagraphs)
+	}
+	if err := r.take(values, &d); err != nil {
 		return err
 	}
 	for _, kind := range digestKinds {
 		if len(lists[kind]) > 0 {
 			r.kind = kind
 			r.index = lists[kind]
-			return r.unique()
+			r.unique(&d)
+			return nil
 		}
 	}
 	return bad("lists no indexes")
 }
 
-// unique drops what is listed twice.
-func (r *release) unique() error {
-	slices.SortStableFunc(r.index, func(a, b aptIndex) int { return strings.Compare(a.name, b.name) })
-	r.index = slices.Compact(r.index)
-	for i := range len(r.index) - 1 {
-		if r.index[i].name == r.index[i+1].name {
-			return bad("lists %s twice, with different sizes or checksums", show(r.index[i].name))
+// take takes the values of fields.
+func (r *release) take(values map[string]string, d *deb822) error {
+	r.byHash = strings.EqualFold(values["acquire-by-hash"], "yes")
+	if text := values["date"]; text != "" {
+		var ok bool
+		if r.date, ok = parseDate(text); !ok {
+			d.isOdd(oddDate)
+			// What apt can not read is of no consequence to clients, but tells what is older.
+			if r.date, _ = parseZoned(text); isFuture(r.date) {
+				r.date = time.Time{}
+			}
 		}
 	}
+	text := values["valid-until"]
+	if text == "" {
+		return nil
+	}
+	until, ok := parseDate(text)
+	if !ok {
+		return bad("has %s for Valid-Until, which is no date that apt can read", show(text))
+	}
+	if _, err := time.Parse(releaseDate, text); err != nil {
+		d.isOdd(oddValid)
+	}
+	r.until = until
 	return nil
 }
 
-// parseIndexLine reads the checksum, size and name of a file.
-func parseIndexLine(kind string, line []byte) (aptIndex, error) {
-	parts := bytes.Fields(line)
-	if len(parts) != 3 {
-		return aptIndex{}, bad("has no checksum, size and name")
-	}
-	sum, err := parseDigest(kind, string(parts[0]))
-	if err != nil {
-		return aptIndex{}, err
-	}
-	size, err := strconv.ParseInt(string(parts[1]), 10, 64)
-	if err != nil || size < 0 {
-		return aptIndex{}, bad("has %s for a size", show(string(parts[1])))
-	}
-	name, err := local("", string(parts[2]))
-	if err != nil {
-		return aptIndex{}, err
-	}
-	return aptIndex{name, size, sum}, nil
+// unique drops what is listed twice.
+func (r *release) unique(d *deb822) {
+	slices.SortStableFunc(r.index, func(a, b aptIndex) int { return strings.Compare(a.name, b.name) })
+	r.index = slices.CompactFunc(r.index, func(a, b aptIndex) bool {
+		if a.name != b.name {
+			return false
+		}
+		if a.size != b.size || a.sum != b.sum {
+			d.isOdd(oddListed)
+		}
+		return true
+	})
 }
 
-func parseDate(text string) (t time.Time, err error) {
-	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 MST", "Mon, 2 Jan 2006 15:04:05 -0700"} {
-		if t, err = time.Parse(layout, text); err == nil {
-			return t, nil
+// parseIndexLine reads the checksum, size and name of a file. The name is empty if apt
+// looks for none such.
+func parseIndexLine(kind string, line []byte) (x aptIndex, err error) {
+	parts := bytes.Fields(line)
+	if len(parts) != 3 {
+		return x, bad("has no checksum, size and name")
+	}
+	x.name = string(parts[2])
+	if !fs.ValidPath(x.name) || strings.IndexByte(x.name, 0) >= 0 {
+		return aptIndex{}, nil
+	}
+	x.sum, x.fault = aptDigest(kind, string(parts[0]))
+	size, err := strconv.ParseInt(string(parts[1]), 10, 64)
+	if err != nil || size < 0 {
+		x.fault = bad("has %s for a size", show(string(parts[1])))
+	}
+	x.size = size
+	return x, nil
+}
+
+// releaseDate is how the specification has the dates of a Release (RFC 1123, in UTC).
+const releaseDate = "Mon, 2 Jan 2006 15:04:05 UTC"
+
+// aptDates are the forms of dates that apt reads; those with a zone only with one of utc.
+var aptDates = []string{"Mon, 2 Jan 2006 15:04:05 ", "Monday, 2-Jan-06 15:04:05 ", "Monday, 2-Jan-2006 15:04:05 "}
+
+// utc are the names that apt knows for the only zone that it takes.
+var utc = []string{"UTC", "GMT", "Z", "+0000", "-0000", "+0", "-0"}
+
+// parseDate reads a date as apt does. ok is whether it can.
+func parseDate(text string) (t time.Time, ok bool) {
+	at := strings.LastIndexByte(text, ' ') + 1
+	if slices.Contains(utc, text[at:]) {
+		for _, layout := range aptDates {
+			if t, err := time.Parse(layout, text[:at]); err == nil {
+				return t, true
+			}
 		}
 	}
-	return t, err
+	t, err := time.Parse(time.ANSIC, text)
+	return t, err == nil
+}
+
+// parseZoned reads a date in any zone.
+func parseZoned(text string) (time.Time, error) {
+	return time.Parse("Mon, 2 Jan 2006 15:04:05 -0700", text)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -96,6 +98,8 @@ func newAptRepo(t testing.TB) *aptRepo {
 	r.list("main/binary-amd64/Packages", packages)
 	r.list("main/binary-amd64/Packages.gz", gz(t, packages))
 	r.list("main/binary-amd64/Release", "Archive: x\n")
+	r.list("main/source/Sources", sources)
+	r.skip["main/source/Sources"] = true
 	r.list("main/source/Sources.gz", gz(t, sources))
 	r.list("main/Contents-amd64.gz", gz(t, "usr/bin/a a\n"))
 	// Not mirrored.
@@ -220,33 +224,71 @@ func TestApt(t *testing.T) {
 			r.repack(r.index[p] + stanza("b", "pool/main/b/b_1_all.deb", "PACKAGE b"))
 		}, "pool/main/b/b_1_all.deb", "is listed twice, with different checksums"},
 		{"name escapes", nil, func(r *aptRepo) { r.repack(stanza("e", "pool/../../etc/passwd", "x")) }, aptPackages, "lists pool/../../etc/passwd, which leads out"},
-		{"name absolute", nil, func(r *aptRepo) { r.repack(stanza("e", "/etc/passwd", "x")) }, aptPackages, "lists /etc/passwd, an absolute name"},
+		{"name absolute", nil, func(r *aptRepo) { r.repack(stanza("e", "/etc/passwd", "x")) }, "etc/passwd", "is missing, " + aptPackages + " lists it"},
+		{"name absolute, as apt has it", nil, func(r *aptRepo) { r.repack(stanza("a", "/pool/main/a/a_1_all.deb", "package a")) }, "", ""},
+		{"name up and down", nil, func(r *aptRepo) { r.repack(stanza("a", "pool/../pool/main/a/a_1_all.deb", "package a")) }, "", ""},
+		{"name with a query", nil, func(r *aptRepo) { put(t, r.dir, "pool/a?b", "x"); r.repack(stanza("e", "pool/a?b", "x")) }, aptPackages, "asks for it with a query"},
+		{"name of two lines", nil, func(r *aptRepo) { r.repack("Package: x\nFilename: x\n y\nSize: 1\nSHA256: " + sum256("x") + "\n") }, aptPackages, "which is not a name"},
 		{"name with a NUL", nil, func(r *aptRepo) { r.repack(stanza("e", "pool/\x00", "x")) }, aptPackages, "which is not a name"},
 		{"name with a dot", nil, func(r *aptRepo) { r.repack(stanza("a", "./pool//main/a/a_1_all.deb", "package a")) }, "", ""},
 		{"no name", nil, func(r *aptRepo) { r.repack("Package: x\nSize: 1\n") }, aptPackages, "has no Filename for package x"},
 		{"no size", nil, func(r *aptRepo) { r.repack("Package: x\nFilename: pool/x\n") }, aptPackages, "has no Size for pool/x"},
-		{"second name", nil, func(r *aptRepo) { r.repack("Package: x\nFilename: x\nFilename: y\nSize: 1\n") }, aptPackages, "line 3 is a second Filename"},
-		{"no checksum", &Apt{Hash: true}, func(r *aptRepo) { r.repack("Package: a\nFilename: pool/main/a/a_1_all.deb\nSize: 9\n") }, "", ""},
+		{"second name", nil, func(r *aptRepo) {
+			r.repack("Package: x\nFilename: pool/main/a/a_1_all.deb\nFilename: y\nSize: 1\nSHA256: " + sum256("x") + "\n")
+		}, "y", "is missing"},
+		{"no checksum", nil, func(r *aptRepo) { r.repack("Package: a\nFilename: pool/main/a/a_1_all.deb\nSize: 9\n") }, aptPackages, "has no SHA256 or SHA512"},
+		{"no checksum, and allowed", &Apt{Hash: true, AllowExpired: true}, func(r *aptRepo) { r.repack("Package: a\nFilename: pool/main/a/a_1_all.deb\nSize: 9\n") }, "", ""},
+		{"no package", nil, func(r *aptRepo) { r.repack("Filename: x\nSize: 1\n") }, aptPackages, "has a paragraph without a Package"},
+		{"blank first", nil, func(r *aptRepo) { r.repack("\n" + r.index[p]) }, "", ""},
+		{"blanks first", nil, func(r *aptRepo) { r.repack("\n\n" + r.index[p]) }, aptPackages, "begins with empty lines"},
+		{"unpacked differs", nil, func(r *aptRepo) {
+			r.list(p, r.index[p]+"\n")
+			r.skip[p] = true
+			rm(t, r.dir, aptPackages)
+			r.write()
+		}, aptPackages + ".gz", "unpacked, its sha256 is"},
+		{"plain form not listed", nil, func(r *aptRepo) {
+			rm(t, r.dir, aptPackages)
+			r.order = slices.DeleteFunc(r.order, func(name string) bool { return packing(name) == "" })
+			r.write()
+		}, "dists/x/Release", "in compressed forms only"},
 		{"bad checksum", nil, func(r *aptRepo) { r.repack("Package: a\nFilename: pool/main/a/a_1_all.deb\nSize: 9\nSHA256: 12\n") }, aptPackages, "has 12 for a checksum"},
 		{"garbage", nil, func(r *aptRepo) { r.repack("<html>\n<body>503</body>\n") }, aptPackages, "line 1 is not a field"},
 		{"no packages", nil, func(r *aptRepo) { r.repack("") }, "", ""},
-		{"endless line", nil, func(r *aptRepo) { r.repack("X: " + strings.Repeat("x", 1<<20) + "\n" + r.index[p]) }, "", ""},
+		{"long line", nil, func(r *aptRepo) { r.repack("X: " + strings.Repeat("x", 1<<20-1000) + "\n" + r.index[p]) }, "", ""},
+		{"endless line", nil, func(r *aptRepo) { r.repack("X: " + strings.Repeat("x", 1<<20) + "\n" + r.index[p]) }, aptPackages, "a paragraph of more than"},
 
 		{"Release empty", nil, func(r *aptRepo) { put(t, r.dir, "dists/x/Release", "") }, "dists/x/Release", "is empty"},
 		{"Release garbage", nil, func(r *aptRepo) { put(t, r.dir, "dists/x/Release", "<html>") }, "dists/x/Release", "line 1 is not a field"},
 		{"Release lists nothing", nil, func(r *aptRepo) { put(t, r.dir, "dists/x/Release", r.header) }, "dists/x/Release", "lists no indexes"},
-		{"Release name escapes", nil, func(r *aptRepo) { r.list("../../x", "x"); put(t, r.dir, "dists/x/Release", r.release()) }, "dists/x/Release", "leads out"},
+		{"Release name escapes", nil, func(r *aptRepo) { r.list("../../x", "x"); put(t, r.dir, "dists/x/Release", r.release()) }, "", ""},
 		{"Release lists twice", nil, func(r *aptRepo) {
 			put(t, r.dir, "dists/x/Release", r.release()+fmt.Sprintf(" %s 1 %s\n", sum256("x"), p))
-		}, "dists/x/Release", "twice"},
-		{"two paragraphs", nil, func(r *aptRepo) { put(t, r.dir, "dists/x/Release", r.release()+"\nOrigin: x\n") }, "dists/x/Release", "more than one paragraph"},
+		}, "", ""},
+		{"Release lists the wrong first", nil, func(r *aptRepo) {
+			put(t, r.dir, "dists/x/Release", strings.Replace(r.release(), "SHA256:\n", fmt.Sprintf("SHA256:\n %s 1 %s\n", sum256("x"), p), 1))
+		}, aptPackages, "its size is"},
+		{"Release lists what can not be", nil, func(r *aptRepo) { put(t, r.dir, "dists/x/Release", r.release()+" 12 x main/binary-s390x/Packages\n") }, "", ""},
+		{"Release lists what can not be, and is here", nil, func(r *aptRepo) {
+			put(t, r.dir, "dists/x/Release", strings.Replace(r.release(), sum256(r.index[p]), strings.ToUpper(sum256(r.index[p])), 1))
+		}, aptPackages, "in upper case"},
+		{"weak checksums", nil, func(r *aptRepo) {
+			put(t, r.dir, "dists/x/Release", r.header+fmt.Sprintf("MD5Sum:\n %x %d %s\n", md5.Sum([]byte(r.index[p])), len(r.index[p]), p))
+		}, "dists/x/Release", "lists no SHA256 or SHA512"},
+		{"weak checksums, and allowed", &Apt{AllowExpired: true}, func(r *aptRepo) {
+			put(t, r.dir, "dists/x/Release", r.header+fmt.Sprintf("MD5Sum:\n %x %d %s\n", md5.Sum([]byte(r.index[p])), len(r.index[p]), p))
+		}, "", ""},
+		{"two paragraphs", nil, func(r *aptRepo) { put(t, r.dir, "dists/x/Release", r.release()+"\nOrigin: x\n") }, "", ""},
+		{"two paragraphs, the lists in the second", nil, func(r *aptRepo) {
+			put(t, r.dir, "dists/x/Release", strings.Replace(r.release(), "SHA256:", "\nSHA256:", 1))
+		}, "dists/x/Release", "lists no indexes"},
 		{"expired", nil, func(r *aptRepo) { r.header += "Valid-Until: Sat, 1 Feb 2020 10:00:00 UTC\n"; r.write() }, "dists/x/Release", "valid until 2020-02-01 10:00:00 UTC"},
 		{"expired and allowed", &Apt{AllowExpired: true}, func(r *aptRepo) { r.header += "Valid-Until: Sat, 01 Feb 2020 10:00:00 +0000\n"; r.write() }, "", ""},
 		{"not expired", nil, func(r *aptRepo) {
 			r.header += "Valid-Until: " + time.Now().Add(time.Hour).UTC().Format("Mon, 02 Jan 2006 15:04:05 MST") + "\n"
 			r.write()
 		}, "", ""},
-		{"expires never", nil, func(r *aptRepo) { r.header += "Valid-Until: someday\n"; r.write() }, "dists/x/Release", "not a date"},
+		{"expires never", nil, func(r *aptRepo) { r.header += "Valid-Until: someday\n"; r.write() }, "dists/x/Release", "no date that apt can read"},
 		{"InRelease of another release", nil, func(r *aptRepo) {
 			put(t, r.dir, "dists/x/InRelease", r.release())
 			r.repack(r.index[p] + "\n")
@@ -307,7 +349,8 @@ func TestApt(t *testing.T) {
 			rm(t, r.dir, "dists")
 			text := r.index[p]
 			put(t, r.dir, "Packages.gz", gz(t, text))
-			put(t, r.dir, "Release", fmt.Sprintf("SHA256:\n %s %d ./Packages.gz\n %s 1 Sources.gz\n", sum256(gz(t, text)), len(gz(t, text)), sum256("x")))
+			put(t, r.dir, "Release", fmt.Sprintf("SHA256:\n %s %d Packages.gz\n %s 1 Sources.gz\n %s %d Packages\n",
+				sum256(gz(t, text)), len(gz(t, text)), sum256("x"), sum256(text), len(text)))
 			rm(t, r.dir, "pool/main/a")
 		}, "pool/main/a/a_1_all.deb", "is missing, Packages.gz lists it"},
 	} {
@@ -371,7 +414,7 @@ func TestAptGone(t *testing.T) {
 	for name := range repo.index {
 		repo.skip[name] = !strings.Contains(name, "source")
 	}
-	repo.order = []string{"main/source/Sources.gz"}
+	repo.order = []string{"main/source/Sources.gz", "main/source/Sources"}
 	repo.write()
 	passes(t, g, r)
 
@@ -379,7 +422,7 @@ func TestAptGone(t *testing.T) {
 	flat := t.TempDir()
 	put(t, flat, "Packages", "")
 	put(t, flat, "Sources", "")
-	put(t, flat, "Release", fmt.Sprintf("SHA256:\n %s 0 ./Packages\n %[1]s 0 Sources\n", sum256("")))
+	put(t, flat, "Release", fmt.Sprintf("SHA256:\n %s 0 Packages\n %[1]s 0 Sources\n", sum256("")))
 	r = newRun(t, flat)
 	g = &Apt{Dists: []string{"./"}}
 	released(t, g, r)

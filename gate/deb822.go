@@ -11,19 +11,50 @@ import (
 // deb822 reads the control data of Debian archives: paragraphs of fields, whose
 // further lines begin with a blank (deb822(5)). It keeps nothing: what is read may
 // be long.
+//
+// What is off the specification is read as apt does (2.6.1 was asked): a line of blanks
+// does not end a paragraph, anything before a colon is the name of a field, and comments
+// are fields, too, or else garbage.
 type deb822 struct {
 	// field gets each line of a field: its name, and the value without the blanks
 	// around it. first is whether it is the first line of the field. All is valid
 	// until it returns.
 	field func(name, value []byte, first bool) error
 
-	// end is called at the end of each paragraph.
+	// end is called at the end of each paragraph. If it returns errStop, what follows is
+	// not read.
 	end func() error
+
+	// odd is called with what is off the specification. It may be nil.
+	odd func(what string)
+
+	// packages refuses what apt does in a Packages file: two empty lines before the first
+	// paragraph, which it takes for one without a Package, and paragraphs of 1 MiB.
+	packages bool
 
 	line int // the number of the current one
 	name []byte
 	open bool // in a paragraph
+	size int  // of it, in bytes
 }
+
+// maxParagraph is the size of a paragraph of a Packages file that apt refuses.
+const maxParagraph = 1 << 20
+
+// errStop ends the reading before the end.
+var errStop = errors.New("nothing more is to be read")
+
+// Oddities of control data.
+const (
+	oddBlanks   = "a line of blanks stands within a paragraph"
+	oddEmpty    = "it begins with an empty line"
+	oddFirst    = "a paragraph begins with the further line of a field; apt ignores it"
+	oddName     = "a line begins with what is no name of a field; apt ignores it"
+	oddTwice    = "a field stands twice in a paragraph; apt takes the last"
+	oddSize     = "there is more than a number in a Size; apt takes what it begins with"
+	oddAbsolute = "a Filename begins with a slash; apt takes it relative to the repository"
+	oddUp       = "a Filename leads up; clients find it where their server shortens paths"
+)
 
 func (d *deb822) read(r io.Reader) error {
 	b := bufio.NewReaderSize(r, bufferSize)
@@ -34,15 +65,20 @@ func (d *deb822) read(r io.Reader) error {
 		}
 		if len(line) > 0 {
 			d.line++
-			if err := d.take(bytes.TrimRight(line, " \t\r\n")); err != nil {
-				return err
+			d.size += len(line)
+			if err := d.take(bytes.TrimRight(line, "\r\n")); err != nil {
+				return stopped(err)
 			}
 		}
 		for errors.Is(err, bufio.ErrBufferFull) { // no line that matters is that long
-			_, err = b.ReadSlice('\n')
+			line, err = b.ReadSlice('\n')
+			d.size += len(line)
+		}
+		if d.packages && d.size >= maxParagraph {
+			return bad("has a paragraph of more than %d bytes, at line %d: apt can not read it", maxParagraph, d.line)
 		}
 		if err == io.EOF {
-			return d.close()
+			return stopped(d.close())
 		}
 		if err != nil {
 			return err
@@ -50,28 +86,57 @@ func (d *deb822) read(r io.Reader) error {
 	}
 }
 
+// stopped is nil if the reading was ended on purpose.
+func stopped(err error) error {
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+func (d *deb822) isOdd(what string) {
+	if d.odd != nil {
+		d.odd(what)
+	}
+}
+
 func (d *deb822) take(line []byte) error {
 	switch {
 	case len(line) == 0:
-		return d.close()
-	case line[0] == '#':
-		return nil
-	case line[0] == ' ' || line[0] == '\t':
-		if !d.open {
-			return bad("line %d belongs to no field", d.line)
+		if d.name == nil && d.packages {
+			if d.line > 1 {
+				return bad("begins with empty lines, which apt can not read")
+			}
+			d.isOdd(oddEmpty)
 		}
-		return d.field(d.name, bytes.TrimLeft(line, " \t"), false)
+		return d.close()
+	case line[0] == ' ' || line[0] == '\t':
+		value := bytes.Trim(line, " \t")
+		switch {
+		case len(value) == 0:
+			d.isOdd(oddBlanks)
+		case !d.open:
+			d.isOdd(oddFirst)
+		default:
+			return d.field(d.name, value, false)
+		}
+		return nil
 	}
 	name, value, ok := bytes.Cut(line, []byte{':'})
-	if !ok || !isFieldName(name) {
+	if !ok {
 		return bad("line %d is not a field", d.line)
+	}
+	name = bytes.TrimRight(name, " \t")
+	if !isFieldName(name) {
+		d.isOdd(oddName)
 	}
 	d.name = append(d.name[:0], name...)
 	d.open = true
-	return d.field(d.name, bytes.TrimLeft(value, " \t"), true)
+	return d.field(d.name, bytes.Trim(value, " \t"), true)
 }
 
 func (d *deb822) close() error {
+	d.size = 0
 	if !d.open {
 		return nil
 	}
@@ -80,6 +145,9 @@ func (d *deb822) close() error {
 }
 
 func isFieldName(name []byte) bool {
+	if len(name) > 0 && name[0] == '#' {
+		return false
+	}
 	for _, c := range name {
 		if c <= ' ' || c > '~' {
 			return false
