@@ -211,7 +211,6 @@ func (c *Cache) stop() error {
 // has to serve without, and the cache is opened when the disk is well again.
 func (c *Cache) openLive(path string) (caddy.Destructor, error) {
 	l := &live{stop: make(chan struct{})}
-	headroom()
 	cache, err := diskcache.Open(path, c.limits, c.log)
 	if err == nil {
 		l.cache.Store(cache)
