@@ -14,6 +14,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 
 	"github.com/unifiedmirrors/mirror/gate"
+	"github.com/unifiedmirrors/mirror/program"
 	"github.com/unifiedmirrors/mirror/step"
 	"github.com/unifiedmirrors/mirror/syncer"
 )
@@ -115,15 +116,15 @@ func TestReady(t *testing.T) {
 		made.syncer, made.gates = s, gates
 		return made
 	}
-	program := &syncer.Exec{Command: []string{"no-such-program"}}
+	missing := &syncer.Exec{Program: program.Program{Command: []string{"no-such-program"}}}
 	for _, c := range []struct {
 		j    *Job
 		want string
 	}{
 		{job(Job{Kerberos: &step.Kerberos{Keytab: "/nonexistent", Principal: "me", Command: "true"}}, nil), "job x: kerberos: keytab: open /nonexistent"},
 		{job(Job{Kerberos: &step.Kerberos{Keytab: keytab, Principal: "me", Command: "no-such-k5start"}}, nil), "job x: kerberos: no-such-k5start: executable"},
-		{job(Job{}, program), "job x: sync exec: no-such-program: executable"},
-		{job(Job{}, &syncer.Exec{Command: []string{"/no/such/program"}}), "job x: sync exec: /no/such/program: "},
+		{job(Job{}, missing), "job x: sync exec: no-such-program: executable"},
+		{job(Job{}, &syncer.Exec{Program: program.Program{Command: []string{"/no/such/program"}}}), "job x: sync exec: /no/such/program: "},
 		{job(Job{}, nil, namedGate{&gate.Apt{Keyring: "/no/such.asc"}, "apt"}), "job x: gate apt: keyring: open /no/such.asc"},
 		{job(Job{}, nil, namedGate{&gate.Exec{Command: []string{"no-such-program"}}, "exec"}), "job x: gate exec: no-such-program: executable"},
 	} {
@@ -132,7 +133,7 @@ func TestReady(t *testing.T) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
 	}
-	for _, s := range []syncer.Syncer{&syncer.Exec{Shell: true, Command: []string{"no-such-program"}}, &syncer.Exec{Command: []string{"bin/later"}}} {
+	for _, s := range []syncer.Syncer{&syncer.Exec{Program: program.Program{Shell: true, Command: []string{"no-such-program"}}}, &syncer.Exec{Program: program.Program{Command: []string{"bin/later"}}}} {
 		if err := job(Job{}, s).ready(); err != nil {
 			t.Errorf("%+v: %v", s, err)
 		}

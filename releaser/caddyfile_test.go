@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/unifiedmirrors/mirror/process"
+
+	"github.com/unifiedmirrors/mirror/program"
 )
 
 func TestCaddyfile(t *testing.T) {
@@ -31,7 +33,7 @@ func TestCaddyfile(t *testing.T) {
 		{"exec", `Testfile:1`},
 		{`exec " "`, `Testfile:1`},
 		{"exec x {\n shell yes\n}", `Testfile:2`},
-		{"exec x {\n unchanged 0\n}", `'0' is not a number from 1 to 255, at Testfile:2`},
+		{"exec x {\n unchanged 0\n}", `'0' is not an exit status from 1 to 255, at Testfile:2`},
 		{"exec x {\n releases\n}", `Testfile:2`},
 		{"exec x {\n queue\n}", `Testfile:2`},
 		{"exec x {\n bogus\n}", `unrecognized option 'bogus', at Testfile:2`},
@@ -72,7 +74,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%+v is valid", s)
 		}
 	}
-	for _, e := range []*Exec{{}, {Command: []string{""}}, {Command: []string{"a\x00"}}, {Command: []string{"a"}, Unchanged: 256}} {
+	for _, e := range []*program.Program{{}, {Command: []string{""}}, {Command: []string{"a\x00"}}, {Command: []string{"a"}, Unchanged: 256}} {
 		if e.Validate() == nil {
 			t.Errorf("%+v is valid", e)
 		}
@@ -89,14 +91,14 @@ func TestExec(t *testing.T) {
 		released bool
 		code     int
 	}{
-		{Exec{Command: []string{"true"}}, true, 0},
-		{Exec{Command: []string{"false"}}, false, 1},
-		{Exec{Command: []string{"sh", "-c", "exit 100"}}, false, 100},
-		{Exec{Command: []string{"sh", "-c", "exit 100"}, Unchanged: 100}, false, 0},
-		{Exec{Command: []string{"sh", "-c", "exit 99"}, Unchanged: 100}, false, 99},
-		{Exec{Command: []string{`test "$1" = "a  b" && test "$2" = '$1' && exit 7`, "a  b", "$1"}, Shell: true, Unchanged: 7}, false, 0},
-		{Exec{Command: []string{"sh", "-c", `test "$0" = '*'`, "*"}}, true, 0},
-		{Exec{Command: []string{"kill -9 $$"}, Shell: true}, false, -1},
+		{Exec{Program: program.Program{Command: []string{"true"}}}, true, 0},
+		{Exec{Program: program.Program{Command: []string{"false"}}}, false, 1},
+		{Exec{Program: program.Program{Command: []string{"sh", "-c", "exit 100"}}}, false, 100},
+		{Exec{Program: program.Program{Command: []string{"sh", "-c", "exit 100"}, Unchanged: 100}}, false, 0},
+		{Exec{Program: program.Program{Command: []string{"sh", "-c", "exit 99"}, Unchanged: 100}}, false, 99},
+		{Exec{Program: program.Program{Command: []string{`test "$1" = "a  b" && test "$2" = '$1' && exit 7`, "a  b", "$1"}, Shell: true, Unchanged: 7}}, false, 0},
+		{Exec{Program: program.Program{Command: []string{"sh", "-c", `test "$0" = '*'`, "*"}}}, true, 0},
+		{Exec{Program: program.Program{Command: []string{"kill -9 $$"}, Shell: true}}, false, -1},
 	} {
 		released, err := test.e.Release(t.Context(), newRun(t))
 		code := 0
@@ -107,10 +109,10 @@ func TestExec(t *testing.T) {
 			t.Errorf("%v: released %v, %v", test.e.Command, released, err)
 		}
 	}
-	if _, err := (&Exec{Command: []string{"/nonexistent"}}).Release(t.Context(), newRun(t)); err == nil {
+	if _, err := (&Exec{Program: program.Program{Command: []string{"/nonexistent"}}}).Release(t.Context(), newRun(t)); err == nil {
 		t.Error("what is not there was run")
 	}
-	e := Exec{Command: []string{"x"}, Releases: []string{"a"}, Queue: "afs:c"}
+	e := Exec{Program: program.Program{Command: []string{"x"}}, Releases: []string{"a"}, Queue: "afs:c"}
 	if e.Lane() != "afs:c" || e.Targets()[0] != "a" {
 		t.Error(e.Lane(), e.Targets())
 	}

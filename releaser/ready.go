@@ -16,14 +16,6 @@ func (a *AFS) Ready() error {
 	return a.Kerberos.Ready()
 }
 
-// Ready implements [step.Readier].
-func (e *Exec) Ready() error {
-	if e.Shell {
-		return nil
-	}
-	return step.Program(e.Command[0])
-}
-
 // Place implements [step.Placer].
 func (s *Snapshot) Place(dir string) error {
 	switch {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/unifiedmirrors/mirror/program"
 )
 
 func module(t *testing.T, config string) interface {
@@ -100,7 +102,7 @@ func TestValidate(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for _, m := range []caddy.Validator{
-		new(Exec), &Exec{Command: []string{"a", "\x00"}}, &Exec{Command: []string{"a"}, Unchanged: -1},
+		new(Exec), &Exec{Program: program.Program{Command: []string{"a", "\x00"}}}, &Exec{Program: program.Program{Command: []string{"a"}, Unchanged: -1}},
 		new(Rsync), &Rsync{Sources: []string{"-e x"}}, &Rsync{Sources: []string{"a", ""}}, &Rsync{Sources: []string{"{env.SURELY_NOT_SET}"}},
 		&Rsync{Sources: []string{"a"}, Excludes: []string{" "}}, &Rsync{Sources: []string{"a"}, Keep: []string{"a\nb"}},
 		&Rsync{Sources: []string{"a"}, DeleteAfter: new(-2)}, &Rsync{Sources: []string{"a"}, Timeout: 1},

@@ -10,14 +10,6 @@ import (
 )
 
 // Ready implements [step.Readier].
-func (e *Exec) Ready() error {
-	if e.Shell {
-		return nil
-	}
-	return step.Program(e.Command[0])
-}
-
-// Ready implements [step.Readier].
 func (s *Rsync) Ready() error { return step.Program(s.Command) }
 
 // Ready implements [step.Readier]. Of a configuration that is relative to the directory

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/unifiedmirrors/mirror/process"
+	"github.com/unifiedmirrors/mirror/program"
 	"github.com/unifiedmirrors/mirror/step"
 )
 
@@ -161,20 +162,20 @@ func provision[S any, P interface {
 
 func TestExec(t *testing.T) {
 	j := newJob(t)
-	j.sync(provision(t, &Exec{Command: []string{"sh", "-c", `echo "$0" >file; pwd`, "a  $b"}}))
+	j.sync(provision(t, &Exec{Program: program.Program{Command: []string{"sh", "-c", `echo "$0" >file; pwd`, "a  $b"}}}))
 	if data, _ := os.ReadFile(filepath.Join(j.Dir, "file")); string(data) != "a  $b\n" {
 		t.Errorf("wrote %q", data)
 	}
 	j.wantChanged(nil)
-	j.sync(provision(t, &Exec{Command: []string{`test "$1" = 'x y' && echo "$HOME" | cat`, "x y"}, Shell: true}))
+	j.sync(provision(t, &Exec{Program: program.Program{Command: []string{`test "$1" = 'x y' && echo "$HOME" | cat`, "x y"}, Shell: true}}))
 	if !strings.Contains(j.printed(), os.Getenv("HOME")) || j.progress.Detail != os.Getenv("HOME") {
 		t.Errorf("printed %q, reported %+v", j.printed(), j.progress)
 	}
-	j.fail(provision(t, &Exec{Command: []string{"sh", "-c", "echo no disk; exit 3"}}), "exit status 3: no disk")
-	j.fail(provision(t, &Exec{Command: []string{"echo $HOME"}}), "not found")
-	j.sync(provision(t, &Exec{Command: []string{"sh", "-c", "exit 9"}, Unchanged: 9}))
+	j.fail(provision(t, &Exec{Program: program.Program{Command: []string{"sh", "-c", "echo no disk; exit 3"}}}), "exit status 3: no disk")
+	j.fail(provision(t, &Exec{Program: program.Program{Command: []string{"echo $HOME"}}}), "not found")
+	j.sync(provision(t, &Exec{Program: program.Program{Command: []string{"sh", "-c", "exit 9"}, Unchanged: 9}}))
 	j.wantChanged(new(false))
-	j.fail(provision(t, &Exec{Command: []string{"sh", "-c", "exit 8"}, Unchanged: 9}), "exit status 8")
+	j.fail(provision(t, &Exec{Program: program.Program{Command: []string{"sh", "-c", "exit 8"}, Unchanged: 9}}), "exit status 8")
 }
 
 func TestExecMuchOutput(t *testing.T) {
@@ -191,7 +192,7 @@ func TestExecMuchOutput(t *testing.T) {
 		}
 		return step.Result{Code: res.Code}, err
 	}
-	if err := (&Exec{Command: []string{"sh", "-c", "yes 0123456789abcdef0123456789abcde | head -c 104857600"}}).Sync(t.Context(), j.Run); err != nil {
+	if err := (&Exec{Program: program.Program{Command: []string{"sh", "-c", "yes 0123456789abcdef0123456789abcde | head -c 104857600"}}}).Sync(t.Context(), j.Run); err != nil {
 		t.Fatal(err)
 	}
 	if lines != 100<<20/32 {
@@ -205,7 +206,7 @@ func TestExecCancelled(t *testing.T) {
 	why := errors.New("enough")
 	j.Report = func(step.Progress) { cancel(why) }
 	// Its exit status is not taken for an answer.
-	e := &Exec{Command: []string{"sh", "-c", "trap 'exit 9' TERM; echo begun; sleep 60 & wait"}, Unchanged: 9}
+	e := &Exec{Program: program.Program{Command: []string{"sh", "-c", "trap 'exit 9' TERM; echo begun; sleep 60 & wait"}, Unchanged: 9}}
 	if err := e.Sync(ctx, j.Run); !errors.Is(err, why) || j.Changed != nil {
 		t.Errorf("%v, changed %v", err, str(j.Changed))
 	}
