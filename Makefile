@@ -18,7 +18,7 @@ MODULES := ./caddyafs/... ./caddymirror/... ./gate/... ./mirror/... ./mirrorcach
 # the clients and repository tools of test/clients, a file system that can hang,
 # the servers of an AFS cell in network namespaces, and of a Kerberos realm.
 PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 rsync \
-	createrepo-c rpm dnf xz-utils bzip2 \
+	createrepo-c rpm dnf xz-utils bzip2 zstd \
 	openafs-dbserver openafs-fileserver openafs-client openafs-fuse \
 	iproute2 nftables \
 	kstart krb5-kdc krb5-admin-server krb5-user

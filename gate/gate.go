@@ -37,7 +37,7 @@ type Recorder interface {
 	Gate
 
 	// Remembers is the name of the file in [step.Run.State] that holds what is known of
-	// the last release. All gates of the same name in a job share it. Without the file
+	// the last release. Gates of the same name in a job may share it. Without the file
 	// the next tree is compared with nothing; see [Forget].
 	Remembers() string
 

@@ -245,13 +245,17 @@ func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
 			return err
 		}
 		defer z.Close()
-		return readPrimary(z, remark, func(p rpmFile) error {
+		err = readPrimary(z, remark, func(p rpmFile) error {
 			if c.count++; c.count%batchSize == 0 {
 				part := float64(done) / float64(max(info.Size(), 1))
 				c.progress.report((float64(c.repo)+part)/float64(c.repos), "%s packages, %s", humanize.Comma(c.count), name)
 			}
 			return c.pkg(dir, name, p)
 		})
+		if err == nil && z.more() {
+			remark(oddMore)
+		}
+		return err
 	})
 	if want.size >= 0 && info.Size() != want.size {
 		err = offSize(err, want.sum, info.Size(), want.size, by, func() { c.remarks.add(by, wrongSize) })

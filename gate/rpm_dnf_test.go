@@ -190,6 +190,23 @@ func TestRpmAsDnf(t *testing.T) {
 			return strings.Replace(s, from, to, 1)
 		}
 	}
+	packed := func(ext string, pack func(string) string) func(*oddRpm) {
+		return func(o *oddRpm) { o.ext, o.pack = ext, pack }
+	}
+	zip := func(s string) string { return gz(t, s) }
+	xz := func(s string) string { return pipe(t, s, "xz") }
+	bz := func(s string) string { return pipe(t, s, "bzip2") }
+	zs := func(s string) string { return zst(t, s) }
+	half := func(pack func(string) string) func(string) string {
+		return func(s string) string { return pack(s[:200]) + pack(s[200:]) }
+	}
+	and := func(pack func(string) string, more string) func(string) string {
+		return func(s string) string { return pack(s) + more }
+	}
+	cut := func(pack func(string) string, n int) func(string) string {
+		return func(s string) string { s = pack(s); return s[:len(s)-n] }
+	}
+	zeros, garbage := strings.Repeat("\x00", 512), "garbage, and more of it"
 	href := func(h, at string) func(*oddRpm) { return func(o *oddRpm) { o.href, o.at = h, at } }
 	for _, test := range []struct {
 		name string
@@ -462,6 +479,26 @@ func TestRpmAsDnf(t *testing.T) {
 			o.ext = ".lzma"
 			o.pack = func(s string) string { return pipe(t, s, "xz", "--format=lzma") }
 		}, true, "this gate has no reader of it"},
+		{"gz members", packed(".gz", half(zip)), true, ""},
+		{"gz zeros", packed(".gz", and(zip, zeros)), true, ""},
+		{"gz garbage", packed(".gz", and(zip, garbage)), true, ""},
+		{"gz no member", packed(".gz", and(zip, "\x1f\x8b"+garbage)), false, ""},
+		{"gz cut off", packed(".gz", cut(zip, 60)), false, ""},
+		{"gz no checksum", packed(".gz", cut(zip, 8)), true, "it is cut off"},
+		{"gz not compressed", packed(".gz", func(s string) string { return s }), true, "its name says that it is"},
+		{"xz padded", packed(".xz", and(xz, zeros)), true, ""},
+		{"xz half padded", packed(".xz", and(xz, "\x00\x00\x00")), true, "xz itself refuses it"},
+		{"xz garbage", packed(".xz", and(xz, garbage)), true, ""},
+		{"xz streams", packed(".xz", half(xz)), false, ""},
+		{"xz cut off", packed(".xz", cut(xz, 4)), false, ""},
+		{"bz2 streams", packed(".bz2", half(bz)), false, ""},
+		{"bz2 zeros", packed(".bz2", and(bz, zeros)), true, ""},
+		{"bz2 garbage", packed(".bz2", and(bz, garbage)), true, ""},
+		{"bz2 cut off", packed(".bz2", cut(bz, 4)), false, ""},
+		{"zst frames", packed(".zst", half(zs)), true, ""},
+		{"zst zeros", packed(".zst", and(zs, zeros)), false, ""},
+		{"zst garbage", packed(".zst", and(zs, garbage)), false, ""},
+		{"zst cut off", packed(".zst", cut(zs, 4)), false, ""},
 		{"gz without name", func(o *oddRpm) { o.ext = ""; o.primary = "repodata/primary" }, false, ""},
 		{"gz named xml", func(o *oddRpm) { o.ext = "" }, false, ""},
 		{"gz named xz", func(o *oddRpm) { o.ext = ".xz" }, false, ""},

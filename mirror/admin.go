@@ -24,7 +24,7 @@ func init() {
 //	GET  /mirror/jobs/NAME/runs/ID    a run, see JobRun; ?wait=30s waits for its end
 //	POST /mirror/jobs/NAME/hold       {"reason": "..."}: it does not run by itself
 //	POST /mirror/jobs/NAME/resume     it does again
-//	POST /mirror/jobs/NAME/forget     {"gate": "apt"}: it forgets the last release; {"removed": FILE}
+//	POST /mirror/jobs/NAME/forget     {"gate": "apt"}: it forgets the last release; {"removed": [FILE]}
 //	GET  /mirror/jobs/NAME/log        what the last run printed; ?run=ID, ?last=BYTES
 //
 // A purge removes one path of a mount, or all paths that begin with prefix,

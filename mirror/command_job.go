@@ -95,11 +95,11 @@ func forgetRelease(fl caddycmd.Flags, job string) error {
 	if err := post(fl, jobURI(job, "/forget"), forgetRequest{gate}, &done); err != nil {
 		return err
 	}
-	if done.Removed == "" {
+	if len(done.Removed) == 0 {
 		fmt.Printf("gate %s of %s remembers nothing yet\n", gate, job)
 		return nil
 	}
-	fmt.Printf("gate %s of %s has forgotten the last release (%s is removed): it compares the next tree with nothing\n", gate, job, done.Removed)
+	fmt.Printf("gate %s of %s has forgotten the last release (%s removed): it compares the next tree with nothing\n", gate, job, strings.Join(done.Removed, ", "))
 	return nil
 }
 

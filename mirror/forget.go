@@ -19,8 +19,8 @@ type forgetRequest struct {
 
 // forgetReply says what was removed.
 type forgetReply struct {
-	// Removed is the file that the gate kept; empty if it remembered nothing.
-	Removed string `json:"removed,omitempty"`
+	// Removed are the files that gates of the name kept: none if they remembered nothing.
+	Removed []string `json:"removed"`
 }
 
 func (r *runner) serveForget(w http.ResponseWriter, req *http.Request) error {
@@ -31,7 +31,7 @@ func (r *runner) serveForget(w http.ResponseWriter, req *http.Request) error {
 	if q.Gate == "" {
 		return apiError(http.StatusBadRequest, errors.New("which gate?"))
 	}
-	removed, err := within(func() (string, error) { return r.forget(q.Gate) })
+	removed, err := within(func() ([]string, error) { return r.forget(q.Gate) })
 	if err != nil {
 		err = fmt.Errorf("job %s: %w", r.name, err)
 	}
@@ -50,44 +50,55 @@ func (r *runner) serveForget(w http.ResponseWriter, req *http.Request) error {
 var errNoMemory = errors.New("nothing can be forgotten")
 
 // forget has the gates of that name forget the last release, so that the next tree is
-// compared with nothing. It returns the file that was removed, if there was one.
-func (r *runner) forget(name string) (removed string, err error) {
+// compared with nothing. It returns the files that were removed.
+func (r *runner) forget(name string) (removed []string, err error) {
 	// No run begins while this is held: its beginning is kept in the state first.
 	r.saving.Lock()
 	defer r.saving.Unlock()
 	r.mu.Lock()
-	g, err := r.recorder(name)
+	gates, err := r.recorders(name)
 	if c := r.state.Current; err == nil && c != nil {
 		err = fmt.Errorf("%w: run %s; wait for its end", errRunning, c.ID)
 	}
 	r.mu.Unlock()
+	removed = []string{}
 	if err != nil {
-		return "", err
+		return removed, err
 	}
-	if removed, err = gate.Forget(g, r.dir); err == nil && removed != "" {
-		logger().Info("a gate has forgotten the last release", zap.String("job", r.name), zap.String("gate", name), zap.String("removed", removed))
+	for _, g := range gates {
+		file, err := gate.Forget(g, r.dir)
+		if err != nil {
+			return removed, err
+		}
+		if file != "" {
+			removed = append(removed, file)
+			logger().Info("a gate has forgotten the last release", zap.String("job", r.name), zap.String("gate", name), zap.String("removed", file))
+		}
 	}
-	return removed, err
+	return removed, nil
 }
 
-// recorder returns a gate of the job that remembers. r.mu is held.
-func (r *runner) recorder(name string) (gate.Recorder, error) {
-	var names []string
+// recorders returns the gates of the name that remember. r.mu is held.
+func (r *runner) recorders(name string) (gates []gate.Recorder, err error) {
+	var others []string
 	if len(r.configs) > 0 {
 		for _, g := range r.configs[0].gates {
 			rec, ok := g.Gate.(gate.Recorder)
 			switch {
 			case ok && g.name == name:
-				return rec, nil
+				gates = append(gates, rec)
 			case g.name == name:
 				return nil, fmt.Errorf("%w: gate %s remembers nothing", errNoMemory, name)
-			case ok && !slices.Contains(names, g.name):
-				names = append(names, g.name)
+			case ok && !slices.Contains(others, g.name):
+				others = append(others, g.name)
 			}
 		}
 	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("%w: there is no gate %q, and none that remembers", errNoMemory, name)
+	switch {
+	case len(gates) > 0:
+		return gates, nil
+	case len(others) > 0:
+		return nil, fmt.Errorf("%w: there is no gate %q; those that remember are %s", errNoMemory, name, strings.Join(others, ", "))
 	}
-	return nil, fmt.Errorf("%w: there is no gate %q; those that remember are %s", errNoMemory, name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("%w: there is no gate %q, and none that remembers", errNoMemory, name)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,11 +13,14 @@ import (
 )
 
 // fakeRecorder is a gate that remembers.
-type fakeRecorder struct{ fake }
+type fakeRecorder struct {
+	fake
+	file string
+}
 
-func (fakeRecorder) Remembers() string { return "apt.released" }
-func (fakeRecorder) Released(r *step.Run) error {
-	return os.WriteFile(filepath.Join(r.State, "apt.released"), nil, 0o600)
+func (f fakeRecorder) Remembers() string { return f.file }
+func (f fakeRecorder) Released(r *step.Run) error {
+	return os.WriteFile(filepath.Join(r.State, f.file), nil, 0o600)
 }
 
 // TestForget: a gate forgets what it remembers, and not while its job runs.
@@ -26,14 +30,16 @@ func TestForget(t *testing.T) {
 	at, on := make(chan struct{}), make(chan struct{})
 	j := testJob(t, "x", Job{}, none)
 	j.gates = []namedGate{
-		{fakeRecorder{func(context.Context, *step.Run) error { at <- struct{}{}; <-on; return nil }}, "apt"},
+		{fakeRecorder{func(context.Context, *step.Run) error { at <- struct{}{}; <-on; return nil }, "apt.released"}, "apt"},
+		{fakeRecorder{none, "apt.released"}, "apt"}, // which shares it
+		{fakeRecorder{none, "apt.other"}, "apt"},
 		{fake(none), "exec"},
 	}
 	e.join(j)
 	r := e.runner("x")
 	kept := filepath.Join(dir, "x", "apt.released")
 
-	if removed, err := r.forget("apt"); removed != "" || err != nil {
+	if removed, err := r.forget("apt"); len(removed) > 0 || err != nil {
 		t.Errorf("nothing to forget: %q, %v", removed, err)
 	}
 	id := begin(t, r)
@@ -41,7 +47,7 @@ func TestForget(t *testing.T) {
 	if err := os.WriteFile(kept, nil, 0o600); err != nil { // as an earlier run may have left it
 		t.Fatal(err)
 	}
-	if removed, err := r.forget("apt"); removed != "" || !errors.Is(err, errRunning) || !strings.Contains(err.Error(), id) {
+	if removed, err := r.forget("apt"); len(removed) > 0 || !errors.Is(err, errRunning) || !strings.Contains(err.Error(), id) {
 		t.Errorf("while it runs: %q, %v", removed, err)
 	}
 	if _, err := os.Stat(kept); err != nil {
@@ -56,7 +62,7 @@ func TestForget(t *testing.T) {
 			t.Errorf("gate %q: %v", name, err)
 		}
 	}
-	if removed, err := r.forget("apt"); removed != kept || err != nil {
+	if removed, err := r.forget("apt"); !slices.Equal(removed, []string{kept, filepath.Join(dir, "x", "apt.other")}) || err != nil {
 		t.Errorf("%q, %v", removed, err)
 	}
 	if _, err := os.Stat(kept); !errors.Is(err, os.ErrNotExist) {

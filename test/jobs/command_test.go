@@ -65,7 +65,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("the gate remembers nothing: %v", err)
 	}
 	out, err = srv.Run("mirror", "forget", "good", "shrink")
-	if err != nil || !strings.Contains(out, "has forgotten the last release ("+kept+" is removed)") {
+	if err != nil || !strings.Contains(out, "has forgotten the last release ("+kept+" removed)") {
 		t.Errorf("forget: %v: %s", err, out)
 	}
 	if _, err := os.Stat(kept); !os.IsNotExist(err) {
