@@ -29,7 +29,7 @@ func (b *bench) hits(ctx context.Context, rep *report) error {
 	defer unpin()
 
 	tree := filepath.Join(b.dir, "tree")
-	files, err := writeTree(tree)
+	files, err := writeTree(tree, b.sizes)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type load struct {
 	ServerBusy float64 `json:"server_core_busy"` // of 1
 	LoadBusy   float64 `json:"load_core_busy"`   // of 1
 	CPU        float64 `json:"cpu_us"`           // time of the server per request, user and system
+	LoadCPU    float64 `json:"load_cpu_us"`      // the same of wrk
 
 	answers float64
 }
@@ -75,6 +76,7 @@ func (b *bench) wrk(ctx context.Context, s *server, f file) (load, error) {
 		return load{}, err
 	}
 	l.CPU = (cpuAfter - cpuBefore).Seconds() * 1e6 / l.answers
+	l.LoadCPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() * 1e6 / l.answers
 	l.ServerBusy = ratio(serverAfter-serverBefore, serverNow-serverTotal)
 	l.LoadBusy = ratio(loadAfter-loadBefore, loadNow-loadTotal)
 	return l, s.alive()

@@ -66,6 +66,7 @@ var parts = []string{partHits, partFanout, partMillion, partAllocs, partAFS}
 type options struct {
 	parts         []string
 	servers       []string
+	sizes         []string
 	rounds        int
 	duration      time.Duration
 	connections   int
@@ -87,6 +88,7 @@ func parseFlags() (options, error) {
 	var o options
 	only := flag.String("only", "", "the `parts` to run, separated by commas: "+strings.Join(parts, ", ")+" (default all)")
 	servers := flag.String("servers", "", "the `servers` of the hits, separated by commas: "+strings.Join(serverNames(true), ", ")+" (default all but varnish_mute)")
+	sizes := flag.String("sizes", "", "the `sizes` of the hits, separated by commas, such as 1 MiB,100 MiB (default all)")
 	fanoutSize := flag.String("fanout-size", "1GiB", "`size` of the fan-out's object")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of hits")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "time of one server with one size in a round, in whole seconds")
@@ -112,6 +114,9 @@ func parseFlags() (options, error) {
 		return o, err
 	}
 	if o.servers, err = choose("-servers", *servers, serverNames(true), serverNames(false)); err != nil {
+		return o, err
+	}
+	if o.sizes, err = choose("-sizes", *sizes, hitSizes, nil); err != nil {
 		return o, err
 	}
 	size, err := humanize.ParseBytes(*fanoutSize)

@@ -91,6 +91,7 @@ func newHitTable(f file, servers []*server, loads map[cell][]load) hitTable {
 			ServerBusy: medianOf(rounds, func(l load) float64 { return l.ServerBusy }),
 			LoadBusy:   medianOf(rounds, func(l load) float64 { return l.LoadBusy }),
 			CPU:        medianOf(rounds, func(l load) float64 { return l.CPU }),
+			LoadCPU:    medianOf(rounds, func(l load) float64 { return l.LoadCPU }),
 		}}
 		if s.name != ourName && len(ours) > 0 {
 			row.Ratio = spreadOf(rounds, func(i int) float64 { return ours[i].Requests / rounds[i].Requests })

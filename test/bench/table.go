@@ -42,18 +42,18 @@ func (r *report) printHits(w io.Writer) {
 	fmt.Fprintf(w, "\nHits, HTTP/1.1: %d connections, median of %d rounds of %gs, servers on core %d, wrk on core %d.\n",
 		s.Connections, s.Rounds, s.Seconds, s.ServerCPU, s.LoadCPU)
 	fmt.Fprintln(w, "Busy: how much of each core was used. A server below 100% waited for wrk and could do more.")
-	fmt.Fprintln(w, "CPU: the server's time per request. By CPU: how many times ours a peer's is.")
+	fmt.Fprintln(w, "CPU us, wrk us: the CPU time of the server, and of wrk, per request. By CPU: how many times ours a peer's is.")
 	if r.Foreign > maxForeign {
 		fmt.Fprintf(w, "CAUTION: others used up to %s of these cores meanwhile. Repeat this on a quiet machine, or with -quiet.\n", percent(r.Foreign))
 	}
 	for _, ht := range r.Hits {
 		fmt.Fprintln(w)
-		t := table{{ht.Size, "req/s", "MB/s", "p50 ms", "p99 ms", "busy", "wrk busy", "CPU us", "ours/peer", "min..max", "by CPU", "min..max", "goal"}}
+		t := table{{ht.Size, "req/s", "MB/s", "p50 ms", "p99 ms", "busy", "wrk busy", "CPU us", "wrk us", "ours/peer", "min..max", "by CPU", "min..max", "goal"}}
 		for _, row := range ht.Servers {
 			m := row.Median
 			cells := []string{
 				row.Title, figure(m.Requests), figure(m.Megabytes), latency(m.P50), latency(m.P99),
-				percent(m.ServerBusy), percent(m.LoadBusy), figure(m.CPU),
+				percent(m.ServerBusy), percent(m.LoadBusy), figure(m.CPU), figure(m.LoadCPU),
 			}
 			if q := row.Ratio; q != nil {
 				bound := ""

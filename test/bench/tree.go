@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 const (
@@ -25,14 +26,20 @@ type file struct {
 	sum   [sha256.Size]byte
 }
 
+// hitSizes are the titles of all files.
+var hitSizes = []string{"4 KiB", "64 KiB", "1 MiB", "100 MiB"}
+
 // writeTree makes the files of the hits in dir/files. Each is there twice, for
-// http and https.
-func writeTree(dir string) ([]file, error) {
+// http and https. sizes are the titles of those wanted, if not all are.
+func writeTree(dir string, sizes []string) ([]file, error) {
 	files := []file{
 		{title: "4 KiB", name: "4k.bin", size: 4 * kib},
 		{title: "64 KiB", name: "64k.bin", size: 64 * kib},
 		{title: "1 MiB", name: "1m.bin", size: mib},
 		{title: "100 MiB", name: "100m.bin", size: 100 * mib, rare: true},
+	}
+	if len(sizes) > 0 {
+		files = slices.DeleteFunc(files, func(f file) bool { return !slices.Contains(sizes, f.title) })
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o755); err != nil {
 		return nil, err
