@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/origin"
@@ -129,12 +128,6 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 	return n, err
 }
 
-// bufferSize is what a body that is not in memory costs while it is sent:
-// hundreds of clients may follow one fill.
-const bufferSize = 128 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // errClient says that the client is gone.
 var errClient = errors.New("client is gone")
 
@@ -145,13 +138,16 @@ var errClient = errors.New("client is gone")
 // file by reference, and whoever truncates the file changes them on their way
 // to the client.
 func (b *body) copyRange(ctx context.Context, w io.Writer, off, n int64) (int64, error) {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
+	if b.entry != nil && b.entry.Bytes() != nil {
+		return b.copyMemory(w, off, n)
+	}
+	buf := b.buffer()
+	defer putBuffer(buf)
 	begin := off
 	for n != 0 {
-		p := buf[:]
+		p := buf
 		if n > 0 {
-			p = p[:min(n, bufferSize)]
+			p = p[:min(n, int64(len(p)))]
 		}
 		got, err := b.readAt(ctx, p, off)
 		if got > 0 {
@@ -173,4 +169,14 @@ func (b *body) copyRange(ctx context.Context, w io.Writer, off, n int64) (int64,
 		}
 	}
 	return 0, nil
+}
+
+// copyMemory is copyRange for an entry in memory.
+func (b *body) copyMemory(w io.Writer, off, n int64) (int64, error) {
+	p := b.entry.Bytes()[off:]
+	if n >= 0 {
+		p = p[:n]
+	}
+	written, err := w.Write(p)
+	return int64(written), err
 }

@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -644,18 +645,32 @@ func TestOneFillForSmallObjects(t *testing.T) {
 	}
 }
 
-// TestWiden: only Caddy's default is made wider, not what someone has chosen.
+// TestWiden: only Caddy's defaults are made wider, not what someone has chosen.
 func TestWiden(t *testing.T) {
-	for _, tc := range []struct{ configured, want int }{
-		{caddyhttp.DefaultMaxWriteChunk, writeChunk},
-		{16 << 10, 16 << 10},
-		{1 << 20, 1 << 20},
+	for _, tc := range []struct {
+		name        string
+		chunk       int
+		timeout     time.Duration
+		minRate     int64
+		tls         bool
+		wantChunk   int
+		wantTimeout time.Duration
+	}{
+		{"plain", caddyhttp.DefaultMaxWriteChunk, time.Minute, 0, false, 1 << 20, 4 * time.Minute},
+		{"TLS", caddyhttp.DefaultMaxWriteChunk, time.Minute, 0, true, 256 << 10, time.Minute},
+		{"chunk chosen", 16 << 10, time.Minute, 0, false, 16 << 10, time.Minute},
+		{"large chunk chosen", 2 << 20, time.Minute, 0, false, 2 << 20, time.Minute},
+		{"timeout chosen", caddyhttp.DefaultMaxWriteChunk, time.Second, 0, false, 256 << 10, time.Second},
+		{"rate chosen", caddyhttp.DefaultMaxWriteChunk, time.Minute, 1000, false, 256 << 10, time.Minute},
 	} {
-		w := &caddyhttp.IdleTimeoutWriter{MaxChunk: tc.configured}
+		w := &caddyhttp.IdleTimeoutWriter{MaxChunk: tc.chunk, Deadline: caddyhttp.IdleDeadline{Timeout: tc.timeout, MinRate: tc.minRate}}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		if tc.tls {
+			r.TLS = new(tls.ConnectionState)
+		}
 		widen(r.WithContext(caddyhttp.ContextWithIdleTimeouts(r.Context(), nil, w)))
-		if w.MaxChunk != tc.want {
-			t.Errorf("%d became %d, want %d", tc.configured, w.MaxChunk, tc.want)
+		if w.MaxChunk != tc.wantChunk || w.Deadline.Timeout != tc.wantTimeout {
+			t.Errorf("%s: %d in %v, want %d in %v", tc.name, w.MaxChunk, w.Deadline.Timeout, tc.wantChunk, tc.wantTimeout)
 		}
 	}
 	widen(httptest.NewRequest(http.MethodGet, "/", nil)) // no idle timeouts: nothing to widen

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -52,7 +53,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 		m.respondPart(w, r, o, status, ranges)
 	case r.Method == http.MethodHead:
 		w.WriteHeader(http.StatusOK)
-	case o.entry != nil && o.entry.Bytes() != nil:
+	case o.inMemory():
 		n, _ := w.Write(o.entry.Bytes())
 		m.metrics.fromMemory.Add(float64(n))
 	default:
@@ -213,17 +214,32 @@ func (c client) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// writeChunk is how much is given to the connection in one call. At 64 KiB,
-// Caddy's default, a large response costs about twice the time; at this size a
-// client must take 4 KiB/s for Caddy's write timeout, a minute, to be content.
-const writeChunk = 256 << 10
+// How much is given to the connection in one call. At 64 KiB, Caddy's default, a
+// large response costs about twice the time: each call wakes the receiver. Without
+// TLS, which makes records of it, more is better still. However slow the call, a
+// client must take 4 KiB/s: Caddy's write timeout is a minute.
+const (
+	writeChunk   = 256 << 10
+	writeTimeout = time.Minute
+	plainChunk   = 1 << 20
+	plainTimeout = writeTimeout * plainChunk / writeChunk
+)
 
 // widen lets writes be larger, unless the server is configured otherwise.
 func widen(r *http.Request) {
-	if _, w := caddyhttp.IdleTimeoutsFromContext(r.Context()); w != nil && w.MaxChunk == caddyhttp.DefaultMaxWriteChunk {
-		w.MaxChunk = writeChunk
+	_, w := caddyhttp.IdleTimeoutsFromContext(r.Context())
+	if w == nil || w.MaxChunk != caddyhttp.DefaultMaxWriteChunk {
+		return
+	}
+	w.MaxChunk = writeChunk
+	d := &w.Deadline
+	if r.ProtoMajor == 1 && r.TLS == nil && d.Timeout == writeTimeout && d.MinRate == 0 {
+		w.MaxChunk, d.Timeout = plainChunk, plainTimeout
 	}
 }
+
+// inMemory reports whether the whole body is in memory.
+func (o *object) inMemory() bool { return o.entry != nil && o.entry.Bytes() != nil }
 
 func (o *object) meta() *diskcache.Meta {
 	if o.entry != nil {

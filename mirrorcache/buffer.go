@@ -1,0 +1,44 @@
+package mirrorcache
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// bufferSize is what a body that is not in memory costs while it is sent:
+	// hundreds of clients may follow one fill.
+	bufferSize = 128 << 10
+
+	// largeSize is what one that is on disk costs as long as no more than maxLarge
+	// are sent. Each read and each write costs something, whatever its size.
+	largeSize = 512 << 10
+	maxLarge  = 64
+)
+
+var (
+	buffers      = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeSize]byte) }}
+	largeUsed    atomic.Int64
+)
+
+// buffer is what the body is to be copied through. putBuffer must follow.
+func (b *body) buffer() []byte {
+	if b.entry != nil {
+		if largeUsed.Add(1) <= maxLarge {
+			return largeBuffers.Get().(*[largeSize]byte)[:]
+		}
+		largeUsed.Add(-1)
+	}
+	return buffers.Get().(*[bufferSize]byte)[:]
+}
+
+// putBuffer releases a buffer.
+func putBuffer(buf []byte) {
+	if len(buf) == largeSize {
+		largeBuffers.Put((*[largeSize]byte)(buf))
+		largeUsed.Add(-1)
+		return
+	}
+	buffers.Put((*[bufferSize]byte)(buf))
+}
