@@ -60,30 +60,31 @@ type Cache struct {
 	//     the record's.
 	//   - Whoever renames to or unlinks the file of an id has it in busy; dir
 	//     does not change meanwhile.
-	mu       mutex
-	idle     sync.Cond // signalled when busy shrinks, evicting ends, or Scanning does
-	dir      *dir
-	limits   Limits
-	state    State
-	why      error // of Bypass
-	told     bool  // the log has it
-	scanned  bool  // index knows all files
-	index    *index
-	open     map[id]*Entry
-	hot      map[Key]*Entry
-	inMemory entryList // open entries whose body is in memory, by use
-	onFile   entryList // open entries with a file, by use
-	memory   int64     // bytes of bodies in memory
-	unsaved  map[id]unsaved
-	fills    map[Key]*Fill
-	busy     map[id]struct{}
-	peeks    map[id]peek
-	gone     map[id]struct{} // removed while the scan goes on
-	recent   []id            // new since the last remeasure
-	settling []id            // new since the one before
-	litter   []*file         // temporary files that are to be removed
-	evicting bool
-	space    space
+	mu        mutex
+	idle      sync.Cond // signalled when busy shrinks, evicting ends, or Scanning does
+	dir       *dir
+	limits    Limits
+	state     State
+	why       error // of Bypass
+	told      bool  // the log has it
+	scanned   bool  // index knows all files
+	index     *index
+	open      map[id]*Entry
+	hot       map[Key]*Entry
+	inMemory  entryList // open entries whose body is in memory, by use
+	onFile    entryList // open entries with a file, by use
+	memory    int64     // bytes of bodies in memory
+	unsaved   map[id]unsaved
+	refreshed []id // all that are in unsaved, and perhaps others
+	fills     map[Key]*Fill
+	busy      map[id]struct{}
+	peeks     map[id]peek
+	gone      map[id]struct{} // removed while the scan goes on
+	recent    []id            // new since the last remeasure
+	settling  []id            // new since the one before
+	litter    []*file         // temporary files that are to be removed
+	evicting  bool
+	space     space
 }
 
 // peek is of those who have the file of an id open beside its entry.
@@ -165,7 +166,7 @@ func (c *Cache) forget() (idle []*Entry) {
 	c.index.gens = gens
 	c.open = map[id]*Entry{}
 	c.hot = map[Key]*Entry{}
-	c.unsaved = map[id]unsaved{}
+	c.unsaved, c.refreshed = map[id]unsaved{}, nil
 	c.gone = map[id]struct{}{}
 	c.recent, c.settling = nil, nil
 	c.scanned = false

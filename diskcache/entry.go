@@ -102,6 +102,9 @@ func (e *Entry) Refresh(f Freshness) {
 	e.c.mu.Lock()
 	if e.slot != none {
 		r := e.c.index.at(e.slot)
+		if _, ok := e.c.unsaved[e.id]; !ok {
+			e.c.refreshed = append(e.c.refreshed, e.id)
+		}
 		e.c.unsaved[e.id] = unsaved{r.group, r.gen, f}
 		e.c.index.touch(e.slot, e.c.total())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -235,32 +234,47 @@ func (c *Cache) wake() {
 // files.
 func (c *Cache) save() {
 	c.mu.Lock()
-	d, x := c.dir, c.index
-	fresh := maps.Clone(c.unsaved)
-	uses := x.unsaved()
+	d, x, now := c.dir, c.index, c.index.clock
+	refreshed := c.refreshed
+	c.refreshed = nil
 	c.mu.Unlock()
 
-	for i, u := range fresh {
-		if err := c.saveFreshness(d, i, u); err != nil {
+	for n, i := range refreshed {
+		if err := c.saveFreshness(d, i); err != nil {
+			c.mu.Lock()
+			c.refreshed = append(c.refreshed, refreshed[n:]...)
+			c.mu.Unlock()
 			_ = c.failed("saving a validation", err)
 			return
 		}
 	}
 	// From the oldest, so that a kill in between keeps the order. And after
 	// the validations, which were writes to the files.
-	slices.SortFunc(uses, func(a, b record) int { return cmp.Compare(a.used, b.used) })
-	for _, r := range uses {
+	for _, r := range c.uses(x) {
 		if err := saveUse(d, r); err != nil && !isGone(err) {
 			_ = c.failed("saving recency", err)
 			return
 		}
 		c.mu.Lock()
-		x.saved = max(x.saved, r.used)
+		// What was used since the beginning may have been used again.
+		x.saved = max(x.saved, min(r.used, now))
 		if slot, ok := x.find(r.id); ok && x.at(slot).gen == r.gen {
 			x.at(slot).marked = r.segment
 		}
 		c.mu.Unlock()
 	}
+}
+
+// uses is the records of x whose last use is not in their files, the least
+// recently used one first.
+func (c *Cache) uses(x *index) (all []record) {
+	for from, more := int32(0), true; more; from += step {
+		c.mu.Lock()
+		all, more = x.unsaved(all, from)
+		c.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b record) int { return cmp.Compare(a.used, b.used) })
+	return all
 }
 
 func saveUse(d *dir, r record) error {
@@ -274,10 +288,15 @@ func saveUse(d *dir, r record) error {
 	return sysSetTime(path, time.Unix(0, r.used))
 }
 
-// saveFreshness writes a validation to the file of its entry, unless that has
+// saveFreshness writes the validation of an entry to its file, unless that has
 // been replaced.
-func (c *Cache) saveFreshness(d *dir, i id, u unsaved) error {
+func (c *Cache) saveFreshness(d *dir, i id) error {
 	c.mu.Lock()
+	u, ok := c.unsaved[i]
+	if !ok {
+		c.mu.Unlock()
+		return nil
+	}
 	c.peek(i)
 	c.mu.Unlock()
 	defer c.unpeek(i)
@@ -298,9 +317,12 @@ func (c *Cache) saveFreshness(d *dir, i id, u unsaved) error {
 		return err
 	}
 	c.mu.Lock()
-	if c.unsaved[i] == u {
+	defer c.mu.Unlock()
+	switch later, ok := c.unsaved[i]; {
+	case ok && later == u:
 		delete(c.unsaved, i)
+	case ok:
+		c.refreshed = append(c.refreshed, i)
 	}
-	c.mu.Unlock()
 	return nil
 }

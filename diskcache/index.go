@@ -214,15 +214,20 @@ func (x *index) count(group uint32, entries int, bytes int64) {
 	}
 }
 
-// unsaved is the records whose last use is not in their files.
-func (x *index) unsaved() (all []record) {
-	for _, l := range x.segments {
-		for s := l.head; s != none && x.at(s).used > x.saved; s = x.at(s).next {
-			all = append(all, *x.at(s))
+// unsaved appends to all the records among step slots, from that one on, whose
+// last use is not in their files, and reports whether there are more slots.
+func (x *index) unsaved(all []record, from int32) (_ []record, more bool) {
+	end := min(from+step, x.size)
+	for s := from; s < end; s++ {
+		if r := x.at(s); r.live && r.used > x.saved {
+			all = append(all, *r)
 		}
 	}
-	return all
+	return all, end < x.size
 }
+
+// step is how many records are looked at while all others wait.
+const step = 10_000
 
 // link puts a record into the list of its segment behind another, or at the
 // front.

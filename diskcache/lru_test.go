@@ -122,6 +122,72 @@ func TestRecencyAfterKill(t *testing.T) {
 	}
 }
 
+// TestSaveWhileUsed saves while entries are used and validated: what is saved is
+// never behind what the cache takes for saved.
+func TestSaveWhileUsed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := open(t, dir, small)
+	const entries = 60
+	for n := range entries {
+		fill(c, key(n), 1, 100, true)
+	}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for w := range 3 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(w), 8))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if e, ok := c.Get(key(r.IntN(entries))); ok {
+					if r.IntN(3) == 0 {
+						e.Refresh(Freshness{At: time.UnixMilli(r.Int64N(1 << 40)), Release: r.Uint64()})
+					}
+					e.Close()
+				}
+				time.Sleep(time.Duration(r.IntN(100)) * time.Microsecond)
+			}
+		})
+	}
+	for range 200 {
+		c.save()
+	}
+	close(stop)
+	wg.Wait()
+	c.save()
+	c.mu.Lock()
+	if len(c.unsaved) > 0 || c.index.saved < c.index.clock {
+		t.Errorf("%d validations are not saved, nor uses of the last %d ns", len(c.unsaved), c.index.clock-c.index.saved)
+	}
+	c.mu.Unlock()
+	want := order(c, entries)
+	fresh := map[int]Freshness{}
+	for n := range entries {
+		c.mu.Lock()
+		fresh[n] = c.hot[key(n)].Fresh()
+		c.mu.Unlock()
+	}
+	abandon(c)
+	c = open(t, dir, small)
+	if got := order(c, entries); !slices.Equal(got, want) {
+		t.Errorf("the order is %v,\nnot %v", got, want)
+	}
+	for n := range entries {
+		e, ok := c.Get(key(n))
+		if !ok {
+			t.Fatalf("%d is not there", n)
+		}
+		if got := e.Fresh(); got.Release != fresh[n].Release {
+			t.Errorf("%d was validated in release %d, not %d", n, got.Release, fresh[n].Release)
+		}
+		e.Close()
+	}
+}
+
 // abandon ends a cache as a kill would, as far as files can tell.
 func abandon(c *Cache) {
 	c.mu.Lock()

@@ -19,7 +19,7 @@ func (c *Cache) Purge(group string, match func(name string) bool) (int, error) {
 	}
 	purged := 0
 	var err error
-	for from := int32(0); ; from += purgeStep {
+	for from := int32(0); ; from += step {
 		batch, more := c.ofGroup(groupID(group), from)
 		for _, r := range batch {
 			done, failed := c.purge(r, group, match)
@@ -58,16 +58,13 @@ func (c *Cache) discardFills(group string, match func(name string) bool) error {
 	return c.awaitScan()
 }
 
-// purgeStep is how many records Purge looks at while all others wait.
-const purgeStep = 10_000
-
-// ofGroup is the records of a group among purgeStep slots, and whether there
+// ofGroup is the records of a group among step slots, and whether there
 // are more to look at.
 func (c *Cache) ofGroup(g uint32, from int32) (batch []record, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x := c.index
-	end := min(from+purgeStep, x.size)
+	end := min(from+step, x.size)
 	for s := from; s < end; s++ {
 		if r := x.at(s); r.live && r.group == g {
 			batch = append(batch, *r)
