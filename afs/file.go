@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -376,4 +377,4 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-var errClosed = errors.New("reader is closed")
+var errClosed = fmt.Errorf("reader: %w", fs.ErrClosed)

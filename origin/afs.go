@@ -179,6 +179,8 @@ func (a *AFS) outcome(ctx context.Context, err error) error {
 		(errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrInvalid)):
 		a.back()
 		return err
+	case errors.Is(err, fs.ErrClosed):
+		return err // the body, or the configuration: says nothing about the cell
 	}
 	kind := ErrAway
 	if errors.Is(err, afs.ErrBusy) {
