@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,12 +16,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
+
+	"github.com/unifiedmirrors/mirror/origin"
 )
 
 // manyDirs makes a tree with n directories in "simple".
@@ -35,14 +39,29 @@ func manyDirs(t testing.TB, n int) string {
 	return tree
 }
 
-// lists is how often directories of the first mount's origin were read.
-func (s *site) lists() uint64 { return s.app.Status().Mounts[0].Origins[0].Lists }
+// heldDir is an origin whose listings begin when it is told so.
+type heldDir struct {
+	origin.Origin
+	begun, start chan struct{}
+	reads        atomic.Int32
+}
+
+func (d *heldDir) ReadDir(ctx context.Context, name string) iter.Seq2[origin.Info, error] {
+	if d.reads.Add(1) == 1 {
+		close(d.begun)
+	}
+	<-d.start
+	return d.Origin.ReadDir(ctx, name)
+}
 
 // TestListingCollapsed: a directory is read once, however many ask for it, and
 // whether they wait for it or not.
 func TestListingCollapsed(t *testing.T) {
-	const n = 1500
+	const n, clients = 1500, 50
 	s := newSite(t, mount("/t", `, "browse": true, "ttl": "1h"`, manyDirs(t, n)))
+	m := s.h.Mounts[0]
+	held := &heldDir{Origin: m.origins[0].Origin, begun: make(chan struct{}), start: make(chan struct{})}
+	m.origins[0].Origin = held
 
 	ctx, cancel := context.WithCancel(t.Context())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/t/simple/", nil)
@@ -50,34 +69,84 @@ func TestListingCollapsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		for s.lists() == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		cancel() // the one that it was begun for does not stay
+		<-held.begun
+		cancel()
 	}()
 	if resp, err := s.Client().Do(r); err == nil {
-		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
+		t.Error("the first client has an answer before there can be one")
 	}
 
 	var wg sync.WaitGroup
-	for i := range 50 {
+	var asked atomic.Int32
+	for i := range clients {
 		wg.Go(func() {
 			accept := "Accept: " + []string{"text/html", "application/json", "text/plain"}[i%3]
+			asked.Add(1)
 			a := s.ask(t, "GET", "/t/simple/", accept)
 			if a.status != 200 || bytes.Count(a.body, []byte("project-")) < n {
 				t.Errorf("status %d, %d bytes", a.status, len(a.body))
 			}
 		})
 	}
+	for asked.Load() < clients {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond)
+	close(held.start)
 	wg.Wait()
-	if got := s.lists(); got != 1 {
+	if got := held.reads.Load(); got != 1 {
 		t.Errorf("the directory was read %d times", got)
 	}
-	m := s.h.Mounts[0]
 	m.listings.check(t)
-	if m.listings.forgetAll(); len(m.listings.old) != 0 {
-		t.Error("listings are in use that nobody uses")
+	m.nothingInUse(t)
+}
+
+// nothingInUse looks whether listings are in use. It forgets all of them.
+func (m *Mount) nothingInUse(t *testing.T) {
+	t.Helper()
+	m.listings.forgetAll()
+	m.listings.mu.Lock()
+	defer m.listings.mu.Unlock()
+	if len(m.listings.old) != 0 {
+		t.Errorf("%d listings are in use that nobody uses", len(m.listings.old))
+	}
+}
+
+// TestListingReplaced: what has changed is shown, what is gone is not, and old
+// listings are let go of.
+func TestListingReplaced(t *testing.T) {
+	tree := manyDirs(t, 10)
+	s := newSite(t, mount("/t", `, "browse": true, "ttl": "10ms"`, tree))
+	again := func(want int, has string) {
+		t.Helper()
+		time.Sleep(50 * time.Millisecond)
+		if a := s.ask(t, "GET", "/t/simple/"); a.status != want || !bytes.Contains(a.body, []byte(has)) {
+			t.Errorf("status %d, want %d and %s", a.status, want, has)
+		}
+	}
+	again(200, "project-00000")
+	again(200, "project-00000")
+	write(t, tree, "simple/new", nil)
+	again(200, `href="./new"`)
+	if err := os.RemoveAll(filepath.Join(tree, "simple")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, tree, "stays", nil)
+	again(404, "")
+	write(t, tree, "simple", []byte("a file"))
+	time.Sleep(100 * time.Millisecond)
+	s.ask(t, "GET", "/t/simple/").wantStatus(t, 308)
+	s.h.Mounts[0].nothingInUse(t)
+}
+
+// TestListingHead: no page is made for HEAD.
+func TestListingHead(t *testing.T) {
+	s := newSite(t, mount("/t", `, "browse": true, "ttl": "1h"`, manyDirs(t, 10)))
+	w := httptest.NewRecorder()
+	serveAs(s.h, w, httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/t/simple/", nil))
+	if w.Code != 200 || w.Body.Len() > 0 || w.Header().Get("Etag") == "" {
+		t.Errorf("status %d, %d bytes, %v", w.Code, w.Body.Len(), w.Header())
 	}
 }
 
@@ -169,8 +238,9 @@ func TestListingConditional(t *testing.T) {
 func TestListingStale(t *testing.T) {
 	tree := manyDirs(t, 10)
 	s := newSite(t, mount("/t", `, "browse": true, "ttl": "10ms"`, tree), mount("/short", `, "browse": true, "ttl": "10ms", "max_stale": "20ms"`, tree),
-		mount("/side", `, "browse": true, "ttl": "10ms", "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`, tree))
-	for _, p := range []string{"/t/simple/", "/short/simple/", "/side/simple/"} {
+		mount("/side", `, "browse": true, "ttl": "10ms", "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`, tree),
+		mount("/alone", `, "browse": true, "ttl": "10ms", "index_names": [], "max_stale": "20ms"`, tree))
+	for _, p := range []string{"/t/simple/", "/short/simple/", "/side/simple/", "/alone/simple/"} {
 		s.ask(t, "GET", p).wantStatus(t, 200)
 	}
 	if err := os.Rename(tree, tree+".away"); err != nil {
@@ -184,10 +254,9 @@ func TestListingStale(t *testing.T) {
 		}
 	}
 	s.ask(t, "GET", "/short/simple/").wantStatus(t, 503)
+	s.ask(t, "GET", "/alone/simple/").wantStatus(t, 503)
 	for _, m := range s.h.Mounts {
-		if m.listings.forgetAll(); len(m.listings.old) != 0 {
-			t.Error("listings are in use that nobody uses")
-		}
+		m.nothingInUse(t)
 	}
 }
 
