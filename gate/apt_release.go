@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// maxRelease is how large a Release file may be.
-const maxRelease = 64 << 20
-
 // release is what a Release or InRelease file says (Debian's repository format), as apt
 // reads it.
 type release struct {

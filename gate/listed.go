@@ -85,6 +85,7 @@ type listed struct {
 	hash  bool
 	found *problems
 	seen  map[uint64]listing
+	most  int // of seen
 	seed  maphash.Seed
 	count int64 // also the place of the next one
 
@@ -108,6 +109,7 @@ func newListed(ctx context.Context, t *tree, hash bool, found *problems) *listed
 	l := &listed{
 		t: t, hash: hash, found: found,
 		seen:  make(map[uint64]listing),
+		most:  maxListed,
 		seed:  maphash.MakeSeed(),
 		queue: make(chan []ref, lookers),
 	}
@@ -175,7 +177,9 @@ func (l *listed) queued(name, by string, size int64, sum digest, hash bool, leni
 			l.found.add(at, name, "is listed twice, with different checksums: once by %s", by)
 		}
 	}
-	l.seen[key] = is
+	if l.seen[key] = is; len(l.seen) > l.most {
+		return tooMany(l.most)
+	}
 	if !hash {
 		sum = digest{}
 	}

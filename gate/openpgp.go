@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -13,6 +12,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"github.com/unifiedmirrors/mirror/step"
 )
 
 // keyring has the keys of which one must have signed.
@@ -23,7 +24,7 @@ type keyring struct {
 
 // readKeyring reads a file of OpenPGP keys, armored or not.
 func readKeyring(file string) (*keyring, error) {
-	b, err := os.ReadFile(file)
+	b, err := step.ReadFile(file, step.MaxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}

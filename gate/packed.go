@@ -24,9 +24,6 @@ var packings = []string{"", ".zst", ".gz", ".xz", ".bz2"}
 var otherPackings = []string{".lzma", ".lz4", ".zck", ".lz", ".br"}
 
 const (
-	// maxWindow bounds the memory for reading one compressed file.
-	maxWindow = 128 << 20
-
 	bufferSize = 128 << 10
 )
 

@@ -253,7 +253,7 @@ func (c *pypiCheck) work(ctx context.Context) error {
 			return err
 		}
 		p := &c.projects[i]
-		l := pypiLook{pypiCheck: c, cur: &cur, p: p, at: int64(i+1) * perProject, refs: map[string]int{}}
+		l := pypiLook{pypiCheck: c, cur: &cur, p: p, at: int64(i+1) * perProject, refs: map[string]int{}, most: maxLinks}
 		l.has = projectFiles{key: p.key, dir: path.Join(c.web, p.dir()), files: map[string]projectFile{}}
 		if err := l.look(ctx); err != nil {
 			return err
@@ -283,6 +283,7 @@ type pypiLook struct {
 	list []ref
 	refs map[string]int // places in the list
 	has  projectFiles
+	most int // of the list
 }
 
 func (l *pypiLook) place() int64 {
@@ -384,6 +385,9 @@ func (l *pypiLook) link(page string, which pageSet, k link) error {
 	}
 	l.has.add(path.Base(name), which, k.yanked)
 	name = path.Join(l.web, name)
+	if _, ok := l.refs[name]; !ok && len(l.list) >= l.most {
+		return bad("lists more files than a project may have, %s", humanize.Comma(int64(l.most)))
+	}
 	l.add(page, name, k.size, sum)
 	if k.metadata {
 		l.add(page, name+".metadata", -1, k.metadataSum)

@@ -126,7 +126,7 @@ func newJSON(r io.Reader) (*jsonReader, error) {
 	if string(mark) == "\xef\xbb\xbf" { // Python takes that
 		_, _ = b.Discard(len(mark))
 	}
-	in := &boundedReader{r: transform.NewReader(b, encoding.UTF8Validator)}
+	in := &boundedReader{r: transform.NewReader(b, encoding.UTF8Validator), err: errTooLong}
 	d := json.NewDecoder(in)
 	d.UseNumber()
 	return &jsonReader{d: d, in: in}, nil

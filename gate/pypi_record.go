@@ -240,13 +240,13 @@ func (r *pypiRecord) miss(dir, format string, lost []entry) {
 	n := len(lost)
 	var names []string
 	for _, e := range lost[:min(n, maxLost)] {
-		name := show(path.Base(e.name))
+		on := []string{show(path.Base(e.name))}
 		for i, page := range pageNames {
 			if pageSet(e.size)&(1<<i) != 0 {
-				name += " on " + page
+				on = append(on, page)
 			}
 		}
-		names = append(names, name)
+		names = append(names, strings.Join(on, " on "))
 	}
 	if n > maxLost {
 		names = append(names, fmt.Sprintf("and %d more", n-maxLost))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -46,7 +45,7 @@ func recordOf(r *step.Run, gate string) string { return filepath.Join(r.State, r
 func readRecord(r *step.Run, gate string) (*record, error) {
 	last := &record{file: recordOf(r, gate)}
 	last.hint = forgetHint(r.Job, gate, last.file)
-	text, err := os.ReadFile(last.file)
+	text, err := step.ReadFile(last.file, step.MaxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return last, nil
 	}

@@ -16,9 +16,6 @@ import (
 	"github.com/unifiedmirrors/mirror/step"
 )
 
-// maxRepomd is how large a repomd.xml may be.
-const maxRepomd = 16 << 20
-
 func init() {
 	caddy.RegisterModule(new(Rpm))
 }
@@ -186,6 +183,7 @@ func (c *rpmCheck) repository(dir string) error {
 			err = c.primary(dir, file, name, f)
 		default:
 			err = c.files.addLenient(file, name, f.size, f.sum, func() { c.remarks.add(name, wrongSize) })
+			err = c.found.note(at, name, err)
 		}
 		if err != nil {
 			return err
@@ -245,7 +243,7 @@ func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
 			return err
 		}
 		defer z.Close()
-		err = readPrimary(z, remark, func(p rpmFile) error {
+		err = readPrimary(bounded(z, maxUnpacked), remark, func(p rpmFile) error {
 			if c.count++; c.count%batchSize == 0 {
 				part := float64(done) / float64(max(info.Size(), 1))
 				c.progress.report((float64(c.repo)+part)/float64(c.repos), "%s packages, %s", humanize.Comma(c.count), name)

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"io"
 	"runtime"
@@ -144,5 +145,94 @@ func TestUnknownJSON(t *testing.T) {
 	}
 	if peak > 16<<20 {
 		t.Errorf("%d MiB of memory for a page of %d MiB", peak>>20, size>>20)
+	}
+}
+
+// TestUnpackedBound checks that what is small when packed is not unpacked without an end.
+func TestUnpackedBound(t *testing.T) {
+	for name, test := range map[string]struct {
+		size int64
+		ok   bool
+	}{"as much": {100, true}, "more": {101, false}, "endless": {1 << 62, false}} {
+		t.Run(name, func(t *testing.T) {
+			n, err := io.Copy(io.Discard, bounded(io.LimitReader(endless("", "x"), test.size), 100))
+			if (err == nil) != test.ok || n > 101 {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+			if err = spoilt(err); err != nil && (!errors.As(err, new(*fileError)) || !strings.Contains(err.Error(), "more than 100 B in it when it is unpacked")) {
+				t.Error(err)
+			}
+		})
+	}
+	// A bomb in primary.xml.gz.
+	bomb := func(w io.Writer, start string) {
+		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(z, start)
+		blanks := bytes.Repeat([]byte(" "), 1<<20)
+		for n := 0; n < 64 && err == nil; n++ {
+			_, err = z.Write(blanks)
+		}
+		if err := errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	bomb(&b, `<metadata packages="0">`)
+	repo := newRpmRepo(t)
+	repo.write(b.String())
+	start := time.Now()
+	fails(t, new(Rpm), newRun(t, repo.dir), "9/BaseOS/repodata/primary.xml.gz", "a piece of it is longer than 1 MiB")
+	t.Logf("%v", time.Since(start))
+}
+
+// TestListedBound checks that indexes can not list files until memory is full.
+func TestListedBound(t *testing.T) {
+	for _, most := range []int{2, 5} {
+		repo := newRpmRepo(t)
+		repo.write(repo.whole())
+		r := newRun(t, repo.dir)
+		root, err := openTree(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.close()
+		c := rpmCheck{Rpm: new(Rpm), repositories: repositories{gate: "rpm", ctx: t.Context(), t: root, last: new(record), now: newRecord(r), progress: newProgress(t.Context(), r, "rpm")}}
+		c.files = newListed(t.Context(), root, false, &c.found)
+		c.files.most = most
+		if err := c.files.end(c.run()); err != nil {
+			t.Fatal(err)
+		}
+		err = c.found.err("rpm")
+		if most == 5 && err != nil || most == 2 && (err == nil || !strings.Contains(err.Error(), "lists more files than a tree may have in its indexes together, 2")) {
+			t.Errorf("%d: %v", most, err)
+		}
+	}
+}
+
+// TestLinksBound checks that pages can not list files until memory is full.
+func TestLinksBound(t *testing.T) {
+	dir := t.TempDir()
+	pypiProject(t, dir, "simple/foo", "foo-1.zip", "foo-2.zip", "foo-3.zip")
+	root, err := openTree(newRun(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.close()
+	for _, most := range []int{2, 3} {
+		c := &pypiCheck{Pypi: new(Pypi), t: root, web: "."}
+		cur := cursor{t: root}
+		defer cur.close()
+		l := pypiLook{pypiCheck: c, cur: &cur, p: &project{name: "foo", key: "foo"}, refs: map[string]int{}, most: most}
+		l.has.files = map[string]projectFile{}
+		if err := l.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := c.found.err("pypi")
+		if most == 3 && err != nil || most == 2 && (err == nil || !strings.Contains(err.Error(), "simple/foo/index.html: lists more files than a project may have, 2")) {
+			t.Errorf("%d: %v", most, err)
+		}
 	}
 }

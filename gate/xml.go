@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/xml"
-	"errors"
 	"io"
 	"regexp"
 	"strings"
@@ -12,15 +11,6 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
-)
-
-const (
-	// maxToken is how long one piece of an index may be that is in memory as a whole: a
-	// tag of HTML, a tag or text of XML, a value of JSON.
-	maxToken = 1 << 20
-
-	// maxDepth is how deep elements of XML, and values of JSON, may lie in each other.
-	maxDepth = 256
 )
 
 // xmlReader reads the tokens of an XML file as the parsers of dnf do, expat and libxml2:
@@ -39,7 +29,7 @@ func newXML(r io.Reader) (*xmlReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &boundedReader{r: text}
+	in := &boundedReader{r: text, err: errTooLong}
 	return &xmlReader{d: xml.NewDecoder(in), in: in}, nil
 }
 
@@ -112,23 +102,6 @@ func attr(e xml.StartElement, name string) string {
 		}
 	}
 	return ""
-}
-
-// A boundedReader fails when more is read than is left.
-type boundedReader struct {
-	r    io.Reader
-	left int
-}
-
-var errTooLong = errors.New("a piece of it is longer than 1 MiB")
-
-func (b *boundedReader) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLong
-	}
-	n, err := b.r.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	return n, err
 }
 
 var (

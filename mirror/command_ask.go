@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/dustin/go-humanize"
 
 	"github.com/unifiedmirrors/mirror/command"
 )
@@ -27,6 +28,9 @@ func request(fl caddycmd.Flags, method, uri string, body io.Reader) (*http.Respo
 	return resp, nil
 }
 
+// maxAnswer is how large an answer of the admin API may be.
+const maxAnswer = 256 << 20
+
 // ask makes a request to the admin API, and reads the answer.
 func ask(fl caddycmd.Flags, method, uri string, body io.Reader, into any) error {
 	resp, err := request(fl, method, uri, body)
@@ -34,7 +38,16 @@ func ask(fl caddycmd.Flags, method, uri string, body io.Reader, into any) error 
 		return err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+	return readAnswer(resp.Body, maxAnswer, into)
+}
+
+func readAnswer(r io.Reader, limit int64, into any) error {
+	body := &io.LimitedReader{R: r, N: limit}
+	err := json.NewDecoder(body).Decode(into)
+	if err != nil && body.N <= 0 {
+		return fmt.Errorf("reading Caddy's answer: it is larger than %s", humanize.IBytes(uint64(limit)))
+	}
+	if err != nil {
 		return fmt.Errorf("reading Caddy's answer: %w", err)
 	}
 	return nil

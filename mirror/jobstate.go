@@ -96,7 +96,7 @@ const stateName = "state.json"
 // is returned, too. If the state cannot be read, the job is held: it may have been.
 func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err error) {
 	name := filepath.Join(dir, stateName)
-	text, err := os.ReadFile(name)
+	text, err := step.ReadFile(name, step.MaxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil, nil
 	}

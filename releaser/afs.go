@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -141,7 +140,7 @@ func (a *AFS) check() error {
 // thisCell is the cell that the host belongs to.
 func thisCell() (string, error) {
 	for _, name := range []string{"/etc/openafs/ThisCell", "/usr/vice/etc/ThisCell"} {
-		text, err := os.ReadFile(name)
+		text, err := step.ReadFile(name, step.MaxConfig)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -150,7 +149,7 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 // directory is where bandersnatch keeps its mirror. Its configuration may be relative to
 // the directory it runs in.
 func (b *Bandersnatch) directory(dir string) (string, error) {
-	text, err := os.ReadFile(absolute(dir, b.Config))
+	text, err := step.ReadFile(absolute(dir, b.Config), step.MaxConfig)
 	if err != nil {
 		return "", err
 	}
@@ -193,13 +192,13 @@ func (s bandersnatchStatus) among() string {
 }
 
 func readStatus(dir string) (s bandersnatchStatus, err error) {
-	data, err := os.ReadFile(filepath.Join(dir, "status"))
+	data, err := step.ReadFile(filepath.Join(dir, "status"), step.MaxConfig)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
 	s.serial = strings.TrimSpace(string(data))
 	s.target = s.serial
-	data, err = os.ReadFile(filepath.Join(dir, "todo"))
+	data, err = step.ReadFile(filepath.Join(dir, "todo"), step.MaxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}

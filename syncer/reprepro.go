@@ -229,6 +229,9 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 	return a.command(ctx, "checks", nil, "check")
 }
 
+// maxRelease is how large a Release file that reprepro has fetched may be.
+const maxRelease = 64 << 20
+
 // upstream is when the newest of the repositories that the tree is made from was made,
 // by the lists that reprepro has fetched. It is zero if that is not known: those of
 // the tree itself are of when reprepro wrote them.
@@ -241,7 +244,7 @@ func (l *layout) upstream() (newest time.Time) {
 		if !strings.HasSuffix(e.Name(), "Release") {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(l.lists, e.Name()))
+		text, err := step.ReadFile(filepath.Join(l.lists, e.Name()), maxRelease)
 		if err != nil {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -22,7 +21,7 @@ type layout struct {
 func (p *Reprepro) layout(dir string) (*layout, error) {
 	l := &layout{base: absolute(dir, p.BaseDir)}
 	l.conf = l.find(dir, p.ConfDir)
-	text, err := os.ReadFile(filepath.Join(l.conf, "options"))
+	text, err := step.ReadFile(filepath.Join(l.conf, "options"), step.MaxConfig)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/unifiedmirrors/mirror/step"
@@ -40,7 +39,7 @@ func saveState(r *step.Run, name string, data []byte) error {
 // loadState reads what an earlier run has saved under head, which names what it is
 // about. There is nothing if that was about something else.
 func loadState(r *step.Run, name, head string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(r.State, name))
+	data, err := step.ReadFile(filepath.Join(r.State, name), step.MaxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// maxCellServDB is how large a CellServDB may be, in bytes: that of the world has 50,000.
+const maxCellServDB = 16 << 20
+
 // ParseCellServDB reads a CellServDB file, and returns its cells by their names in
 // lower case:
 //
@@ -25,7 +28,8 @@ import (
 func ParseCellServDB(r io.Reader) (map[string]Cell, error) {
 	cells := make(map[string]Cell)
 	var cell Cell
-	lines := bufio.NewScanner(r)
+	in := &io.LimitedReader{R: r, N: maxCellServDB + 1}
+	lines := bufio.NewScanner(in)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || line[0] == '#' {
@@ -54,6 +58,9 @@ func ParseCellServDB(r io.Reader) (map[string]Cell, error) {
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("reading cells: %w", err)
+	}
+	if in.N <= 0 {
+		return nil, fmt.Errorf("reading cells: there are more than %d bytes", maxCellServDB)
 	}
 	return cells, nil
 }

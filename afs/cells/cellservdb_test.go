@@ -125,3 +125,14 @@ func FuzzParseCellServDB(f *testing.F) {
 		}
 	})
 }
+
+func TestCellServDBBound(t *testing.T) {
+	line := "# " + strings.Repeat("x", 1000) + "\n"
+	text := strings.Repeat(line, maxCellServDB/len(line)+1)
+	if _, err := ParseCellServDB(strings.NewReader(text[:maxCellServDB])); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseCellServDB(strings.NewReader(text[:maxCellServDB+1])); err == nil {
+		t.Error("more than may be is taken")
+	}
+}
