@@ -268,10 +268,12 @@ func (c *Cache) save() {
 // uses is the records of x whose last use is not in their files, the least
 // recently used one first.
 func (c *Cache) uses(x *index) (all []record) {
+	part := make([]record, 0, step)
 	for from, more := int32(0), true; more; from += step {
 		c.mu.Lock()
-		all, more = x.unsaved(all, from)
+		part, more = x.unsaved(part[:0], from)
 		c.mu.Unlock()
+		all = append(all, part...) // which may take a while
 	}
 	slices.SortFunc(all, func(a, b record) int { return cmp.Compare(a.used, b.used) })
 	return all

@@ -214,16 +214,16 @@ func (x *index) count(group uint32, entries int, bytes int64) {
 	}
 }
 
-// unsaved appends to all the records among step slots, from that one on, whose
+// unsaved appends to part the records among step slots, from that one on, whose
 // last use is not in their files, and reports whether there are more slots.
-func (x *index) unsaved(all []record, from int32) (_ []record, more bool) {
+func (x *index) unsaved(part []record, from int32) (_ []record, more bool) {
 	end := min(from+step, x.size)
 	for s := from; s < end; s++ {
 		if r := x.at(s); r.live && r.used > x.saved {
-			all = append(all, *r)
+			part = append(part, *r)
 		}
 	}
-	return all, end < x.size
+	return part, end < x.size
 }
 
 // step is how many records are looked at while all others wait.
