@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,12 +66,26 @@ func (o waitingOrigin) Stat(ctx context.Context, _ string) (origin.Info, error) 
 	return origin.Info{}, origin.ErrAway
 }
 
-// TestClientLeavesWhileAsked: that a client has left is no error of the origin.
+// countedOrigin counts what it is asked.
+type countedOrigin struct {
+	origin.Origin
+	asked atomic.Int32
+}
+
+func (o *countedOrigin) Stat(ctx context.Context, name string) (origin.Info, error) {
+	o.asked.Add(1)
+	return o.Origin.Stat(ctx, name)
+}
+
+// TestClientLeavesWhileAsked: that a client has left is no error of the origin, and no
+// reason to ask the next.
 func TestClientLeavesWhileAsked(t *testing.T) {
-	s := newSite(t, mount("/t", "", t.TempDir()))
+	s := newSite(t, mount("/t", "", t.TempDir(), t.TempDir()))
 	m := s.h.Mounts[0]
 	o := waitingOrigin{m.origins[0].Origin, make(chan struct{})}
 	m.origins[0].Origin = o
+	fallback := &countedOrigin{Origin: m.origins[1].Origin}
+	m.origins[1].Origin = fallback
 	failed, aborted := m.metrics.requests[resultError], m.metrics.requests[resultAborted]
 	errors, left := testutil.ToFloat64(failed), testutil.ToFloat64(aborted)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -81,6 +96,9 @@ func TestClientLeavesWhileAsked(t *testing.T) {
 	serveAs(s.h, httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodHead, "/t/f", nil))
 	if n := testutil.ToFloat64(failed) - errors; n != 0 {
 		t.Errorf("%v errors counted", n)
+	}
+	if n := fallback.asked.Load(); n != 0 {
+		t.Errorf("the fall-back was asked %d times", n)
 	}
 	if n := testutil.ToFloat64(aborted) - left; n != 1 {
 		t.Errorf("%v aborted requests counted", n)

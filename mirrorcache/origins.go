@@ -36,6 +36,9 @@ func try[T any](ctx context.Context, m *Mount, op string, origins []source, ask 
 			err = fmt.Errorf("%w: fall-back %s: %v", origin.ErrAway, src, err)
 		}
 		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break // nobody waits for what the next has
+		}
 	}
 	var zero T
 	return zero, source{}, release{}, errors.Join(errs...)
