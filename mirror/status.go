@@ -32,7 +32,7 @@ type MountStatus struct {
 	Format  string          `json:"format"`
 	Cache   string          `json:"cache"`
 	Entries int             `json:"entries"`
-	Bytes   int64           `json:"bytes"` // on disk
+	Bytes   int64           `json:"bytes"`   // on disk
 	Filling int             `json:"filling"` // fills that run now
 	Waiting int             `json:"waiting"` // fills that wait for their turn
 	Origins []origin.Status `json:"origins"`

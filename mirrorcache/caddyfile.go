@@ -129,7 +129,7 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 	return m, nil
 }
 
-func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from *origins) error {
+func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from origins) error {
 	switch option {
 	case "format":
 		return m.unmarshalFormat(d)
@@ -141,8 +141,6 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from *ori
 		return duration(d, &m.MaxStale)
 	case "revalidate_timeout":
 		return duration(d, &m.RevalidateTimeout)
-	case "timeout", "release_check", "release_marker", "release_volume", "read_write":
-		return from.unmarshalOption(d, option)
 	case "index":
 		m.IndexNames = d.RemainingArgs()
 		if len(m.IndexNames) == 0 {
@@ -167,7 +165,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from *ori
 	case "precompressed":
 		return m.unmarshalPrecompressed(d)
 	default:
-		return d.Errf("unrecognized subdirective '%s'", option)
+		return from.unmarshalOption(d, option)
 	}
 	return nil
 }

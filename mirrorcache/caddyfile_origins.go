@@ -2,121 +2,99 @@ package mirrorcache
 
 import (
 	"encoding/json"
-	"io/fs"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/unifiedmirrors/mirror/caddyafs"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
-// origins are those of one mount. Options are for all of them that know them.
-type origins struct {
-	all  []caddy.Module // in order
-	dirs []*origin.Dir
-	afs  []*origin.AFS
-}
+// origins are those of one mount, in order. Options are for all of them that have them.
+type origins []origin.Written
 
 // unmarshalOrigins reads what follows a mount's prefix.
-func unmarshalOrigins(d *caddyfile.Dispenser, prefix string) (*origins, error) {
-	roots := d.RemainingArgs()
-	if len(roots) == 0 {
-		return nil, d.Errf("mount %s: where from? give the path of a directory, or %sCELL/PATH", prefix, caddyafs.Scheme)
+func unmarshalOrigins(d *caddyfile.Dispenser, prefix string) (origins, error) {
+	words := d.RemainingArgs()
+	if len(words) == 0 {
+		give := forms(func(f origin.Form) string { return f.Give })
+		return nil, d.Errf("mount %s: where from? give %s", prefix, strings.Join(give, ", or "))
 	}
-	o := new(origins)
-	for _, root := range roots {
-		switch {
-		case strings.HasPrefix(root, caddyafs.Scheme):
-			if _, err := caddyafs.ParseRoot(root); err != nil && !strings.Contains(root, "{") {
-				return nil, d.Errf("mount %s: origin %s: %v", prefix, root, err)
-			}
-			a := &origin.AFS{Root: root}
-			o.afs, o.all = append(o.afs, a), append(o.all, a)
-		case strings.HasPrefix(root, "/"), strings.HasPrefix(root, "{"):
-			dir := &origin.Dir{Root: root}
-			o.dirs, o.all = append(o.dirs, dir), append(o.all, dir)
-		default:
-			return nil, d.Errf("mount %s: origin %s is neither an absolute path nor %sCELL/PATH", prefix, root, caddyafs.Scheme)
+	all := make(origins, 0, len(words))
+	for _, word := range words {
+		o, err := unmarshalOrigin(word)
+		if err != nil {
+			return nil, d.Errf("mount %s: origin %s: %v", prefix, word, err)
+		}
+		if o == nil {
+			known := forms(func(f origin.Form) string { return f.Word })
+			return nil, d.Errf("mount %s: origin %s is neither %s", prefix, word, strings.Join(known, " nor "))
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// unmarshalOrigin returns the origin that is written as word, nil if none is.
+func unmarshalOrigin(word string) (origin.Written, error) {
+	for _, o := range origin.AllWritten() {
+		if ok, err := o.UnmarshalRoot(word); ok || err != nil {
+			return o, err
 		}
 	}
-	return o, nil
+	return nil, nil
+}
+
+func forms(part func(origin.Form) string) []string {
+	written := origin.AllWritten()
+	all := make([]string, 0, len(written))
+	for _, o := range written {
+		all = append(all, part(o.Form()))
+	}
+	return all
 }
 
 // raw is the JSON form.
-func (o *origins) raw() []json.RawMessage {
-	list := make([]json.RawMessage, 0, len(o.all))
-	for _, mod := range o.all {
-		list = append(list, caddyconfig.JSONModuleObject(mod, "origin", mod.CaddyModule().ID.Name(), nil))
+func (os origins) raw() []json.RawMessage {
+	list := make([]json.RawMessage, 0, len(os))
+	for _, o := range os {
+		list = append(list, caddyconfig.JSONModuleObject(o, "origin", o.CaddyModule().ID.Name(), nil))
 	}
 	return list
 }
 
-// unmarshalOption reads an option of origins.
-func (o *origins) unmarshalOption(d *caddyfile.Dispenser, option string) error {
-	switch option {
-	case "timeout", "release_check":
-		return o.duration(d, option)
-	case "release_marker", "release_volume":
-		if len(o.dirs) == 0 {
-			return d.Errf("%s is for directories, and the mount has none", option)
-		}
-		return o.release(d, option)
-	default: // read_write
-		if len(o.afs) == 0 {
-			return d.Errf("%s is for origins in AFS, and the mount has none", option)
-		}
-		for _, a := range o.afs {
-			a.ReadWrite = true
-		}
-	}
-	return nil
-}
-
-func (o *origins) duration(d *caddyfile.Dispenser, option string) error {
-	var v caddy.Duration
-	if err := duration(d, &v); err != nil {
+// unmarshalOption reads an option that no mount has, but one of its origins may.
+func (os origins) unmarshalOption(d *caddyfile.Dispenser, option string) error {
+	segment := d.NextSegment()
+	known, err := unmarshalOption(segment, os)
+	if known || err != nil {
 		return err
 	}
-	for _, dir := range o.dirs {
-		if option == "timeout" {
-			dir.Timeout = v
-		} else {
-			dir.ReleaseCheck = v
+	var of []string
+	for _, o := range origin.AllWritten() {
+		if known, _ := unmarshalOption(segment, origins{o}); known {
+			of = append(of, o.Form().Many)
 		}
 	}
-	for _, a := range o.afs {
-		if option == "timeout" {
-			a.Timeout = v
-		} else {
-			a.ReleaseCheck = v
-		}
+	if len(of) == 0 {
+		return d.Errf("unrecognized subdirective '%s'", option)
 	}
-	return nil
+	return d.Errf("%s is for %s, and the mount has none", option, strings.Join(of, " or "))
 }
 
-// release reads how the releases of a directory are known.
-func (o *origins) release(d *caddyfile.Dispenser, option string) error {
-	var v string
-	if err := word(d, &v); err != nil {
-		return err
-	}
-	if option == "release_volume" {
-		if _, err := caddyafs.ParseRoot(v); err != nil {
-			return d.Errf("release_volume %s: %v", v, err)
+// unmarshalOption gives an option to each of the origins.
+func unmarshalOption(option caddyfile.Segment, to origins) (known bool, err error) {
+	for _, o := range to {
+		d := caddyfile.NewDispenser(option)
+		d.Next()
+		ok, err := o.UnmarshalOption(d)
+		if ok && err == nil && d.Next() {
+			err = d.ArgErr()
 		}
-		for _, dir := range o.dirs {
-			dir.ReleaseVolume = v
+		if err != nil {
+			return true, err
 		}
-		return nil
+		known = known || ok
 	}
-	if v == "." || !fs.ValidPath(v) {
-		return d.Errf("release_marker: %q is not a path relative to the root", v)
-	}
-	for _, dir := range o.dirs {
-		dir.ReleaseMarker = v
-	}
-	return nil
+	return known, nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/unifiedmirrors/mirror/process"
-
 	"github.com/unifiedmirrors/mirror/program"
 )
 

@@ -27,15 +27,6 @@ func block(d *caddyfile.Dispenser, repeats func(option string) bool, parse func(
 
 func never(string) bool { return false }
 
-// flag parses an option without arguments.
-func flag(d *caddyfile.Dispenser, to *bool) error {
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	*to = true
-	return nil
-}
-
 // one parses an option with one argument.
 func one(d *caddyfile.Dispenser, to *string) error {
 	if !d.AllArgs(to) {
