@@ -70,9 +70,9 @@ type Meta struct {
 	// ModTime is when the object last changed.
 	ModTime time.Time `json:"mod_time,omitzero"`
 
-	// DateShared says that the version before this one had a ModTime within the
+	// DateWeak says that another version has, or may have, a ModTime within the
 	// same second, which is all that HTTP tells of it.
-	DateShared bool `json:"date_shared,omitempty"`
+	DateWeak bool `json:"date_weak,omitempty"`
 
 	// Validator tells two versions of the object apart; empty if nothing can.
 	Validator string `json:"validator,omitempty"`

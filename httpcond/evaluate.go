@@ -14,8 +14,8 @@ type Validators struct {
 	// Modified is Last-Modified. Zero: there is none.
 	Modified time.Time
 
-	// DateStrong says that no other version has the same second in Modified, as
-	// far as can be known (section 8.8.2.2). If it is false, a client that sends
+	// DateStrong says that no other version has Modified within the same second,
+	// as far as can be known (section 8.8.2.2). If it is false, a client that sends
 	// this very second may have other bytes: then it is sent the whole, and not
 	// told that nothing has changed.
 	DateStrong bool

@@ -1,6 +1,8 @@
 package mirrorcache
 
 import (
+	"time"
+
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/unifiedmirrors/mirror/diskcache"
@@ -8,21 +10,21 @@ import (
 )
 
 // dates remember the second in which each object last changed, as Last-Modified
-// tells it. Where two versions have the same, a client that sends it may have
-// either: RFC 9110 section 8.8.2.2 calls such a date weak.
+// tells it. A client that sends one may have any version of that second. RFC 9110
+// section 8.8.2.2 calls a date weak that had not been over for a second when the
+// version was seen: there may have been another.
 //
-// A file has no validator until it has been at rest for two seconds, so what has
-// one cannot change again within its second. But tools set times back: only those
-// who have seen both versions know. These are held in memory, so many and no more;
-// what was learned is kept with the entry.
+// That goes by the clock, while tools set times back: two versions of one second
+// may be far apart, and only those know who have seen both. They are held in
+// memory, so many and no more; what was learned is kept with the entry.
 type dates struct {
 	names *lru.Cache[string, dated]
 }
 
 type dated struct {
 	second  int64
-	version string
-	shared  bool
+	version string // empty if nothing tells it from others
+	weak    bool
 }
 
 const maxDates = 4 << 10
@@ -35,15 +37,17 @@ func newDates() *dates {
 	return &dates{names}
 }
 
-// note remembers a version of an object, and reports whether another one had the
-// same second.
-func (d *dates) note(name string, meta *diskcache.Meta) bool {
-	now := dated{meta.ModTime.Unix(), versionOf(meta), meta.DateShared}
+// note remembers a version of an object that was seen at a moment, and reports
+// whether its date is weak.
+func (d *dates) note(name string, meta *diskcache.Meta, seen time.Time) bool {
+	now := dated{meta.ModTime.Unix(), versionOf(meta), meta.DateWeak}
+	now.weak = now.weak || seen.Unix() <= now.second
 	if old, ok := d.names.Get(name); ok && old.second == now.second {
-		now.shared = now.shared || old.shared || old.version != now.version || now.version == ""
+		other := old.version != "" && now.version != "" && old.version != now.version
+		now.weak = now.weak || old.weak || other
 	}
 	d.names.Add(name, now)
-	return now.shared
+	return now.weak
 }
 
 // versionOf is what tells a version from all others, if anything does.
@@ -54,10 +58,10 @@ func versionOf(meta *diskcache.Meta) string {
 	return meta.Validator
 }
 
-// describe is what the cache is to keep of an object that src has shown, besides
-// its bytes.
+// describe is what the cache is to keep of an object that src has just shown,
+// besides its bytes.
 func (m *Mount) describe(name string, src source, info origin.Info) diskcache.Meta {
 	meta := src.meta(info)
-	meta.DateShared = m.dates.note(name, &meta)
+	meta.DateWeak = m.dates.note(name, &meta, time.Now())
 	return meta
 }

@@ -286,7 +286,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (v verdict, err err
 	case src.validator(info) == "" || src.validator(info) != e.Meta().Validator:
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
-		m.dates.note(key.Name, e.Meta())
+		m.dates.note(key.Name, e.Meta(), time.Now())
 		f, begun := c.Fill(key)
 		if begun {
 			f.Run(func() { m.fill(f, key.Name) })

@@ -65,10 +65,8 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 // evaluate tells how the request's conditions and ranges have it answered.
 func (o *object) evaluate(r *http.Request, f *fields, class format.Class) (status int, ranges []httpcond.Range) {
 	meta := o.meta()
-	// What one has seen is the same as all others with its second: bytes that
-	// never change, or that were at rest when they were seen, unless it is known
-	// better.
-	strong := (class == format.Immutable || meta.Validator != "") && !meta.DateShared && f.date == ""
+	// Of what never changes there is one version only.
+	strong := (class == format.Immutable || !meta.DateWeak) && f.date == ""
 	size := meta.Size
 	if o.body != nil && o.body.fill == nil && meta.Validator == "" {
 		// What is passed through cannot be opened twice with certainty: the

@@ -179,34 +179,72 @@ func TestTwoVersionsInOneSecond(t *testing.T) {
 
 // TestDates: what is known of the seconds of versions.
 func TestDates(t *testing.T) {
-	at := time.Unix(1000, 5)
+	at := time.Unix(1000, 5e8)
 	version := func(etag string, d time.Duration) *diskcache.Meta {
+		if etag == "" {
+			return &diskcache.Meta{ModTime: at.Add(d)}
+		}
 		return &diskcache.Meta{ModTime: at.Add(d), Validator: "v" + etag, Header: map[string]string{"Etag": etag}}
 	}
-	d := newDates()
-	for n, tc := range []struct {
-		meta *diskcache.Meta
-		want bool
+	const second = time.Second
+	for _, tc := range []struct {
+		name  string
+		steps []*diskcache.Meta
+		seen  time.Duration // of the first, after its time
+		want  bool          // of the last
 	}{
-		{version("1", 0), false},
-		{version("1", 0), false},
-		{version("2", time.Millisecond), true},
-		{version("2", time.Millisecond), true},
-		{version("1", 0), true},
-		{version("3", time.Second), false},
-		{version("4", 2*time.Second), false},
-		{&diskcache.Meta{ModTime: at.Add(3 * time.Second)}, false},
-		{&diskcache.Meta{ModTime: at.Add(3 * time.Second)}, true}, // without a validator
-		{version("5", 3*time.Second), true},
-		{&diskcache.Meta{ModTime: at, DateShared: true, Validator: "1"}, true}, // kept with an entry
-		{version("6", 0), true},
+		{"one", []*diskcache.Meta{version("1", 0)}, time.Hour, false},
+		{"seen within its second", []*diskcache.Meta{version("", 0)}, second / 4, true},
+		{"seen before it", []*diskcache.Meta{version("", 0)}, -second, true},
+		{"seen right after it", []*diskcache.Meta{version("", 0)}, second / 2, false},
+		{"the same again", []*diskcache.Meta{version("1", 0), version("1", 0)}, time.Hour, false},
+		{"another of the second", []*diskcache.Meta{version("1", 0), version("2", second/4)}, time.Hour, true},
+		{"and again", []*diskcache.Meta{version("1", 0), version("2", second/4), version("2", second/4)}, time.Hour, true},
+		{"back to the first", []*diskcache.Meta{version("1", 0), version("2", second/4), version("1", 0)}, time.Hour, true},
+		{"another second", []*diskcache.Meta{version("1", 0), version("2", second)}, time.Hour, false},
+		{"at rest by now", []*diskcache.Meta{version("", 0), version("1", 0)}, second / 2, false},
+		{"first seen within the second", []*diskcache.Meta{version("", 0), version("1", 0)}, second / 4, true},
+		{"kept with an entry", []*diskcache.Meta{{ModTime: at, DateWeak: true, Validator: "1"}, version("2", 0)}, time.Hour, true},
 	} {
-		if got := d.note("f", tc.meta); got != tc.want {
-			t.Errorf("step %d: shared is %v, want %v", n, got, tc.want)
+		d := newDates()
+		var got bool
+		for n, meta := range tc.steps {
+			seen := at.Add(tc.seen)
+			if n > 0 {
+				seen = at.Add(time.Hour)
+			}
+			got = d.note("f", meta, seen)
+		}
+		if got != tc.want {
+			t.Errorf("%s: weak is %v, want %v", tc.name, got, tc.want)
+		}
+		if d.note("g", version("3", 0), at.Add(time.Hour)) {
+			t.Errorf("%s: two objects share a second", tc.name)
 		}
 	}
-	if d.note("g", version("1", 0)) {
-		t.Error("two objects share a second")
+}
+
+// TestDateOfYoungFile: of a file that has no ETag yet, the date tells once its
+// second is over.
+func TestDateOfYoungFile(t *testing.T) {
+	tree := t.TempDir()
+	body := []byte("0123456789")
+	s := newSite(t, mount("/t", `, "ttl": "1h"`, tree))
+	for name, age := range map[string]time.Duration{"closed": 1100 * time.Millisecond, "open": 0} {
+		write(t, tree, name, body)
+		setTime(t, tree, name, time.Now().Add(-age))
+		a := s.ask(t, "GET", "/t/"+name)
+		if a.header.Get("Etag") != "" {
+			t.Skip("this machine is too slow")
+		}
+		date := a.header.Get("Last-Modified")
+		s.settle(t)
+		part, unchanged := 206, 304
+		if name == "open" {
+			part, unchanged = 200, 200
+		}
+		s.ask(t, "GET", "/t/"+name, "Range: bytes=1-2", "If-Range: "+date).want(t, part, nil, "hit")
+		s.ask(t, "GET", "/t/"+name, "If-Modified-Since: "+date).want(t, unchanged, nil, "hit")
 	}
 }
 
