@@ -57,6 +57,7 @@ func newSite(t testing.TB, mounts ...string) *site {
 	if err := s.app.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.awaitScan(t)
 	h := mod.(*Handler)
 	s.h = h
 	t.Cleanup(func() {
@@ -68,6 +69,17 @@ func newSite(t testing.TB, mounts ...string) *site {
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveAs(h, w, r) }))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// awaitScan waits until the cache has read its directory: nothing is filled before,
+// and a busy machine may take its time.
+func (s *site) awaitScan(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); s.app.Status().Caches[0].State == diskcache.Scanning; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the cache is still reading its directory")
+		}
+	}
 }
 
 // settle waits until no fill runs, nor waits for its turn.
