@@ -234,7 +234,7 @@ const maxRelease = 64 << 20
 
 // upstream is when the newest of the repositories that the tree is made from was made,
 // by the lists that reprepro has fetched. It is zero if that is not known: those of
-// the tree itself are of when reprepro wrote them.
+// the tree itself are of when reprepro wrote them. A date in the future is none.
 func (l *layout) upstream() (newest time.Time) {
 	entries, err := os.ReadDir(l.lists)
 	if err != nil {
@@ -250,7 +250,7 @@ func (l *layout) upstream() (newest time.Time) {
 		}
 		for line := range strings.Lines(string(text)) {
 			if date, ok := strings.CutPrefix(line, "Date: "); ok {
-				if t, err := time.Parse(time.RFC1123, strings.TrimSpace(date)); err == nil && t.After(newest) {
+				if t, err := time.Parse(time.RFC1123, strings.TrimSpace(date)); err == nil && t.After(newest) && !t.After(time.Now()) {
 					newest = t
 				}
 				break

@@ -407,3 +407,18 @@ esac`)
 		}
 	}
 }
+
+// TestRepreproUpstream checks that a list of the future is not taken for the newest.
+func TestRepreproUpstream(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now().UTC().Truncate(time.Second)
+	for name, date := range map[string]time.Time{"a_Release": now.Add(-48 * time.Hour), "b_InRelease": now.Add(-24 * time.Hour), "c_Release": now.Add(24 * time.Hour)} {
+		text := "Origin: x\nDate: " + date.Format(time.RFC1123) + "\nSuite: x\n"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := (&layout{lists: dir}).upstream(), now.Add(-24*time.Hour); !got.Equal(want) {
+		t.Errorf("upstream is of %v, want %v", got, want)
+	}
+}
