@@ -38,8 +38,8 @@ func init() {
 // names.
 //
 // What pip takes passes, with a note in the log of the run where it is otherwise than it
-// should be; what pip refuses does not pass. pip 23.2.1 and 24.2, and 23.0.1 of Debian 12,
-// were asked. The gate is stricter in this: files that pip does not choose must be there
+// should be; what pip refuses does not pass. pip 23.2.1 was asked, and 23.0.1 of Debian 12
+// and 24.2, which differ in little. The gate is stricter in this: files that pip does not choose must be there
 // too; a page whose `html` has no end is taken for cut off; a size must be right, unless
 // checksums are compared; JSON is in UTF-8, has no NaN, and no field twice; and a base comes
 // before all links.

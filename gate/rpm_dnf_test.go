@@ -116,9 +116,10 @@ func utf16le(s string) string {
 
 // dnfClient is a process of dnf, which is asked by the address of a repository.
 type dnfClient struct {
-	t   testing.TB
-	in  io.Writer
-	out *bufio.Reader
+	t     testing.TB
+	in    io.Writer
+	out   *bufio.Reader
+	known bool // it is the dnf that was asked when the table was written
 }
 
 // newDnf starts dnf. It returns nil if that is not installed.
@@ -149,12 +150,13 @@ func newDnf(t testing.TB) *dnfClient {
 		in.Close()
 		_ = cmd.Wait() // dnf crashes on some of what it is asked
 	})
-	d := &dnfClient{t, in, bufio.NewReader(out)}
+	d := &dnfClient{t: t, in: in, out: bufio.NewReader(out)}
 	version, err := d.out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("dnf does not start: %v", err)
 	}
 	t.Log(strings.TrimSpace(version))
+	d.known = strings.HasPrefix(version, "dnf 4.14.")
 	return d
 }
 
@@ -526,8 +528,13 @@ func TestRpmAsDnf(t *testing.T) {
 			if client != nil {
 				srv := httptest.NewServer(http.StripPrefix("/mirror/", http.FileServer(http.Dir(o.dir))))
 				defer srv.Close()
-				if err := client.ask(srv.URL + "/mirror/sub"); (err == nil) != test.ok {
+				err := client.ask(srv.URL + "/mirror/sub")
+				switch {
+				case (err == nil) == test.ok:
+				case client.known:
 					t.Errorf("dnf says %v", err)
+				default:
+					t.Logf("this dnf says %v", err)
 				}
 			}
 			if test.ok && verdict == nil { // it must have looked at the very package

@@ -7,6 +7,10 @@ for name in [n for n in os.environ if n.startswith("PIP_") and n != "PIP_CONFIG_
     del os.environ[name]
 import pip
 from pip._internal.cli.main import main
+from pip._internal.network import session
+
+agent = session.user_agent()
+session.user_agent = lambda: agent  # which asks rustc and others each time
 
 print("pip", pip.__version__, "of Python", sys.version.split()[0], flush=True)
 for line in sys.stdin:
