@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -17,14 +18,21 @@ func (d *discard) Header() http.Header         { return d.h }
 func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
-func benchmarkHit(b *testing.B, size int) {
+// benchmarkHit asks for a hit of so many bytes; field, if any, is added to the
+// request, with the ETag in the place of ETAG.
+func benchmarkHit(b *testing.B, size int, field ...string) {
 	tree := b.TempDir()
 	write(b, tree, "f", bytes.Repeat([]byte("x"), size))
 	s := newSite(b, mount("/t", `, "ttl": "1h"`, tree))
-	s.ask(b, "GET", "/t/f").wantStatus(b, 200)
+	first := s.ask(b, "GET", "/t/f")
+	first.wantStatus(b, 200)
 	s.settle(b)
 	h := s.h
 	r := httptest.NewRequest(http.MethodGet, "/t/f", nil)
+	for _, f := range field {
+		name, value, _ := strings.Cut(f, ": ")
+		r.Header.Set(name, strings.ReplaceAll(value, "ETAG", first.header.Get("Etag")))
+	}
 	w := &discard{http.Header{}}
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
 	b.SetBytes(int64(size))
@@ -37,7 +45,10 @@ func benchmarkHit(b *testing.B, size int) {
 	}
 }
 
-func BenchmarkHit4KiB(b *testing.B)  { benchmarkHit(b, 4<<10) }
-func BenchmarkHit64KiB(b *testing.B) { benchmarkHit(b, 64<<10) }
-func BenchmarkHit1MiB(b *testing.B)  { benchmarkHit(b, 1<<20) }
-func BenchmarkHit64MiB(b *testing.B) { benchmarkHit(b, 64<<20) }
+func BenchmarkHit4KiB(b *testing.B)        { benchmarkHit(b, 4<<10) }
+func BenchmarkHit64KiB(b *testing.B)       { benchmarkHit(b, 64<<10) }
+func BenchmarkHit1MiB(b *testing.B)        { benchmarkHit(b, 1<<20) }
+func BenchmarkHitNotModified(b *testing.B) { benchmarkHit(b, 64<<10, "If-None-Match: ETAG") }
+func BenchmarkHitRange(b *testing.B)       { benchmarkHit(b, 64<<10, "Range: bytes=1000-4999") }
+func BenchmarkHitRanges(b *testing.B)      { benchmarkHit(b, 64<<10, "Range: bytes=0-0,1000-4999") }
+func BenchmarkHit64MiB(b *testing.B)       { benchmarkHit(b, 64<<20) }

@@ -129,7 +129,7 @@ func (o *object) awaitUntil(ctx context.Context, off int64) error {
 	}
 	o.body = nil
 	go func() {
-		<-done
+		_ = <-done
 		b.close()
 	}()
 	return fmt.Errorf("%w: no byte in time", origin.ErrAway)
