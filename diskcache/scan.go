@@ -62,7 +62,6 @@ func (c *Cache) scan() {
 					failed = err
 				}
 				mu.Unlock()
-				c.measure(d, n)
 			}
 		})
 	}
@@ -74,6 +73,7 @@ func (c *Cache) scan() {
 		c.bypass("reading the cache directory", failed)
 		return
 	}
+	c.measure(d, allShards()...)
 	if n := strange.Load(); n > 0 {
 		c.log.Warn("cache directory holds files that are not the cache's: leaving them alone, uncounted",
 			zap.Int64("files", n), zap.String("cache", d.path))

@@ -283,31 +283,32 @@ func (c *Cache) tidy() bool {
 		return false
 	}
 	c.mu.Unlock()
-	tidied := false
+	var empty []int
 	for n := range shards {
 		if sysRmdir(d.shard(n)) == nil {
-			tidied = true
-			c.measure(d, n)
+			empty = append(empty, n)
 		}
 	}
+	m := c.weigh(d, empty...)
 	c.mu.Lock()
-	return tidied
+	c.apply(m)
+	return len(empty) > 0
 }
 
 // measurement is what directories had on disk when they were looked at.
 type measurement struct {
-	dir         *dir
-	ticket      uint64
-	shard       int // -1 for none
-	fixed, size int64
+	dir    *dir
+	ticket uint64
+	fixed  int64
+	shards []int
+	sizes  []int64 // of shards
 }
 
-// weigh measures the directories that all files go through, and that of a shard,
-// if n is not negative.
-func (c *Cache) weigh(d *dir, n int) measurement {
-	m := measurement{dir: d, ticket: c.tickets.Add(1), shard: n, fixed: d.overhead()}
-	if n >= 0 {
-		m.size = sysAllocated(d.shard(n))
+// weigh measures the directories that all files go through, and those of shards.
+func (c *Cache) weigh(d *dir, shards ...int) measurement {
+	m := measurement{dir: d, ticket: c.tickets.Add(1), fixed: d.overhead(), shards: shards}
+	for _, n := range shards {
+		m.sizes = append(m.sizes, sysAllocated(d.shard(n)))
 	}
 	return m
 }
@@ -325,17 +326,26 @@ func (c *Cache) apply(m measurement) {
 		}
 	}
 	count(&c.space.fixed, m.fixed)
-	if m.shard >= 0 {
-		count(&c.space.shards[m.shard], m.size)
+	for i, n := range m.shards {
+		count(&c.space.shards[n], m.sizes[i])
 	}
 }
 
 // measure counts anew what directories have on disk, see weigh.
-func (c *Cache) measure(d *dir, n int) {
-	m := c.weigh(d, n)
+func (c *Cache) measure(d *dir, shards ...int) {
+	m := c.weigh(d, shards...)
 	c.mu.Lock()
 	c.apply(m)
 	c.mu.Unlock()
+}
+
+// allShards numbers them.
+func allShards() []int {
+	all := make([]int, shards)
+	for n := range all {
+		all[n] = n
+	}
+	return all
 }
 
 // remeasure counts anew what the entries have on disk that were new at the
@@ -349,9 +359,7 @@ func (c *Cache) remeasure() {
 	for _, i := range ids {
 		c.remeasureEntry(i)
 	}
-	for n := range shards {
-		c.measure(d, n)
-	}
+	c.measure(d, allShards()...)
 }
 
 func (c *Cache) remeasureEntry(i id) {

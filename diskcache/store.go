@@ -255,7 +255,7 @@ func (t *file) close() {
 	removed := t.remove()
 	t.f.Close()
 	t.r.Close()
-	m := t.c.weigh(t.dir, -1)
+	m := t.c.weigh(t.dir)
 	t.c.mu.Lock()
 	if removed {
 		t.c.apply(m)
