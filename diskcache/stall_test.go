@@ -60,7 +60,7 @@ func TestStall(t *testing.T) {
 	const (
 		stall  = 2 * time.Second
 		rounds = 4
-		most   = stall / 4 // on a machine that has other things to do
+		most   = stall / 2 // one that waits for the disk waits for nearly all of it
 		hot    = 32
 	)
 	mnt, stop, cont := stallable(t)
