@@ -66,7 +66,11 @@ func (v *volume) ready(ctx context.Context) error {
 		return nil
 	}
 	// The newest of all sites, lest the first to answer be behind.
-	return v.poll(ctx)
+	err := v.poll(ctx)
+	if err != nil && v.current() != 0 {
+		return nil // somebody else has found it meanwhile
+	}
+	return err
 }
 
 // jitter is d and up to as much again.

@@ -157,6 +157,7 @@ func TestReleaseLink(t *testing.T) {
 		t.Errorf("token %q again", a)
 	}
 	stays(t, d, a2)
+	time.Sleep(2 * tick) // the new link must have another time
 	release(t, "A", root)
 	a2 = next(t, d, a2)
 	// Another process finds the same token.
