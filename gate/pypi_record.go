@@ -226,7 +226,7 @@ func (r *pypiRecord) compare(p *projectFiles, was []entry) {
 	}
 	switch {
 	case len(lost) == 0:
-	case len(lost) == len(was):
+	case len(lost) == len(was) && !slices.ContainsFunc(lost, func(e entry) bool { return e.size != 0 }):
 		r.miss(p.dir, "has lost all %d files that it had when last released, none of them yanked: %s", lost)
 	default:
 		r.miss(p.dir, "has lost %d files that it had when last released, none of them yanked: %s", lost)

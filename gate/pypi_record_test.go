@@ -2,6 +2,8 @@ package gate
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -247,4 +249,51 @@ func TestPypiTurns(t *testing.T) {
 	if rec.files != files+1 || rec.projects != 2 {
 		t.Errorf("%d files of %d projects are lost", rec.files, rec.projects)
 	}
+}
+
+// TestPypiAhead checks that no more than so many projects wait for the one before them.
+func TestPypiAhead(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r := newRun(t, t.TempDir())
+	record, err := (&pypiCheck{Pypi: new(Pypi), run: r}).openRecord()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer record.close()
+	turns := newTurns(ctx, record)
+	if err := turns.wait(ahead - 1); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan error, 2)
+	go func() { waited <- turns.wait(ahead) }()
+	select {
+	case err := <-waited:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := turns.done(0, &projectFiles{key: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+	go func() { waited <- turns.wait(ahead + 1) }()
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// TestPypiOnePage checks that pages may become one file.
+func TestPypiOnePage(t *testing.T) {
+	dir := t.TempDir()
+	const html, other = "simple/foo/index.html", "simple/foo/index.v1_html"
+	pypiProject(t, dir, "simple/foo", "foo-1.zip")
+	put(t, dir, other, get(t, dir, html))
+	r := newRun(t, dir)
+	released(t, new(Pypi), r)
+	rm(t, dir, other)
+	symlink(t, dir, "index.html", other)
+	passes(t, new(Pypi), r)
 }
