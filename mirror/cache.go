@@ -178,7 +178,7 @@ func (l *live) resize() error {
 }
 
 func (c *Cache) start() error {
-	key, err := realPath(c.Path)
+	key, err := soonPath(c.Path)
 	if err != nil {
 		return fmt.Errorf("making cache directory: %w", err)
 	}
@@ -207,44 +207,85 @@ func (c *Cache) stop() error {
 	return errors.Join(err, derr)
 }
 
-// openLive opens the cache. Trouble with the disk is not an error: the mirror
-// has to serve without, and the cache is opened when the disk is well again.
+// openLive opens the cache. Trouble with the disk is not an error, nor is a disk that
+// does not answer: the mirror has to serve without, and the cache is opened when the
+// disk is well again.
 func (c *Cache) openLive(path string) (caddy.Destructor, error) {
 	l := &live{stop: make(chan struct{})}
-	cache, err := diskcache.Open(path, c.limits, c.log)
-	if err == nil {
-		l.cache.Store(cache)
-		return l, nil
+	opening := c.open(path)
+	select {
+	case o := <-opening:
+		if o.err == nil {
+			l.cache.Store(o.cache)
+			return l, nil
+		}
+		if !isDisk(o.err) {
+			return nil, o.err
+		}
+		opening = nil
+		c.log.Error("cannot open cache: serving without it until its disk is well again", zap.Error(o.err))
+	case <-time.After(patience):
+		c.log.Error("cannot open cache: its disk does not answer; serving without it until it does")
 	}
-	if !isDisk(err) {
-		return nil, err
-	}
-	c.log.Error("cannot open cache: serving without it until its disk is well again", zap.Error(err))
-	l.done.Go(func() { c.retry(l, path) })
+	l.done.Go(func() { c.retry(l, path, opening) })
 	return l, nil
+}
+
+// opened is a cache that was opened, or why it was not.
+type opened struct {
+	cache *diskcache.Cache
+	err   error
+}
+
+// open opens the cache in the background: its disk may hang.
+func (c *Cache) open(path string) <-chan opened {
+	done := make(chan opened, 1)
+	go func() {
+		cache, err := diskcache.Open(path, c.limits, c.log)
+		done <- opened{cache, err}
+	}()
+	return done
 }
 
 const retryEvery = 5 * time.Second
 
-func (c *Cache) retry(l *live, path string) {
+// retry waits for the cache that is being opened, or opens it every now and then.
+func (c *Cache) retry(l *live, path string, opening <-chan opened) {
 	for {
+		var again <-chan time.Time
+		if opening == nil {
+			again = time.After(retryEvery)
+		}
 		select {
 		case <-l.stop:
+			if opening != nil {
+				go closeLate(opening) // it may hang on
+			}
 			return
-		case <-time.After(retryEvery):
-		}
-		cache, err := diskcache.Open(path, c.limits, c.log)
-		if err == nil {
+		case <-again:
+			opening = c.open(path)
+		case o := <-opening:
+			opening = nil
+			if o.err != nil {
+				continue
+			}
 			c.log.Info("cache is open")
 			l.mu.Lock()
-			l.cache.Store(cache)
-			err = l.resize()
+			l.cache.Store(o.cache)
+			err := l.resize()
 			l.mu.Unlock()
 			if err != nil {
 				c.log.Error("resizing cache", zap.Error(err))
 			}
 			return
 		}
+	}
+}
+
+// closeLate closes a cache that nobody waits for any more.
+func closeLate(opening <-chan opened) {
+	if o := <-opening; o.cache != nil {
+		o.cache.Close()
 	}
 }
 
@@ -266,6 +307,25 @@ func isDisk(err error) bool {
 		}
 	}
 	return false
+}
+
+// soonPath is the real path, or path as it is where the disk does not answer.
+func soonPath(path string) (string, error) {
+	type result struct {
+		path string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		p, err := realPath(path)
+		done <- result{p, err}
+	}()
+	select {
+	case r := <-done:
+		return r.path, r.err
+	case <-time.After(patience):
+		return path, nil
+	}
 }
 
 // realPath resolves the symbolic links of a directory that need not be there.
