@@ -19,10 +19,10 @@ type body struct {
 
 	entry  *diskcache.Entry // of the caller
 	fill   *diskcache.Fill
-	hurry  bool        // read from the origin what fill has not got yet
-	remote origin.Body // at at
-	at     int64
-	ahead  []byte // read from remote already, and what comes before at
+	hurry  bool // read from the origin what fill has not got yet
+	remote origin.Body
+	at     int64  // where remote is
+	ahead  []byte // read from remote already: what comes before at
 }
 
 func (b *body) close() {

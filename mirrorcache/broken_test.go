@@ -41,6 +41,7 @@ func (b *brokenBody) Read([]byte) (int, error) { return 0, b.read() }
 // TestOldEntryIsBetterThanBroken: what has changed at the origin and cannot be
 // had is served as it was, and within revalidate_timeout.
 func TestOldEntryIsBetterThanBroken(t *testing.T) {
+	t.Parallel()
 	const patience = 300 * time.Millisecond
 	away := func() error { return fmt.Errorf("%w: input/output error", origin.ErrAway) }
 	hang := func() error { time.Sleep(3 * time.Second); return away() }

@@ -130,10 +130,10 @@ func (m *Mount) fresh(ctx context.Context, e *diskcache.Entry, class format.Clas
 type verdict int
 
 const (
-	unchanged verdict = iota
+	unknown verdict = iota // the origin is away, or too slow
+	unchanged
 	changed
 	gone
-	unknown // the origin is away, or too slow
 )
 
 // stale answers with an entry that is not fresh: after the origin has been
@@ -171,7 +171,7 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 	if o, ok := m.asItIs(ctx, e); ok {
 		return o, nil
 	}
-	return object{result: resultError, status: statusAway}, err
+	return object{result: resultError, status: statusFailed(err)}, err
 }
 
 // patience is how long a request for a stale entry waits: for RevalidateTimeout,
@@ -261,7 +261,6 @@ func (m *Mount) released(ctx context.Context, e *diskcache.Entry) bool {
 
 // check compares an entry with what the origin has. It belongs to no request.
 func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (v verdict, err error) {
-	v = unknown // in case of a panic
 	defer origin.Recover(m.log, "revalidation", &err)
 	e, ok := c.Get(key)
 	if !ok {

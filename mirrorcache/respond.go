@@ -129,7 +129,7 @@ func (o *object) awaitUntil(ctx context.Context, off int64) error {
 	}
 	o.body = nil
 	go func() {
-		_ = <-done
+		_ = <-done //nolint:staticcheck // errcheck wants it
 		b.close()
 	}()
 	return fmt.Errorf("%w: no byte in time", origin.ErrAway)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -51,7 +52,7 @@ func TestTorn(t *testing.T) {
 			}
 			overwrite(t, filepath.Join(tree, "f"), bytes.Repeat([]byte("b"), size))
 			rest, err := io.ReadAll(resp.Body)
-			got := append(p, rest...)
+			got := slices.Concat(p, rest)
 			if tc.name != "several ranges" && bytes.Contains(got, []byte("a")) && bytes.Contains(got, []byte("b")) {
 				t.Errorf("a torn response: %d bytes, %d of the new version, error %v", len(got), bytes.Count(got, []byte("b")), err)
 			}
