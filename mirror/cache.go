@@ -212,6 +212,7 @@ func (c *Cache) stop() error {
 // disk is well again.
 func (c *Cache) openLive(path string) (caddy.Destructor, error) {
 	l := &live{stop: make(chan struct{})}
+	headroom()
 	opening := c.open(path)
 	select {
 	case o := <-opening:

@@ -146,7 +146,7 @@ func (s *server) serves(f file) bool {
 
 // startAll starts the chosen servers, and the origin if one of them needs it.
 func (b *bench) startAll(ctx context.Context, tree string, files []file) (origin, []*server, error) {
-	st := site{tree: tree}
+	st := site{tree: tree, maxSize: 64 * mib} // a cache has to have some room
 	for _, f := range files {
 		st.maxSize += 2 * f.size // each is there twice
 	}
