@@ -19,6 +19,11 @@ type Validators struct {
 	// this very second may have other bytes: then it is sent the whole, and not
 	// told that nothing has changed.
 	DateStrong bool
+
+	// DateShared says that Modified is also the date of other encodings of the same
+	// version. That is no matter for whoever has the whole, but a part of one
+	// encoding cannot be completed by another: If-Range then needs an ETag.
+	DateShared bool
 }
 
 // Conditional reports whether a request asks for something else than the whole
@@ -97,7 +102,7 @@ func inRange(lines []string, v Validators) bool {
 		return rest == "" && v.ETag != "" && strongMatch(tag, v.ETag)
 	}
 	t, ok := date(lines)
-	return ok && v.DateStrong && !v.Modified.IsZero() && v.Modified.Unix() == t.Unix()
+	return ok && v.DateStrong && !v.DateShared && !v.Modified.IsZero() && v.Modified.Unix() == t.Unix()
 }
 
 // date is the value of a field with a date. What is no date, or more than one,

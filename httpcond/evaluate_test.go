@@ -39,6 +39,7 @@ func TestConditions(t *testing.T) {
 	dated := Validators{ETag: strong, Modified: modified, DateStrong: true}
 	undated := Validators{ETag: strong}
 	shared := Validators{ETag: strong, Modified: modified}
+	encoded := Validators{ETag: strong, Modified: modified, DateStrong: true, DateShared: true}
 	weakly := Validators{ETag: weak, Modified: modified, DateStrong: true}
 	untagged := Validators{Modified: modified, DateStrong: true}
 	bare := Validators{}
@@ -100,6 +101,7 @@ func TestConditions(t *testing.T) {
 		{"If-Modified-Since, undated", undated, ok, []string{"If-Modified-Since: " + after}},
 		{"If-Modified-Since, shared second", shared, ok, []string{"If-Modified-Since: " + same}},
 		{"If-Modified-Since, after shared second", shared, unchanged, []string{"If-Modified-Since: " + after}},
+		{"If-Modified-Since, date of several encodings", encoded, unchanged, []string{"If-Modified-Since: " + same}},
 
 		// 13.1.4
 		{"If-Unmodified-Since, same", dated, ok, []string{"If-Unmodified-Since: " + same}},
@@ -126,6 +128,8 @@ func TestConditions(t *testing.T) {
 		{"If-Range, date after", dated, ok, []string{"Range: bytes=0-0", "If-Range: " + after}},
 		{"If-Range, date before", dated, ok, []string{"Range: bytes=0-0", "If-Range: " + before}},
 		{"If-Range, date of a shared second", shared, ok, []string{"Range: bytes=0-0", "If-Range: " + same}},
+		{"If-Range, date of several encodings", encoded, ok, []string{"Range: bytes=0-0", "If-Range: " + same}},
+		{"If-Range, tag of one of several encodings", encoded, part, []string{"Range: bytes=0-0", `If-Range: "v1"`}},
 		{"If-Range, undated", undated, ok, []string{"Range: bytes=0-0", "If-Range: " + same}},
 		{"If-Range, nonsense", dated, ok, []string{"Range: bytes=0-0", "If-Range: nonsense"}},
 		{"If-Range, empty", dated, ok, []string{"Range: bytes=0-0", "If-Range: "}},

@@ -29,7 +29,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 	class := m.format.Class(name)
 	status, ranges := http.StatusOK, []httpcond.Range(nil)
 	if httpcond.Conditional(r.Header) {
-		status, ranges = o.evaluate(r, f, class)
+		status, ranges = m.evaluate(r, o, f, class)
 	}
 	if err := o.await(r, status, ranges); err != nil {
 		if old, ok := m.instead(r.Context(), o); ok {
@@ -63,7 +63,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name,
 }
 
 // evaluate tells how the request's conditions and ranges have it answered.
-func (o *object) evaluate(r *http.Request, f *fields, class format.Class) (status int, ranges []httpcond.Range) {
+func (m *Mount) evaluate(r *http.Request, o *object, f *fields, class format.Class) (status int, ranges []httpcond.Range) {
 	meta := o.meta()
 	// Of what never changes there is one version only.
 	strong := (class == format.Immutable || !meta.DateWeak) && f.date == ""
@@ -74,7 +74,7 @@ func (o *object) evaluate(r *http.Request, f *fields, class format.Class) (statu
 		size = -1
 	}
 	status, ranges = httpcond.Evaluate(r.Method, r.Header, httpcond.Validators{
-		ETag: f.etag, Modified: f.modified, DateStrong: strong,
+		ETag: f.etag, Modified: f.modified, DateStrong: strong, DateShared: m.precompressors != nil,
 	}, size)
 	if o.body != nil {
 		// One range is answered at once; several are parts of what will be wanted

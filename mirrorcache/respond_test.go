@@ -267,6 +267,26 @@ func TestFutureDate(t *testing.T) {
 	}
 }
 
+// TestDateOfTwoEncodings: a file and its compressed form have one date, mostly, as
+// gzip keeps it. A part of the one is not completed by the other for that.
+func TestDateOfTwoEncodings(t *testing.T) {
+	tree := t.TempDir()
+	plain, packed := bytes.Repeat([]byte("p"), 100), bytes.Repeat([]byte("z"), 50)
+	write(t, tree, "f", plain)
+	write(t, tree, "f.gz", packed)
+	for _, name := range []string{"f", "f.gz"} {
+		age(t, filepath.Join(tree, name), time.Hour)
+	}
+	s := newSite(t, mount("/t", `, "precompressed": {"gzip": {}}`, tree))
+	for range 2 {
+		date := s.ask(t, "GET", "/t/f").header.Get("Last-Modified")
+		s.ask(t, "GET", "/t/f", "Accept-Encoding: gzip", "Range: bytes=10-", "If-Range: "+date).want(t, 200, packed, "")
+		s.ask(t, "GET", "/t/f", "Range: bytes=10-", "If-Range: "+date).want(t, 200, plain, "")
+		s.ask(t, "GET", "/t/f", "If-Modified-Since: "+date).want(t, 304, nil, "")
+		s.settle(t)
+	}
+}
+
 // TestPartsOfEncoded: what is precompressed has an ETag of its own, and ranges are
 // of its bytes.
 func TestPartsOfEncoded(t *testing.T) {
