@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/diskcache"
 	"github.com/unifiedmirrors/mirror/origin"
 )
 
@@ -87,6 +90,44 @@ func TestOldEntryIsBetterThanBroken(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestAwaitUntilSeesTheByte: a byte that has come in time is not taken for one
+// that has not, however busy the machine.
+func TestAwaitUntilSeesTheByte(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", bytes.Repeat([]byte("x"), 100))
+	s := newSite(t, mount("/t", "", tree))
+	s.ask(t, "GET", "/t/f")
+	s.settle(t)
+	m := s.h.Mounts[0]
+	e, ok := m.cache.Open().Get(m.key("f"))
+	if !ok {
+		t.Fatal("not cached")
+	}
+	defer e.Close()
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 4 * runtime.GOMAXPROCS(0) {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	defer busy.Wait()
+	defer close(stop)
+	for n := range 200_000 {
+		o := object{body: &body{m: m, name: "f", meta: diskcache.Meta{Size: 100}, entry: e}, until: time.Now().Add(time.Minute)}
+		if err := o.awaitUntil(context.Background(), 0); err != nil {
+			t.Fatalf("%d: %v", n, err)
 		}
 	}
 }

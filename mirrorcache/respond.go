@@ -116,12 +116,10 @@ func (o *object) await(r *http.Request, status int, ranges []httpcond.Range) err
 // A read of the origin cannot be ended: the body is given up with it then.
 func (o *object) awaitUntil(ctx context.Context, off int64) error {
 	ctx, cancel := context.WithDeadline(ctx, o.until)
+	defer cancel() // not once peek returns: the end of ctx would race with its result
 	b := o.body
 	done := make(chan error, 1)
-	go func() {
-		defer cancel()
-		done <- b.peek(ctx, off)
-	}()
+	go func() { done <- b.peek(ctx, off) }()
 	select {
 	case err := <-done:
 		return err
