@@ -126,8 +126,15 @@ func TestFaults(t *testing.T) {
 }
 
 func TestParallel(t *testing.T) {
+	t.Run("no loss", func(t *testing.T) { testParallel(t, 0, 8) })
+	// Connections are opened one at a time: with a packet of that lost, the calls
+	// may be through before there are eight.
+	t.Run("loss", func(t *testing.T) { testParallel(t, .01, 2) })
+}
+
+func testParallel(t *testing.T, loss float64, least int) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork(3, faults{loss: .01, delay: time.Millisecond})
+		n := newNetwork(3, faults{loss: loss, delay: time.Millisecond})
 		e, s, p := newPair(t, n, Options{Dead: 30 * time.Second}, echoSum)
 		s.reach = true
 		var wg sync.WaitGroup
@@ -139,8 +146,8 @@ func TestParallel(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if connections(e) != 8 {
-			t.Errorf("%d connections, want 8", connections(e))
+		if n := connections(e); n < least || n > 8 {
+			t.Errorf("%d connections, want %d to 8", n, least)
 		}
 	})
 }
