@@ -27,8 +27,11 @@ func Group(cmd *cobra.Command, commands ...*cobra.Command) {
 // may be left out.
 func Args(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < len(names) && !strings.HasPrefix(names[len(args)], "[") {
-			return usage(cmd, fmt.Errorf("which %s?", names[len(args)]))
+		for i, name := range names {
+			// An empty one is a variable that somebody failed to fill in.
+			if i < len(args) && args[i] == "" || i >= len(args) && !strings.HasPrefix(name, "[") {
+				return usage(cmd, fmt.Errorf("which %s?", strings.Trim(name, "[]")))
+			}
 		}
 		if len(args) > len(names) {
 			return usage(cmd, fmt.Errorf("what is %q for?", args[len(names)]))

@@ -143,7 +143,8 @@ func failedRun(fl caddycmd.Flags, job string, run JobRun) error {
 			see = append(see, "--"+name, fl.String(name))
 		}
 	}
-	err := command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, run.Error))
+	why := strings.TrimPrefix(run.Error, run.Stage+": ")
+	err := command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, why))
 	return command.Hint(err, "Its log: "+strings.Join(see, " "))
 }
 

@@ -48,6 +48,9 @@ func TestCommandErrors(t *testing.T) {
 		{"mirror purge /a", "", `caddy mirror purge: what is "/a" for\?\nUsage: .*\n`},
 		{"mirror log bad --last x", "", `caddy mirror log: invalid argument "x" for "--last" flag: .*\nUsage: .*\n`},
 		{"afs nope", "", `caddy afs: there is no command "nope"\nUsage: caddy afs .*\n`},
+		{`mirror run ""`, "", `caddy mirror run: which JOB\?\nUsage: .*\n`},
+		{`mirror status ""`, "", `caddy mirror status: which JOB\?\nUsage: .*\n`},
+		{`mirror forget bad ""`, "", `caddy mirror forget: which GATE\?\nUsage: .*\n`},
 		{"afs ls", "", `caddy afs ls: which TREE\?\nUsage: caddy afs ls TREE.*\n`},
 		{"afs volume example.org", "", `caddy afs volume: which VOLUME\?\nUsage: .*\n`},
 		{"afs cat a b", "", `caddy afs cat: what is "b" for\?\nUsage: .*\n`},
@@ -65,11 +68,11 @@ func TestCommandErrors(t *testing.T) {
 		// Runs that fail.
 		{
 			"mirror run bad --wait", `run ` + run + ` of bad: failed, [\d.]+m?s\n`,
-			`bad failed in sync: .*exit status 7: disk is full\nIts log: caddy mirror log bad --run ` + run + `\n`,
+			`bad failed in sync: /bin/sh: exit status 7: disk is full\nIts log: caddy mirror log bad --run ` + run + `\n`,
 		},
 		{
 			"mirror run gated --wait --address " + srv.Admin, `run ` + run + ` of gated: gate, [\d.]+m?s\n`,
-			`gated failed in gate exists: .*none.*\nIts log: caddy mirror log gated --run ` + run + ` --address ` + srv.Admin + `\n`,
+			`gated failed in gate exists: none: is missing\nIts log: caddy mirror log gated --run ` + run + ` --address ` + srv.Admin + `\n`,
 		},
 
 		// No Caddy, or not this one.
@@ -86,7 +89,13 @@ func TestCommandErrors(t *testing.T) {
 		{"afs volume example.org v --server 127.0.0.1:1 --timeout 1s", "", `looking up volume v: AFS is not available: .*cell example\.org.*\n`},
 		{"afs ls afs://example.org/ --server 127.0.0.1:1 --timeout 1s", "", `afs://example\.org/: .*AFS is not available: .*\n`},
 	} {
-		stdout, stderr, code := srv.Exec(strings.Fields(c.args)...)
+		args := strings.Fields(c.args)
+		for i, arg := range args {
+			if arg == `""` {
+				args[i] = ""
+			}
+		}
+		stdout, stderr, code := srv.Exec(args...)
 		if code != 1 {
 			t.Errorf("caddy %s: exit status %d", c.args, code)
 		}
