@@ -38,7 +38,7 @@ func (c *Client) locate(ctx context.Context, name string) ([]netip.AddrPort, tim
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	cell, ttl, err := new(cells.Resolver).Resolve(ctx, name)
+	cell, ttl, err := (&cells.Resolver{Log: c.log}).Resolve(ctx, name)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -417,6 +417,25 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// TestPanicOverLine: what a command prints is read in a goroutine of its own, where a
+// panic would end the server.
+func TestPanicOverLine(t *testing.T) {
+	e := testEngine(t, t.TempDir())
+	seen := 0
+	j := testJob(t, "x", Job{}, func(ctx context.Context, r *step.Run) error {
+		_, err := r.Command(ctx, step.Command{
+			Name: "/bin/sh", Args: []string{"-c", "echo a; echo b"},
+			Line: func(string) { seen++; panic("oops") },
+		})
+		return err
+	})
+	e.join(j)
+	r := e.runner("x")
+	if run := ended(t, r, begin(t, r)); run.Outcome != Failed || run.Error != "sync: panic in job: oops" || seen != 1 {
+		t.Errorf("run is %+v, %d lines were seen", run, seen)
+	}
+}
+
 // TestSteps: what runs, in which order, and how a run is said to end.
 func TestSteps(t *testing.T) {
 	verdict := &gate.Verdict{Gate: "shrink", File: "Packages", Reason: "is gone"}

@@ -356,8 +356,9 @@ func (x *execution) step() *step.Run {
 
 // command runs a command of a step.
 func (x *execution) command(ctx context.Context, c step.Command) (step.Result, error) {
+	var failed error // to understand what it prints
 	cmd := process.Command{
-		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: c.Line,
+		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: x.lines(c.Line, &failed),
 		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Left: x.leave, Keep: x.keep,
 		Started: func(pid int) { x.r.update(func() { x.rec.PID, x.rec.Mark = pid, process.Mark(pid) }) },
 	}
@@ -378,7 +379,24 @@ func (x *execution) command(ctx context.Context, c step.Command) (step.Result, e
 		x.rec.PID = 0
 	})
 	x.tail = res.Tail
+	if failed != nil && !errors.Is(err, process.ErrLeft) {
+		return step.Result{Code: -1}, failed
+	}
 	return step.Result{Code: res.Code}, err
+}
+
+// lines guards line, which is called in a goroutine that guarded does not: a panic over
+// what a command prints fails the run. What it prints after that is not looked at.
+func (x *execution) lines(line func(string), failed *error) func(string) {
+	if line == nil {
+		return nil
+	}
+	return func(text string) {
+		if *failed == nil {
+			defer panics.Recover(x.j.log, "job", failed)
+			line(text)
+		}
+	}
 }
 
 // passed are the variables that commands inherit.

@@ -198,7 +198,8 @@ func (m *Mount) newListing(ctx context.Context, name string, patience <-chan tim
 }
 
 // readListing reads a directory, and keeps what it finds. It belongs to no request.
-func (m *Mount) readListing(name string, epoch int) (kept, error) {
+func (m *Mount) readListing(name string, epoch int) (k kept, err error) {
+	defer origin.Recover(m.log, "list", &err)
 	ctx := context.Background()
 	start := time.Now()
 	l, _, rel, err := try(ctx, m, "list", m.origins, func(src source) (*listing, error) {

@@ -70,3 +70,11 @@ func TestPanicsAreContained(t *testing.T) {
 		})
 	}
 }
+
+// TestPanicInListing: a directory is read in a goroutine of its own, where a panic
+// would end the process. This mount has none of what it needs.
+func TestPanicInListing(t *testing.T) {
+	if _, err := new(Mount).readListing("d", 0); !errors.Is(err, origin.ErrAway) {
+		t.Errorf("got %v", err)
+	}
+}

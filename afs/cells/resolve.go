@@ -12,7 +12,10 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/unifiedmirrors/mirror/panics"
 )
 
 const srvPrefix = "_afs3-vlserver._udp."
@@ -34,6 +37,9 @@ type Resolver struct {
 	// Timeout of a question to a server, after which the next one is asked, and
 	// then all of them once more. Default: 2 s.
 	Timeout time.Duration
+
+	// Log is told of bugs that an answer brings out. Default: nobody is.
+	Log *zap.Logger
 }
 
 // Resolve finds the volume location servers of a cell, and says for how long that
@@ -121,7 +127,10 @@ func (r *Resolver) hosts(ctx context.Context, records []record) ([]answer, []err
 		if rec.host == "." { // there is decidedly no such service
 			continue
 		}
-		asked.Go(func() { answers[i], errs[i] = r.ask(ctx, rec.host, dnsmessage.TypeA) })
+		asked.Go(func() {
+			defer panics.Recover(r.Log, "afs dns", &errs[i])
+			answers[i], errs[i] = r.ask(ctx, rec.host, dnsmessage.TypeA)
+		})
 	}
 	asked.Wait()
 	return answers, errs

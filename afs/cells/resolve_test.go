@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/unifiedmirrors/mirror/panics"
 )
 
 func resolve(t *testing.T, cell string, servers ...*fakeDNS) (Cell, time.Duration, error) {
@@ -407,4 +409,19 @@ func FuzzParseAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// panicky is a context that brings out a bug in whoever waits by it.
+type panicky struct{ context.Context }
+
+func (panicky) Deadline() (time.Time, bool) { panic("oops") }
+
+// TestPanic: each host is asked for in a goroutine of its own, where a panic would end
+// the process.
+func TestPanic(t *testing.T) {
+	r := &Resolver{Servers: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}
+	_, errs := r.hosts(panicky{t.Context()}, []record{{host: "db.example.org."}})
+	if _, ok := errors.AsType[*panics.Error](errs[0]); !ok {
+		t.Errorf("got %v", errs[0])
+	}
 }
