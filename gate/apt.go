@@ -40,8 +40,8 @@ func init() {
 // The gate is as strict as apt: what apt takes passes, with a note in the log of the run
 // where it is off the specification, and what apt refuses does not. apt 2.6.1 (Debian 12)
 // was asked, see TestAptOdd in test/clients, which also names the few cases in which the
-// gate is stricter, and the one in which it is not as strict: of several checksums it
-// compares the best one only.
+// gate is stricter, and those in which it is not as strict: of several checksums it
+// compares the best one only, and of several signatures one good one is enough.
 //
 // The first tree is compared with nothing: what it has counts as all that there is to
 // have. To let a tree pass that lacks a distribution or an architecture on purpose, run
@@ -227,8 +227,8 @@ func (c *aptCheck) release(dir, base string) (*releaseText, error) {
 		err = bad("is empty")
 	case isClearsigned(text):
 		text, err = openClearsigned(text, c.keys)
-	case base == "InRelease" && c.keys != nil:
-		err = bad("is not signed")
+	case base == "InRelease":
+		err = bad("is not signed, and apt takes no such InRelease")
 	}
 	if err != nil {
 		return rel, c.note(rel.file, err)
@@ -247,7 +247,7 @@ func (c *aptCheck) detached(dir string, text []byte, optional bool) (bool, error
 	}
 	signature, err := c.t.read(c.ctx, name, maxRelease)
 	if err == nil {
-		err = c.keys.verify(text, signature)
+		err = c.keys.verifyArmored(text, signature)
 	}
 	return err == nil, c.note(name, err)
 }

@@ -290,7 +290,7 @@ func TestApt(t *testing.T) {
 		}, "", ""},
 		{"expires never", nil, func(r *aptRepo) { r.header += "Valid-Until: someday\n"; r.write() }, "dists/x/Release", "no date that apt can read"},
 		{"InRelease of another release", nil, func(r *aptRepo) {
-			put(t, r.dir, "dists/x/InRelease", r.release())
+			put(t, r.dir, "dists/x/InRelease", signed(t, r.release()))
 			r.repack(r.index[p] + "\n")
 		}, aptPackages, "its size is"},
 
@@ -511,13 +511,13 @@ func TestAptOlder(t *testing.T) {
 	fails(t, g, r, plain, "released last of 2026-03-03") // of when it is now is not known; that it was is
 
 	// What clients read counts: InRelease, if there is one.
-	put(t, repo.dir, inline, of(tuesday))
+	put(t, repo.dir, inline, signed(t, of(tuesday)))
 	of(monday)
 	passes(t, g, r)
-	put(t, repo.dir, inline, of(monday))
+	put(t, repo.dir, inline, signed(t, of(monday)))
 	of(tuesday)
 	fails(t, g, r, inline, "is of")
-	put(t, repo.dir, inline, of(wednesday))
+	put(t, repo.dir, inline, signed(t, of(wednesday)))
 	of(tuesday)
 	released(t, g, r)
 	passes(t, g, r)
@@ -654,6 +654,13 @@ func clearSign(t testing.TB, key *openpgp.Entity, text string) string {
 	return b.String() + "\n"
 }
 
+// signed is a message with a good signature of nobody in particular.
+func signed(t testing.TB, text string) string {
+	t.Helper()
+	key, _ := newKey(t, time.Now().Add(-time.Hour), 0)
+	return clearSign(t, key, text)
+}
+
 func TestAptSignatures(t *testing.T) {
 	now := time.Now()
 	key, ring := newKey(t, now.Add(-time.Hour), 0)
@@ -676,6 +683,7 @@ func TestAptSignatures(t *testing.T) {
 		{"no keyring", "", func(r *aptRepo) { put(t, r.dir, inline, clearSign(t, other, r.release())); rm(t, r.dir, plain) }, "", ""},
 		{"unsigned", ring, func(*aptRepo) {}, detached, "is missing"},
 		{"unsigned InRelease", ring, func(r *aptRepo) { put(t, r.dir, inline, r.release()); rm(t, r.dir, plain) }, inline, "is not signed"},
+		{"unsigned InRelease, no keyring", "", func(r *aptRepo) { put(t, r.dir, inline, r.release()) }, inline, "is not signed"},
 		{"wrong key", ring, func(r *aptRepo) { put(t, r.dir, detached, sign(t, other, r.release(), now)) }, detached, "no key of " + ring + " has signed it"},
 		{"wrong key, inline", ring, func(r *aptRepo) { put(t, r.dir, inline, clearSign(t, other, r.release())); rm(t, r.dir, plain) }, inline, "no key of"},
 		{"expired key", oldRing, func(r *aptRepo) { put(t, r.dir, detached, sign(t, old, r.release(), now.AddDate(-2, 0, 0))) }, detached, "expired"},
@@ -690,7 +698,7 @@ func TestAptSignatures(t *testing.T) {
 		{"more than signed", ring, func(r *aptRepo) {
 			put(t, r.dir, inline, clearSign(t, key, r.release())+"SHA256:\n")
 			rm(t, r.dir, plain)
-		}, inline, "more than the signed message"},
+		}, inline, "has more in it than signatures"},
 		{"cut off", ring, func(r *aptRepo) {
 			text := clearSign(t, key, r.release())
 			put(t, r.dir, inline, text[:len(text)-60])

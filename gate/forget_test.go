@@ -31,7 +31,7 @@ func TestAptFuture(t *testing.T) {
 		if r.Upstream.After(now) {
 			t.Errorf("upstream is of %v", r.Upstream)
 		}
-		put(t, repo.dir, inline, repo.release())
+		put(t, repo.dir, inline, signed(t, repo.release()))
 		of(now)
 		fails(t, g, r, inline, "ahead of this host's clock")
 		rm(t, repo.dir, inline)

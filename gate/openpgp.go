@@ -46,25 +46,71 @@ func armored(b []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP "))
 }
 
-// verify checks a detached signature. Its error is a fileError of the signature.
+// verify checks a detached signature, armored or not. Its error is a fileError of the
+// signature.
 func (k *keyring) verify(signed, signature []byte) error {
-	var r io.Reader = bytes.NewReader(signature)
 	if armored(signature) {
-		block, err := armor.Decode(r)
-		if err != nil {
-			return bad("is not a signature: %s", show(err.Error()))
+		var err error
+		if signature, err = dearmor(signature, false); err != nil {
+			return err
 		}
-		r = block.Body
 	}
-	return k.check(signed, r)
+	return k.check(signed, signature)
 }
 
-func (k *keyring) check(signed []byte, signature io.Reader) error {
-	b, err := io.ReadAll(signature)
+// verifyArmored is verify as apt does it, see dearmor.
+func (k *keyring) verifyArmored(signed, signature []byte) error {
+	signature, err := dearmor(signature, true)
 	if err != nil {
-		return bad("is not a signature: %s", show(err.Error()))
+		return err
 	}
-	err = verify(usable{k.keys, time.Now()}, signed, b)
+	return k.check(signed, signature)
+}
+
+const (
+	beginSignature = "-----BEGIN PGP SIGNATURE-----"
+	endSignature   = "-----END PGP SIGNATURE-----"
+)
+
+// dearmor returns the signatures of all armored blocks in a file: archives that sign with
+// several keys may have a block of each. If alone is set there must be nothing else in the
+// file: apt takes no other line, be it empty. Its error is a fileError.
+func dearmor(text []byte, alone bool) (signatures []byte, err error) {
+	var block []byte // the one that is open
+	for line := range bytes.Lines(text) {
+		mark := string(bytes.TrimRight(line, " \t\r\n"))
+		if block == nil && mark != beginSignature {
+			switch {
+			case !alone:
+				continue
+			case signatures == nil:
+				return nil, bad("does not begin with an armored signature; apt takes nothing else")
+			}
+			return nil, bad("has more in it than signatures; apt takes nothing else, be it an empty line")
+		}
+		block = append(block, line...)
+		if mark != endSignature {
+			continue
+		}
+		var b []byte
+		a, err := armor.Decode(bytes.NewReader(block))
+		if err == nil {
+			b, err = io.ReadAll(a.Body)
+		}
+		if err != nil {
+			return nil, bad("is not a signature: %s", show(err.Error()))
+		}
+		signatures, block = append(signatures, b...), nil
+	}
+	if block != nil {
+		return nil, bad("is cut off: a signature has no end")
+	}
+	return signatures, nil
+}
+
+// check checks signatures, of which one must be good.
+func (k *keyring) check(signed, b []byte) error {
+	err := verify(usable{k.keys, time.Now()}, signed, b)
 	if errors.Is(err, pgperrors.ErrUnknownIssuer) && verify(k.keys, signed, b) == nil {
 		return bad("the key that has signed it has expired, or was revoked")
 	}
@@ -102,20 +148,21 @@ const clearsigned = "-----BEGIN PGP SIGNED MESSAGE-----"
 // isClearsigned reports whether a file says that it is a signed message.
 func isClearsigned(b []byte) bool { return bytes.HasPrefix(b, []byte(clearsigned)) }
 
-// openClearsigned returns what is in a clear-signed message (RFC 9580 section 7).
-// The signature is checked if there is a keyring. Its error is a fileError.
+// openClearsigned returns what is in a clear-signed message (RFC 9580 section 7) with one
+// or more signatures, and nothing else besides. They are checked if there is a keyring. Its
+// error is a fileError.
 func openClearsigned(b []byte, k *keyring) ([]byte, error) {
-	block, rest := clearsign.Decode(b)
-	if block == nil {
+	block, _ := clearsign.Decode(b)
+	at := bytes.Index(b, []byte("\n"+beginSignature))
+	if block == nil || at < 0 {
 		return nil, bad("is not a signed message as a whole")
 	}
-	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, bad("has more than the signed message in it")
+	signatures, err := dearmor(b[at+1:], true)
+	if err == nil && k != nil {
+		err = k.check(block.Bytes, signatures)
 	}
-	if k != nil {
-		if err := k.check(block.Bytes, block.ArmoredSignature.Body); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	return block.Plaintext, nil
 }

@@ -1,12 +1,19 @@
 package clients
 
 import (
+	"bytes"
 	"crypto/md5"
 	"crypto/sha1"
+	"errors"
 	"fmt"
+	"io"
+	"path"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // oddCase is an odd repository.
@@ -32,6 +39,7 @@ func oddCases(t *testing.T) []oddCase {
 	all = append(all, oddNames()...)
 	all = append(all, oddFields()...)
 	all = append(all, oddTexts()...)
+	all = append(all, oddSignatures(t)...)
 	return append(all, oddPackings(t)...)
 }
 
@@ -268,6 +276,72 @@ func oddTexts() []oddCase {
 		{"byte order mark", text(func(s string) string { return "\ufeff" + s }), aptHolds, "", ""},
 		{"long line", sub("Size:", "X: "+strings.Repeat("x", 1_000_000)+"\nSize:"), aptPasses, "", ""},
 		{"endless line", sub("Size:", "X: "+strings.Repeat("x", 1<<20)+"\nSize:"), aptHolds, "", ""},
+	}
+}
+
+// oddSignatures are of Release.gpg, and of an InRelease without Release.
+func oddSignatures(t *testing.T) []oddCase {
+	other, _ := oddKey(t)
+	sign := func(key *openpgp.Entity, text string) string {
+		var b bytes.Buffer
+		if err := openpgp.ArmoredDetachSign(&b, []*openpgp.Entity{key}, strings.NewReader(text), nil); err != nil {
+			t.Fatal(err)
+		}
+		return b.String() + "\n"
+	}
+	detached := func(f func(key *openpgp.Entity, text string) string) func(*oddRepo) {
+		return func(r *oddRepo) {
+			r.signed = func(r *oddRepo, text string, key *openpgp.Entity) {
+				r.files[path.Join(r.dir(), "Release.gpg")] = f(key, text)
+			}
+		}
+	}
+	inline := func(f func(message string) string) func(*oddRepo) {
+		return func(r *oddRepo) {
+			r.signed = func(r *oddRepo, text string, key *openpgp.Entity) {
+				var b bytes.Buffer
+				w, err := clearsign.Encode(&b, key.PrivateKey, nil)
+				if err == nil {
+					_, err = io.WriteString(w, text)
+					err = errors.Join(err, w.Close())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.files[path.Join(r.dir(), "InRelease")] = f(b.String() + "\n")
+				delete(r.files, path.Join(r.dir(), "Release"))
+				delete(r.files, path.Join(r.dir(), "Release.gpg"))
+			}
+		}
+	}
+	and := func(more string) func(string) string { return func(s string) string { return s + more } }
+	const begin = "-----BEGIN PGP SIGNATURE-----"
+	return []oddCase{
+		{"Release.gpg, a second block of another key", detached(func(key *openpgp.Entity, s string) string { return sign(key, s) + sign(other, s) }), aptPasses, "", ""},
+		{"Release.gpg, a first block of another key", detached(func(key *openpgp.Entity, s string) string { return sign(other, s) + sign(key, s) }), aptPasses, "", ""},
+		{"Release.gpg, of another key", detached(func(_ *openpgp.Entity, s string) string { return sign(other, s) }), aptHolds, "", ""},
+		{"Release.gpg, a second block of something else", detached(func(key *openpgp.Entity, s string) string { return sign(key, s) + sign(key, "x") }), aptHolds, "", "to the gate one good signature is enough"},
+		{"Release.gpg, empty line first", detached(func(key *openpgp.Entity, s string) string { return "\n" + sign(key, s) }), aptHolds, "", ""},
+		{"Release.gpg, empty line last", detached(func(key *openpgp.Entity, s string) string { return sign(key, s) + "\n" }), aptHolds, "", ""},
+		{"Release.gpg, text last", detached(func(key *openpgp.Entity, s string) string { return sign(key, s) + "x\n" }), aptHolds, "", ""},
+		{"Release.gpg, not armored", detached(func(key *openpgp.Entity, s string) string {
+			var b bytes.Buffer
+			if err := openpgp.DetachSign(&b, []*openpgp.Entity{key}, strings.NewReader(s), nil); err != nil {
+				t.Fatal(err)
+			}
+			return b.String()
+		}), aptHolds, "", ""},
+		{"Release.gpg, CRLF", detached(func(key *openpgp.Entity, s string) string { return strings.ReplaceAll(sign(key, s), "\n", "\r\n") }), aptPasses, "", ""},
+		{"Release.gpg, no end", detached(func(key *openpgp.Entity, s string) string { s = sign(key, s); return s[:len(s)-30] }), aptHolds, "", ""},
+		{"InRelease", inline(and("")), aptPasses, "", ""},
+		{"InRelease, CRLF", inline(func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }), aptPasses, "", ""},
+		{"InRelease, empty line first", inline(func(s string) string { return "\n" + s }), aptHolds, "", ""},
+		{"InRelease, empty line last", inline(and("\n")), aptHolds, "", ""},
+		{"InRelease, text last", inline(and("x\n")), aptHolds, "", ""},
+		{"InRelease, two blocks", inline(func(s string) string { return s + s[strings.Index(s, begin):] }), aptPasses, "", ""},
+		{"InRelease, twice", inline(func(s string) string { return s + s }), aptHolds, "", ""},
+		{"InRelease, no end", inline(func(s string) string { return s[:len(s)-30] }), aptHolds, "", ""},
+		{"InRelease, not signed", inline(func(s string) string { return s[strings.Index(s, "Origin:"):strings.Index(s, begin)] }), aptHolds, "", ""},
 	}
 }
 

@@ -29,15 +29,16 @@ import (
 
 // oddRepo is a repository with the package a, to be made odd.
 type oddRepo struct {
-	dist     string                   // as in sources.list: "x", "./", "sub/"
-	header   string                   // of the Release
-	packages string                   // the text of Packages
-	ext      string                   // how that is compressed: ".gz"
-	pack     func(text string) string // compresses it
-	listed   map[string]string        // further files that the Release lists
-	release  func(text string) string // changes the Release
-	files    map[string]string        // further files, by their names in the tree
-	absent   map[string]bool          // what is listed and not there
+	dist     string                                             // as in sources.list: "x", "./", "sub/"
+	header   string                                             // of the Release
+	packages string                                             // the text of Packages
+	ext      string                                             // how that is compressed: ".gz"
+	pack     func(text string) string                           // compresses it
+	listed   map[string]string                                  // further files that the Release lists
+	release  func(text string) string                           // changes the Release
+	signed   func(r *oddRepo, text string, key *openpgp.Entity) // has signed it; changes files
+	files    map[string]string                                  // further files, by their names in the tree
+	absent   map[string]bool                                    // what is listed and not there
 }
 
 const oddPackage = "package a"
@@ -131,6 +132,9 @@ func (r *oddRepo) write(t *testing.T, tree, arch string, key *openpgp.Entity) {
 		t.Fatal(err)
 	}
 	r.files[path.Join(r.dir(), "Release.gpg")] = signature.String()
+	if r.signed != nil {
+		r.signed(r, text, key)
+	}
 	for name, data := range r.files {
 		file := filepath.Join(tree, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
