@@ -151,7 +151,7 @@ func (l *listing) read() (step, error) {
 		seen := time.Now()
 		fis, err := l.dir.Readdir(left)
 		for _, fi := range fis {
-			i, ok, err := l.tree.entry(l.name, fi, seen)
+			i, ok, err := l.tree.entry(l.dir, l.name, fi, seen)
 			if err != nil {
 				return step{}, err
 			}

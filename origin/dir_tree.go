@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -94,9 +95,18 @@ func (t *tree) classify(err error) error {
 func (t *tree) stat(name string) (Info, error) {
 	seen := time.Now()
 	var fi os.FileInfo
+	var id string
 	err := t.follow(name, func(name string) (err error) {
-		fi, err = t.root.Stat(name)
-		return err
+		if fi, err = t.root.Stat(name); err != nil || !fi.Mode().IsRegular() {
+			return err
+		}
+		d, err := t.openDir(path.Dir(name))
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		id = identity(fi, d, path.Base(name), 0)
+		return nil
 	})
 	if err != nil {
 		return Info{}, t.classify(err)
@@ -104,7 +114,7 @@ func (t *tree) stat(name string) (Info, error) {
 	if !fi.IsDir() && !fi.Mode().IsRegular() {
 		return Info{}, errSpecial(fi.Mode())
 	}
-	return tagged(info(name, fi, seen), fi), nil
+	return tagged(info(name, fi, seen, id), id), nil
 }
 
 func errSpecial(m fs.FileMode) error {
@@ -174,7 +184,8 @@ func (t *tree) open(name string) (*os.File, Info, error) {
 			f.Close()
 			return nil, Info{}, t.classify(err)
 		}
-		return f, tagged(info(orig, fi, seen), fi), nil
+		id := identity(fi, f, "", unix.AT_EMPTY_PATH)
+		return f, tagged(info(orig, fi, seen, id), id), nil
 	}
 	return nil, Info{}, classify(syscall.ELOOP)
 }
@@ -230,12 +241,16 @@ func again(f func() error) error {
 	}
 }
 
-// entry describes an entry of the directory at name, of which fi was found,
+// entry describes an entry of dir, the directory at name, of which fi was found,
 // and reports whether it is part of the listing: a file or a directory, or a
 // link to one of them inside the tree.
-func (t *tree) entry(name string, fi os.FileInfo, seen time.Time) (Info, bool, error) {
-	if fi.IsDir() || fi.Mode().IsRegular() {
-		return info(fi.Name(), fi, seen), true, nil
+func (t *tree) entry(dir *os.File, name string, fi os.FileInfo, seen time.Time) (Info, bool, error) {
+	if fi.IsDir() {
+		return info(fi.Name(), fi, seen, ""), true, nil
+	}
+	if fi.Mode().IsRegular() {
+		id := identity(fi, dir, fi.Name(), unix.AT_SYMLINK_NOFOLLOW)
+		return info(fi.Name(), fi, seen, id), true, nil
 	}
 	if fi.Mode().Type() != fs.ModeSymlink {
 		return Info{}, false, nil

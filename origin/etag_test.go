@@ -1,6 +1,8 @@
 package origin
 
 import (
+	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,5 +60,54 @@ func TestETags(t *testing.T) {
 	}
 	if racy, _ := put("large", smallFile+1, time.Now()); tag(racy) != "" {
 		t.Errorf("a file that is being changed has the ETag %s", tag(racy))
+	}
+}
+
+// TestInodeUsedAgain: a file that was removed leaves its inode number to the next one,
+// on ext4 at once. Neither validator nor ETag takes the one for the other.
+func TestInodeUsedAgain(t *testing.T) {
+	for name, size := range map[string]int{"small": 100, "large": smallFile + 1} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			d := newDir(t, root)
+			p := filepath.Join(root, name)
+			then := time.Now().Add(-time.Hour)
+			tags := map[string]int{}
+			for n := range 4 {
+				if err := os.WriteFile(p, bytes.Repeat([]byte{'0' + byte(n)}, size), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Chtimes(p, then, then); err != nil {
+					t.Fatal(err)
+				}
+				i, err := d.Stat(t.Context(), name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tag := cmp.Or(i.ETag, i.Validator)
+				if was, ok := tags[tag]; ok {
+					t.Errorf("versions %d and %d are both %s", was, n, tag)
+				}
+				tags[tag] = n
+				// A link changes nothing.
+				if err := os.Link(p, p+".link"); err != nil {
+					t.Fatal(err)
+				}
+				b, err := d.Open(t.Context(), name, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := b.Info(); got.Validator != i.Validator || got.ETag != i.ETag {
+					t.Errorf("linked and opened it is %v, not %v", got, i)
+				}
+				b.Close()
+				for _, gone := range []string{p, p + ".link"} {
+					if err := os.Remove(gone); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(tick) // the clock of file times
+			}
+		})
 	}
 }
