@@ -33,9 +33,9 @@ func init() {
 // there is no list, each directory of a project has a page.
 //
 // Each project has the files that it had when the tree was last released, unless they were
-// yanked: on each page that there still is. To let a tree pass that lacks some on purpose,
-// see `deletions`, or run `caddy mirror forget JOB pypi`, or remove the file that the gate
-// names.
+// yanked: on each page that there still is, and on `index.html`, which all clients can
+// read. To let a tree pass that lacks some on purpose, see `deletions`, or run `caddy mirror
+// forget JOB pypi`, or remove the file that the gate names.
 //
 // What pip takes passes, with a note in the log of the run where it is otherwise than it
 // should be; what pip refuses does not pass. pip 23.2.1 was asked, and 23.0.1 of Debian 12
@@ -150,6 +150,9 @@ type pageSet uint8
 
 // pageNames are the names of pages, the one that tells most last.
 var pageNames = []string{"index.html", "index.v1_html", "index.v1_json"}
+
+// indexHTML is the page that servers answer with where they know of no others.
+const indexHTML pageSet = 1
 
 // perProject is how many places in the order of problems a project has.
 const perProject = 1 << 24

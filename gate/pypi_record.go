@@ -216,11 +216,11 @@ func (r *pypiRecord) gone(key string, was []entry) {
 func (r *pypiRecord) compare(p *projectFiles, was []entry) {
 	var lost []entry // with the pages that lack it, unless all do
 	for _, e := range was {
-		pages := p.files[path.Base(e.name)].pages
-		switch missing := pageSet(e.size) & p.pages &^ pages; {
-		case pages == 0:
+		f := p.files[path.Base(e.name)]
+		switch missing := pageSet(e.size) & (p.pages | indexHTML) &^ f.pages; {
+		case f.pages == 0:
 			lost = append(lost, entry{name: e.name})
-		case missing != 0:
+		case missing != 0 && !f.yanked:
 			lost = append(lost, entry{e.name, int64(missing)})
 		}
 	}

@@ -50,11 +50,15 @@ func TestPypiLost(t *testing.T) {
 		{"more", nil, func(dir string) { pypiProject(t, dir, foo, "foo-1.zip", "foo-2.zip", "foo-3.zip", "foo-4.zip") }, "", ""},
 		{"on one page", nil, func(dir string) { put(t, dir, foo+"/index.html", pypiHTML("foo", "")) }, foo, "foo-1.zip on index.html, foo-2.zip on index.html"},
 		{"on the other", nil, func(dir string) { put(t, dir, foo+"/index.v1_json", `{"files":[]}`) }, foo, "foo-1.zip on index.v1_json"},
-		{"a page", nil, func(dir string) { rm(t, dir, foo+"/index.html") }, "", ""},
+		{"a page", nil, func(dir string) { rm(t, dir, foo+"/index.html") }, foo, "has lost 3 files that it had when last released, none of them yanked: foo-1.zip on index.html, foo-2.zip on index.html"},
+		{"a page of what was yanked", nil, func(dir string) {
+			pypiProject(t, dir, foo, "-foo-1.zip", "-foo-2.zip", "-foo-3.zip")
+			rm(t, dir, foo+"/index.html")
+		}, "", ""},
 		{"a page, then", nil, func(dir string) {
 			pypiProject(t, dir, foo, "foo-1.zip", "foo-2.zip")
 			rm(t, dir, foo+"/index.html")
-		}, foo, "has lost 1 files that it had when last released, none of them yanked: foo-3.zip (if"},
+		}, foo, "has lost 3 files that it had when last released, none of them yanked: foo-1.zip on index.html, foo-2.zip on index.html, foo-3.zip (if"},
 		{"pages are one", nil, func(dir string) {
 			rm(t, dir, foo+"/index.v1_json")
 			if err := os.Link(filepath.Join(dir, foo, "index.html"), filepath.Join(dir, foo, "index.v1_html")); err != nil {
