@@ -72,6 +72,9 @@ func (c *aptCheck) aptName(p aptPlan, name string) (string, error) {
 	case strings.IndexByte(name, '?') >= 0:
 		return "", bad("lists %s: apt asks for it with a query, from the question mark on", show(name))
 	}
+	if err := c.settle(p.base, name); err != nil {
+		return "", err
+	}
 	full := path.Join(p.base.dir, name)
 	if !fs.ValidPath(full) {
 		return "", bad("lists %s, which leads out of the tree", show(name))
@@ -87,9 +90,6 @@ func (c *aptCheck) aptName(p aptPlan, name string) (string, error) {
 
 // listed has looked at what an index lists.
 func (c *aptCheck) listed(p aptPlan, f aptFile) error {
-	if err := c.settle(p.base, f.name); err != nil {
-		return err
-	}
 	name, err := c.aptName(p, f.name)
 	if err != nil {
 		return err

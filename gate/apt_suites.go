@@ -195,6 +195,9 @@ func (s *distSearch) search(dir string, depth int) error {
 		return nil
 	}
 	for _, e := range entries {
+		if e.Name()[0] == '.' {
+			continue
+		}
 		name := path.Join(dir, e.Name())
 		isDir, err := s.c.t.isDir(dir, e)
 		switch {

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -137,6 +138,19 @@ func TestAptFlat(t *testing.T) {
 	}
 }
 
+// TestAptFlatNames checks that no name of a package keeps the gate from looking.
+func TestAptFlatNames(t *testing.T) {
+	for _, name := range []string{"a\x00b", "../../../x", "/..", strings.Repeat("x", 300), strings.Repeat("x/", 3000) + "x"} {
+		dir := t.TempDir()
+		text := stanza("a", name, "package a")
+		put(t, dir, "sub/Packages", text)
+		put(t, dir, "sub/Release", fmt.Sprintf("SHA256:\n %s %d Packages\n", sum256(text), len(text)))
+		if err := new(Apt).Check(t.Context(), newRun(t, dir)); !errors.As(err, new(*Verdict)) {
+			t.Errorf("%.20q: %v", name, err)
+		}
+	}
+}
+
 // aptMissing is the name under which a package is missed: relative to the Release, as long
 // as nothing tells that it is otherwise.
 func aptMissing(dir, base, name string) string {
@@ -156,6 +170,7 @@ func TestAptSeveral(t *testing.T) {
 	flatRepo(t, dir, "k8s/v2", "k8s/v2", "")
 	put(t, dir, "notes/Release", "not one of apt\n")
 	put(t, dir, "k8s/v1/.~tmp~/InRelease", "half of one")
+	put(t, dir, "ubuntu/dists/.~tmp~/InRelease", "half of one")
 	put(t, dir, "ubuntu/pool/main/x/Release", "") // a package's
 	put(t, dir, "web/dists/index.html", "")
 	r := newRun(t, dir)
