@@ -131,3 +131,16 @@ func TestAwaitUntilSeesTheByte(t *testing.T) {
 		}
 	}
 }
+
+// TestChangingIsNotMissing: a file that changes while it is read is not told to be
+// missing.
+func TestChangingIsNotMissing(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", []byte("a file"))
+	s := newSite(t, mount("/t", "", tree))
+	m := s.h.Mounts[0]
+	m.origins[0].Origin = &broken{m.origins[0].Origin, nil, func() error {
+		return errors.New("the file was changed while it was read")
+	}}
+	s.ask(t, "GET", "/t/f").want(t, 503, nil, "fwd=uri-miss; fwd-status=503")
+}

@@ -59,10 +59,10 @@ var (
 )
 
 func statusFailed(err error) string {
-	if isBusy(err) {
+	switch {
+	case isBusy(err):
 		return statusBusy
-	}
-	if errors.Is(err, origin.ErrAway) {
+	case origin.Class(err) == "away":
 		return statusAway
 	}
 	return statusNotFound
