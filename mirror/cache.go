@@ -143,6 +143,7 @@ var pool = caddy.NewUsagePool()
 
 // live is an open cache, or one that is to be opened once its disk is back.
 type live struct {
+	path  string
 	cache atomic.Pointer[diskcache.Cache]
 	stop  chan struct{}
 	done  sync.WaitGroup
@@ -211,7 +212,7 @@ func (c *Cache) stop() error {
 // does not answer: the mirror has to serve without, and the cache is opened when the
 // disk is well again.
 func (c *Cache) openLive(path string) (caddy.Destructor, error) {
-	l := &live{stop: make(chan struct{})}
+	l := &live{path: path, stop: make(chan struct{})}
 	headroom()
 	opening := c.open(path)
 	select {
@@ -238,10 +239,14 @@ type opened struct {
 	err   error
 }
 
-// open opens the cache in the background: its disk may hang.
+// open opens the cache in the background: its disk may hang. If an earlier one of the
+// same directory is still being closed, it waits for that.
 func (c *Cache) open(path string) <-chan opened {
 	done := make(chan opened, 1)
 	go func() {
+		if earlier, ok := closing.Load(path); ok {
+			<-earlier.(chan struct{})
+		}
 		cache, err := diskcache.Open(path, c.limits, c.log)
 		done <- opened{cache, err}
 	}()
@@ -290,14 +295,34 @@ func closeLate(opening <-chan opened) {
 	}
 }
 
-// Destruct closes the cache, when nothing refers to it any more.
+// closing are the caches that are being closed: channels that are closed after that, by
+// path.
+var closing sync.Map
+
+// Destruct closes the cache, when nothing refers to it any more. A disk that hangs holds
+// up neither a reload nor the end of the process.
 func (l *live) Destruct() error {
 	close(l.stop)
 	l.done.Wait()
-	if c := l.cache.Load(); c != nil {
-		return c.Close()
+	c := l.cache.Load()
+	if c == nil {
+		return nil
 	}
-	return nil
+	closed := make(chan struct{})
+	closing.Store(l.path, closed)
+	done := make(chan error, 1)
+	go func() {
+		defer close(closed)
+		defer closing.CompareAndDelete(l.path, closed)
+		done <- c.Close()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		logger().Error("cannot close cache: its disk does not answer; it is closed once it does", zap.String("path", l.path))
+		return nil
+	}
 }
 
 // isDisk tells an ailing disk from a wrong configuration.

@@ -174,3 +174,41 @@ func TestCacheDiskHangsAtStart(t *testing.T) {
 		t.Errorf("no hit when the disk is back: %s", a.cache())
 	}
 }
+
+// The disk of a cache hangs when a reload has it no more, and when the server ends: it
+// holds up neither.
+func TestCacheDiskHangsAtStop(t *testing.T) {
+	tr := newTree(t)
+	tr.add(t, "file", 10_000)
+	mnt := bind(t, t.TempDir(), "--multithreaded")
+	t.Cleanup(func() { mnt.resume(t) })
+	with, without := site("path "+mnt.dir+"/cache", mount("/a", tr.dir)), site("path "+t.TempDir(), mount("/a", tr.dir))
+	srv := testcaddy.Start(t, with)
+	srv.WaitReady(t)
+	mustGet(t, srv, "/a", tr, "file")
+	waitQuiet(t, srv)
+	within := func(d time.Duration, what string, f func() error) {
+		t.Helper()
+		start := time.Now()
+		if err := f(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if took := time.Since(start); took > d {
+			t.Errorf("%s took %v", what, took)
+		}
+	}
+	mnt.hang(t)
+	within(15*time.Second, "a reload without the cache", func() error { return srv.Reload(without) })
+	within(20*time.Second, "a reload with it", func() error { return srv.Reload(with) })
+	if s := theCache(t, srv); s.State != "bypass" {
+		t.Errorf("the cache is %s", s.State)
+	}
+	mustGet(t, srv, "/a", tr, "file")
+	mnt.resume(t)
+	srv.WaitReady(t)
+	if a := mustGet(t, srv, "/a", tr, "file"); !a.hit() {
+		t.Errorf("no hit when the disk is back: %s", a.cache())
+	}
+	mnt.hang(t)
+	within(15*time.Second, "the end", func() error { srv.Stop(); return nil })
+}
