@@ -229,6 +229,10 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 	return a.command(ctx, "checks", nil, "check")
 }
 
+// releaseDate is RFC 1123, but that some, as aptly, have one digit for the first days of a
+// month.
+const releaseDate = "Mon, 2 Jan 2006 15:04:05 MST"
+
 // maxRelease is how large a Release file that reprepro has fetched may be.
 const maxRelease = 64 << 20
 
@@ -250,7 +254,7 @@ func (l *layout) upstream() (newest time.Time) {
 		}
 		for line := range strings.Lines(string(text)) {
 			if date, ok := strings.CutPrefix(line, "Date: "); ok {
-				if t, err := time.Parse(time.RFC1123, strings.TrimSpace(date)); err == nil && t.After(newest) && !t.After(time.Now()) {
+				if t, err := time.Parse(releaseDate, strings.TrimSpace(date)); err == nil && t.After(newest) && !t.After(time.Now()) {
 					newest = t
 				}
 				break

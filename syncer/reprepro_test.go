@@ -422,3 +422,14 @@ func TestRepreproUpstream(t *testing.T) {
 		t.Errorf("upstream is of %v, want %v", got, want)
 	}
 }
+
+// TestRepreproDate checks that dates with one digit for the day are read.
+func TestRepreproDate(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a_Release"), []byte("Date: Tue, 3 Mar 2026 10:00:00 UTC\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := (&layout{lists: dir}).upstream(), time.Date(2026, 3, 3, 10, 0, 0, 0, time.UTC); !got.Equal(want) {
+		t.Errorf("upstream is of %v, want %v", got, want)
+	}
+}
