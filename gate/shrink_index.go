@@ -50,8 +50,11 @@ type indexWriter struct {
 }
 
 func createIndex(name string) (*indexWriter, error) {
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+	// A check that was left behind may write to the old file yet.
+	for _, name := range []string{name, name + ".tmp"} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
 	}
 	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
@@ -107,10 +110,16 @@ func (w *indexWriter) finish(run string, t total) error {
 	return os.Rename(w.name+".tmp", w.name)
 }
 
-// abandon removes what was written, unless it is finished.
+// abandon removes what was written, unless it is finished, or another has begun.
 func (w *indexWriter) abandon() {
+	info, err := w.f.Stat()
+	if err != nil {
+		return // it is finished
+	}
 	w.f.Close()
-	_ = os.Remove(w.name + ".tmp")
+	if now, err := os.Lstat(w.name + ".tmp"); err == nil && os.SameFile(info, now) {
+		_ = os.Remove(w.name + ".tmp")
+	}
 }
 
 // An indexReader reads an index.

@@ -263,3 +263,46 @@ func FuzzShrinkIndex(f *testing.F) {
 		}
 	})
 }
+
+// TestIndexLeftBehind checks that a check that was left behind, and ends late, does no harm
+// to what the next one writes.
+func TestIndexLeftBehind(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.next")
+	write := func(w *indexWriter, prefix string) {
+		for i := range 100_000 {
+			if err := w.add(entry{fmt.Sprintf("%s-%06d-%x", prefix, i, i*i*7919), 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	create := func() *indexWriter {
+		w, err := createIndex(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	old := create()
+	write(old, "old")
+	w := create()
+	write(w, "new")
+	write(old, "oldest")
+	old.abandon()
+	if err := w.finish("1", total{100_000, 1}); err != nil {
+		t.Fatal(err)
+	}
+	w.abandon()
+	r, err := openIndex(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	for i := range 100_000 {
+		if e, err := r.next(); err != nil || !strings.HasPrefix(e.name, "new") {
+			t.Fatalf("entry %d: %q, %v", i, e.name, err)
+		}
+	}
+	if left, _ := filepath.Glob(name + ".*"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
