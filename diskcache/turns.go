@@ -45,7 +45,7 @@ func newTurns(most int) *turns {
 }
 
 // perGroup is how many fills of one group may run. Needs mu.
-func (t *turns) perGroup() int { return max(1, t.most-t.most/4) }
+func (t *turns) perGroup() int { return max(1, t.most-(t.most+3)/4) }
 
 // Run calls run in a goroutine of its own, when it is the fill's turn: it has to
 // end the fill with Commit or Fail. Whoever began the fill calls it, once. A fill

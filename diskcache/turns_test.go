@@ -82,6 +82,15 @@ func TestTurnsBound(t *testing.T) {
 	}
 }
 
+// TestTurnsOfGroup: a group never has all turns, if there are two.
+func TestTurnsOfGroup(t *testing.T) {
+	for most, want := range map[int]int{1: 1, 2: 1, 3: 2, 4: 3, 8: 6, 128: 96} {
+		if n := newTurns(most).perGroup(); n != want {
+			t.Errorf("of %d fills a group may run %d, want %d", most, n, want)
+		}
+	}
+}
+
 // TestTurnsAreFair: groups that wait take turns, however many fills one of them has.
 func TestTurnsAreFair(t *testing.T) {
 	t.Parallel()
