@@ -180,13 +180,13 @@ func TestTurnsGiveWay(t *testing.T) {
 	}
 	fills[0].Leave()
 
-	k = groupKey("next", 1)
-	f, _ = c.Fill(k)
-	defer f.Leave()
-	f.Run(func() { slowly(f, k, &ended[2]) })
+	nextKey := groupKey("next", 1)
+	next, _ := c.Fill(nextKey)
+	defer next.Leave()
+	next.Run(func() { slowly(next, nextKey, &ended[2]) })
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	if err := f.Await(ctx); err != nil {
+	if err := next.Await(ctx); err != nil {
 		t.Errorf("nobody gave way: %v", err)
 	}
 	if !ended[0].Load() || ended[1].Load() {
@@ -194,9 +194,9 @@ func TestTurnsGiveWay(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	k = groupKey("late", 1)
-	late, _ := c.Fill(k)
-	late.Run(func() { _ = runFill(late, k, 1, 10, true) })
+	lateKey := groupKey("late", 1)
+	late, _ := c.Fill(lateKey)
+	late.Run(func() { _ = runFill(late, lateKey, 1, 10, true) })
 	if err := late.Await(ctx); !errors.Is(err, ErrBusy) {
 		t.Errorf("waiting too long: %v", err)
 	}
