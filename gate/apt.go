@@ -31,7 +31,7 @@ func init() {
 //   - None is older than what was last released of it, by its Date, or from the future
 //     by more than apt allows (10 seconds): apt refuses it as not valid yet.
 //   - Where the gate looks for the repositories itself, those that were there when the
-//     tree was last released are there.
+//     tree was last released are there, and so are symbolic links to them (`stable`).
 //   - All packages and sources that the indexes list are there, with the size
 //     listed.
 //

@@ -163,10 +163,10 @@ func (s *suiteSearch) dists(top string, base *aptBase) error {
 		return err
 	}
 	for _, alias := range d.aliases {
-		if d.isNew(alias) {
-			if err := d.search(alias, 0); err != nil {
-				return err
-			}
+		if !d.isNew(alias) {
+			s.c.now.Aliases = append(s.c.now.Aliases, alias)
+		} else if err := d.search(alias, 0); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -138,6 +138,42 @@ func TestAptFlat(t *testing.T) {
 	}
 }
 
+// TestAptAlias checks that a symbolic link to a distribution, which clients may know it by,
+// does not vanish unnoticed.
+func TestAptAlias(t *testing.T) {
+	repo := newAptRepo(t)
+	repo.write()
+	alias := filepath.Join(repo.dir, "dists/stable")
+	link := func(to string) {
+		t.Helper()
+		_ = os.Remove(alias)
+		if err := os.Symlink(to, alias); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("x")
+	r := newRun(t, repo.dir)
+	g := new(Apt)
+	released(t, g, r)
+	released(t, g, r)
+	rm(t, repo.dir, "dists/stable")
+	v := fails(t, g, r, "dists/stable", "has no InRelease and no Release any more (if this is as it should be, run `caddy mirror forget test apt`")
+	if v.Count != 1 {
+		t.Error(v)
+	}
+	passes(t, &Apt{Dists: []string{"x"}}, r)
+	passes(t, g, newRun(t, repo.dir))
+	link("y")
+	fails(t, g, r, "dists/stable", "is missing")
+
+	// It leads to another, or is the distribution now.
+	copyTo(t, filepath.Join(repo.dir, "dists/y"), filepath.Join(repo.dir, "dists/x"))
+	passes(t, g, r)
+	rm(t, repo.dir, "dists/stable")
+	copyTo(t, alias, filepath.Join(repo.dir, "dists/x"))
+	passes(t, g, r)
+}
+
 // TestAptFlatNames checks that no name of a package keeps the gate from looking.
 func TestAptFlatNames(t *testing.T) {
 	for _, name := range []string{"a\x00b", "../../../x", "/..", strings.Repeat("x", 300), strings.Repeat("x/", 3000) + "x"} {

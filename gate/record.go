@@ -22,6 +22,9 @@ type record struct {
 	// Repositories by their directories.
 	Repositories map[string]repository `json:"repositories"`
 
+	// Aliases are symbolic links to repositories: clients know these by both names.
+	Aliases []string `json:"aliases,omitempty"`
+
 	file string
 	hint string // how to let a tree pass that is held because of it
 }
@@ -91,6 +94,9 @@ func (seen *record) keep(r *step.Run, gate string) error {
 	all := *seen
 	if last, err := readRecord(r, gate); err == nil && last.Run == r.ID {
 		maps.Copy(last.Repositories, seen.Repositories)
+		last.Aliases = append(last.Aliases, seen.Aliases...)
+		slices.Sort(last.Aliases)
+		last.Aliases = slices.Compact(last.Aliases)
 		all = *last
 	}
 	text, err := json.Marshal(all)

@@ -119,20 +119,33 @@ const dateFormat = "2006-01-02 15:04:05 MST"
 // have none of the files.
 func (c *repositories) known(top string, dirs []string, files ...string) ([]string, error) {
 	for _, dir := range c.last.besides(dirs) {
-		if top != "." && dir != top && !strings.HasPrefix(dir, top+"/") {
-			continue // of another gate
-		}
-		there, err := c.hasOne(dir, files)
-		switch {
-		case err != nil:
+		there, err := c.still(top, dir, files)
+		if err != nil {
 			return nil, err
-		case there:
+		}
+		if there {
 			dirs = append(dirs, dir)
-		default:
-			c.add(dir, "has no %s any more%s", strings.Join(files, " and no "), c.hint(""))
+		}
+	}
+	for _, alias := range c.last.Aliases {
+		if _, err := c.still(top, alias, files); err != nil {
+			return nil, err
 		}
 	}
 	return dirs, nil
+}
+
+// still reports whether dir, in which a repository was, has one of the files, and notes it
+// if not. What is not below top is of another gate.
+func (c *repositories) still(top, dir string, files []string) (bool, error) {
+	if top != "." && dir != top && !strings.HasPrefix(dir, top+"/") {
+		return false, nil
+	}
+	there, err := c.hasOne(dir, files)
+	if err == nil && !there {
+		c.add(dir, "has no %s any more%s", strings.Join(files, " and no "), c.hint(""))
+	}
+	return there, err
 }
 
 // hasOne reports whether there is one of the files in dir.
