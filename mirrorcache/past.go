@@ -92,18 +92,13 @@ func (m *Mount) part(ctx context.Context, r *http.Request, name, status string) 
 		return object{}, false, nil
 	}
 	code, ranges := m.evaluate(r, &o, o.fields(name, ""), m.format.Class(name))
-	switch code {
-	case http.StatusOK:
+	switch {
+	case code == http.StatusOK:
 		return object{}, false, nil
-	case http.StatusPartialContent:
-	default: // it needs no bytes
+	case code != http.StatusPartialContent: // it needs no bytes
 		return o, true, nil
-	}
-	var total int64
-	for _, part := range ranges {
-		total += part.Length
-	}
-	if total > meta.Size/worth {
+	case len(ranges) > 1, ranges[0].Length > meta.Size/worth:
+		// Several would each have the origin open the object once more.
 		return object{}, false, nil
 	}
 	o.result, o.status = resultBypass, statusPart
