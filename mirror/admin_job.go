@@ -191,6 +191,9 @@ func (r *runner) serveLog(w http.ResponseWriter, req *http.Request) error {
 	if _, ok := r.find(id); !ok {
 		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.name, id))
 	}
+	if err := r.hangs(time.Now()); err != nil {
+		return apiError(http.StatusServiceUnavailable, err)
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	err = readRunLog(w, r.logDir(), id, last)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -122,6 +122,13 @@ func TestStateDiskHangs(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("the hold took %v", took)
 	}
+	swift(t, "log", func() error {
+		out, err := srv.Run("mirror", "log", "y")
+		if err == nil || !strings.Contains(out, "the disk of the jobs' state has not answered for") {
+			t.Errorf("a log that cannot be read: %v: %s", err, out)
+		}
+		return nil
+	})
 	time.Sleep(time.Second)
 	answers(t, srv, tr)
 	swift(t, "a reload", func() error { return srv.Reload(config("")) })
