@@ -11,8 +11,8 @@ GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,n
 export GOFLAGS
 
 # Packages without Caddy's standard modules: quick to build with -race.
-LEAVES := ./afs/... ./diskcache/... ./httpcond/... ./panics/... ./process/... ./step/... ./format/... ./origin/... ./sample/...
-MODULES := ./caddyafs/... ./caddymirror/... ./cmd/... ./command/... ./gate/... ./mirror/... ./mirrorcache/... ./program/... ./releaser/... ./syncer/...
+LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,afs diskcache format httpcond origin panics process step)
+MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command gate mirror mirrorcache program releaser syncer)
 
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, a file system that can hang,
@@ -35,7 +35,7 @@ build: ## build bin/caddy
 	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/caddy ./cmd/caddy
 
 sample: ## make the repositories that Caddyfile.example releases and serves
-	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/make-sample ./sample
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/make-sample ./examples/sample
 	bin/make-sample -o bin/sample/rw
 	mkdir -p bin/sample/ro
 

@@ -13,12 +13,12 @@ package caddymirror
 
 import (
 	// What registers itself.
-	_ "github.com/unifiedmirrors/mirror/caddyafs"
-	_ "github.com/unifiedmirrors/mirror/format"
-	_ "github.com/unifiedmirrors/mirror/gate"
-	_ "github.com/unifiedmirrors/mirror/mirror"
-	_ "github.com/unifiedmirrors/mirror/mirrorcache"
-	_ "github.com/unifiedmirrors/mirror/origin"
-	_ "github.com/unifiedmirrors/mirror/releaser"
-	_ "github.com/unifiedmirrors/mirror/syncer"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/caddyafs"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/format"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/gate"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/mirrorcache"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/origin"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/releaser"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/syncer"
 )

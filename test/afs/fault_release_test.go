@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs/rx"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/rx"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )

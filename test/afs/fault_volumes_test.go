@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs"
-	"github.com/unifiedmirrors/mirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs"
+	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 

@@ -15,8 +15,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/unifiedmirrors/mirror/afs"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )

@@ -17,8 +17,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
-	"github.com/unifiedmirrors/mirror/afs"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 	afscell "github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs"
 	afscell "github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 	afscell "github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 

@@ -24,7 +24,7 @@ type allocResult struct {
 func (b *bench) allocs(ctx context.Context, rep *report) error {
 	progress("allocs: running the Go benchmarks of a hit")
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-vet", "off", "-bench", "^BenchmarkHit", "-benchmem",
-		"./mirrorcache", "./diskcache")
+		"./caddymirror/mirrorcache", "./caddymirror/diskcache")
 	cmd.Dir = b.module
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -69,7 +69,7 @@ func parseBenchmarks(out string) ([]allocResult, error) {
 		results = append(results, r)
 	}
 	if len(results) == 0 {
-		return nil, errors.New("found no BenchmarkHit* in ./mirrorcache and ./diskcache")
+		return nil, errors.New("found no BenchmarkHit* in mirrorcache and diskcache")
 	}
 	return results, nil
 }

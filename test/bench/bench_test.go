@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 )
 
 func TestParseLoad(t *testing.T) {

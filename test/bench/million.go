@@ -20,7 +20,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/unifiedmirrors/mirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 )
 
 const (

@@ -22,8 +22,8 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"go.uber.org/zap"
 
-	"github.com/unifiedmirrors/mirror/gate"
-	"github.com/unifiedmirrors/mirror/step"
+	"github.com/unifiedmirrors/mirror/caddymirror/gate"
+	"github.com/unifiedmirrors/mirror/caddymirror/step"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
 

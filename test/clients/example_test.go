@@ -98,7 +98,7 @@ func TestExample(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "bin/make-sample")
 	for _, args := range [][]string{
-		{"go", "build", "-o", program, "./sample"},
+		{"go", "build", "-o", program, "./examples/sample"},
 		{program, "-o", filepath.Join(dir, "bin/sample/rw")},
 		{"mkdir", filepath.Join(dir, "bin/sample/ro")},
 	} {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/unifiedmirrors/mirror/sample/wheel"
+	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
 

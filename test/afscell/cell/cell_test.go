@@ -17,8 +17,8 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs/rx"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/rx"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 )
 
 // Tests start cells in processes of their own to kill these.

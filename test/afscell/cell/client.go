@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs/rx"
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/rx"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 	"path"
 	"sync"
 
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 )
 
 // writers is how many files are written at a time.

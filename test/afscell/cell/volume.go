@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
 )
 
 // chunk is how much one call stores.

@@ -1,0 +1,213 @@
+package mirror
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/command"
+)
+
+func jobCommands() []*cobra.Command {
+	run := &cobra.Command{
+		Use:   "run JOB [--wait] [--no-timeout] [--take-over]",
+		Short: "Runs a job now",
+		Long: `
+Runs a job now, on hold or not. With --wait it waits for the end of the run, and
+the exit status is 1 if that has failed.`,
+		Args: command.Args("JOB"),
+		RunE: jobCommand(runJob),
+	}
+	run.Flags().Bool("wait", false, "Wait for the end of the run, and show how far it is")
+	run.Flags().Bool("no-timeout", false, "Let the run take as long as it takes")
+	run.Flags().Bool("take-over", false, "Run an exclusive job though another host has not said that it has ended its own run")
+	hold := &cobra.Command{
+		Use:   "hold JOB [--reason <text>]",
+		Short: "Keeps a job from running by itself",
+		Args:  command.Args("JOB"),
+		RunE: jobCommand(func(fl caddycmd.Flags, job string) error {
+			return control(fl, job, "hold", holdRequest{Reason: fl.String("reason")})
+		}),
+	}
+	hold.Flags().String("reason", "", "Why, for whoever wonders")
+	resume := &cobra.Command{
+		Use:   "resume JOB",
+		Short: "Lets a job run by itself again",
+		Args:  command.Args("JOB"),
+		RunE:  jobCommand(func(fl caddycmd.Flags, job string) error { return control(fl, job, "resume", nil) }),
+	}
+	forget := &cobra.Command{
+		Use:   "forget JOB GATE",
+		Short: "Makes a gate forget the last release of a job",
+		Long: `
+Makes a gate forget what was released last, so that it compares the next tree with
+nothing and lets it pass although something is gone or older. What the tree has then
+is what the runs after it are compared with. Not while the job runs.`,
+		Example: "  caddy mirror forget ubuntu apt",
+		Args:    command.Args("JOB", "GATE"),
+		RunE:    jobCommand(forgetRelease),
+	}
+	log := &cobra.Command{
+		Use:   "log JOB [--run <id>] [--last <bytes>]",
+		Short: "Shows what a run of a job has printed",
+		Args:  command.Args("JOB"),
+		RunE:  jobCommand(showLog),
+	}
+	log.Flags().String("run", "", "The run. Default: the one under way, or else the last")
+	log.Flags().Int("last", defaultLast, "The most to show, in bytes, of its end")
+	all := []*cobra.Command{run, hold, resume, forget, log}
+	for _, cmd := range all {
+		addressFlags(cmd)
+	}
+	return all
+}
+
+// jobCommand is a command that is about one job.
+func jobCommand(f func(fl caddycmd.Flags, job string) error) func(*cobra.Command, []string) error {
+	return withFlags(func(fl caddycmd.Flags) error { return f(fl, fl.Arg(0)) })
+}
+
+func jobURI(job, rest string) string { return "/mirror/jobs/" + url.PathEscape(job) + rest }
+
+// control tells a job something, and shows its state.
+func control(fl caddycmd.Flags, job, what string, body any) error {
+	var s JobStatus
+	if err := post(fl, jobURI(job, "/"+what), body, &s); err != nil {
+		return err
+	}
+	return Status{Jobs: []JobStatus{s}}.printJobs(os.Stdout)
+}
+
+// forgetRelease makes a gate of a job forget the last release.
+func forgetRelease(fl caddycmd.Flags, job string) error {
+	gate := fl.Arg(1)
+	var done forgetReply
+	if err := post(fl, jobURI(job, "/forget"), forgetRequest{gate}, &done); err != nil {
+		return err
+	}
+	if len(done.Removed) == 0 {
+		fmt.Printf("gate %s of %s remembers nothing yet\n", gate, job)
+		return nil
+	}
+	fmt.Printf("gate %s of %s has forgotten the last release (%s removed): it compares the next tree with nothing\n", gate, job, strings.Join(done.Removed, ", "))
+	return nil
+}
+
+func post(fl caddycmd.Flags, uri string, body, into any) error {
+	var r io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		r = bytes.NewReader(text)
+	}
+	return ask(fl, http.MethodPost, uri, r, into)
+}
+
+func runJob(fl caddycmd.Flags, job string) error {
+	var begun runReply
+	if err := post(fl, jobURI(job, "/run"), runRequest{fl.Bool("no-timeout"), fl.Bool("take-over")}, &begun); err != nil {
+		return err
+	}
+	if !fl.Bool("wait") {
+		fmt.Printf("run %s of %s is begun\n", begun.ID, job)
+		return nil
+	}
+	run, err := follow(fl, job, begun.ID)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("run %s of %s: %s, %v\n", run.ID, job, run.Outcome, run.Ended.Sub(run.Began).Round(time.Millisecond))
+	if run.Outcome.good() {
+		return nil
+	}
+	return failedRun(fl, job, run)
+}
+
+// failedRun says why a run has failed, and how to see what it has printed.
+func failedRun(fl caddycmd.Flags, job string, run JobRun) error {
+	see := []string{"caddy mirror log", job, "--run", run.ID}
+	for _, name := range []string{"address", "config", "adapter"} {
+		if fl.Changed(name) {
+			see = append(see, "--"+name, fl.String(name))
+		}
+	}
+	why := strings.TrimPrefix(run.Error, run.Stage+": ")
+	err := command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, why))
+	return command.Hint(err, "Its log: "+strings.Join(see, " "))
+}
+
+// follow waits for the end of a run and, on a terminal, shows how far it is.
+func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
+	live := isTerminal(os.Stderr)
+	wait := "1m"
+	if live {
+		wait = "1s"
+	}
+	for tries := 0; ; {
+		var run JobRun
+		err := ask(fl, http.MethodGet, jobURI(job, "/runs/"+id+"?wait="+wait), nil, &run)
+		if tries++; err != nil && tries < 10 {
+			time.Sleep(100 * time.Millisecond) // a reload replaces the admin endpoint
+			continue
+		}
+		if err != nil {
+			return run, err
+		}
+		tries = 0
+		if live && run.Outcome == "" {
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", fit(oneLine(line(fl, job)), os.Stderr))
+		}
+		if run.Outcome != "" {
+			if live {
+				fmt.Fprint(os.Stderr, "\r\x1b[K")
+			}
+			return run, nil
+		}
+	}
+}
+
+// line says in one line how far a job is.
+func line(fl caddycmd.Flags, job string) string {
+	var s JobStatus
+	if err := ask(fl, http.MethodGet, jobURI(job, ""), nil, &s); err != nil {
+		return err.Error()
+	}
+	return s.now()
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// fit cuts a line that is too long for a terminal, which would scroll it.
+func fit(line string, f *os.File) string {
+	width, _, err := term.GetSize(int(f.Fd()))
+	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
+		return string(runes[:width-2]) + "…"
+	}
+	return line
+}
+
+func showLog(fl caddycmd.Flags, job string) error {
+	q := url.Values{"last": {fmt.Sprint(fl.Int("last"))}}
+	if run := fl.String("run"); run != "" {
+		q.Set("run", run)
+	}
+	resp, err := request(fl, http.MethodGet, jobURI(job, "/log?"+q.Encode()), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
+}

@@ -1,0 +1,439 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/gate"
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+	"github.com/unifiedmirrors/mirror/caddymirror/panics"
+	"github.com/unifiedmirrors/mirror/caddymirror/process"
+	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
+	"github.com/unifiedmirrors/mirror/caddymirror/step"
+)
+
+var errTimeout = errors.New("time is up")
+
+// execution is a run of a job under way.
+type execution struct {
+	r    *runner
+	j    *Job
+	rec  *JobRun
+	out  *runLog
+	keep []*os.File // locks that last as long as any process of the run
+	last time.Time
+
+	behind bool // the tree may have what was not released, since the last run failed
+
+	noTimeout bool // it has all time
+	takeOver  bool // whatever another host may have begun
+
+	cancel context.CancelCauseFunc // ends it
+	turn   *turn                   // of an exclusive job
+	asking chan struct{}           // has one while the storage is asked; of size one
+
+	fresh freshness // of the data, when it has ended
+
+	targets []string // of the release under way
+
+	tail string // of what the last command printed
+
+	leave chan struct{} // closed when commands that are to finish are left to it
+	left  int           // process group of one that was
+}
+
+// run takes the steps of the job, one after the other. It returns what there is to
+// note of how that ended.
+func (x *execution) run() (note func()) {
+	ctx, cancel := context.WithCancelCause(x.r.e.ctx)
+	defer cancel(nil)
+	x.cancel = cancel
+	if !x.noTimeout {
+		timer := time.AfterFunc(time.Duration(x.j.Timeout), func() {
+			cancel(fmt.Errorf("%w: %v", errTimeout, time.Duration(x.j.Timeout)))
+		})
+		defer timer.Stop()
+	}
+	x.leave = make(chan struct{})
+	stop := context.AfterFunc(x.r.e.ctx, func() {
+		time.AfterFunc(time.Duration(x.j.Grace), func() { close(x.leave) })
+	})
+	defer stop()
+	x.last, x.behind = x.r.before()
+	released, err := x.guarded(ctx)
+	cause := context.Cause(ctx)
+	return func() { x.note(released, err, cause) }
+}
+
+// before says how it went before: when the job last succeeded, and whether it has
+// failed since.
+func (r *runner) before() (success time.Time, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.LastSuccess, r.state.Failures > 0
+}
+
+// guarded takes the steps, and has a run fail and not the server if one of them
+// panics: they read what others wrote.
+func (x *execution) guarded(ctx context.Context) (released bool, err error) {
+	defer panics.Recover(x.j.log, "job", &err)
+	return x.steps(ctx)
+}
+
+// note notes how the run has ended, and why it was to end if it was. The runner's
+// lock is held.
+func (x *execution) note(released bool, err, cause error) {
+	rec := x.rec
+	if exit, ok := errors.AsType[*process.ExitError](err); ok {
+		rec.Code = exit.Status.ExitStatus()
+	}
+	_, verdict := errors.AsType[*gate.Verdict](err)
+	switch {
+	case err == nil && released:
+		rec.Outcome = Released
+	case err == nil:
+		rec.Outcome = Unchanged
+	case errors.Is(err, errBusy):
+		rec.Outcome = Busy
+	case errors.Is(cause, errShutdown):
+		rec.Outcome = Interrupted
+	case verdict:
+		rec.Outcome = Held
+	default:
+		rec.Outcome = Failed
+	}
+	switch {
+	case err == nil:
+		rec.Stage = ""
+		return
+	case cause != nil && !errors.Is(err, cause):
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	rec.Error, rec.Tail = err.Error(), x.tail
+}
+
+// steps takes them.
+func (x *execution) steps(ctx context.Context) (released bool, err error) {
+	x.r.update(func() { x.rec.Stage = "lock" })
+	unlock, err := x.locks(ctx)
+	defer unlock()
+	if err != nil {
+		return false, err
+	}
+	run := x.step()
+	defer func() { x.look(x.r.e.ctx, run) }()
+	if x.j.syncer != nil {
+		err := x.stage("sync", func() error {
+			defer func() { x.fetched(run.Bytes) }()
+			if err := x.j.syncer.Sync(ctx, run); err != nil {
+				return err
+			}
+			return x.alone()
+		})
+		if err != nil {
+			return false, err
+		}
+		x.fresh.synced = time.Now().Round(0)
+	}
+	for _, g := range x.j.gates {
+		if err := x.stage("gate "+g.name, func() error { return g.Check(ctx, run) }); err != nil {
+			return false, err
+		}
+	}
+	return x.release(ctx, run)
+}
+
+// alone makes sure that nothing of the sync is left that may still write to the tree.
+func (x *execution) alone() error {
+	const wait, poll = time.Second, 50 * time.Millisecond
+	for start := time.Now(); ; time.Sleep(poll) {
+		done := x.r.disk.call()
+		who := holders(x.r.lockName())
+		done()
+		if len(who) == 0 {
+			return nil
+		}
+		if time.Since(start) > wait {
+			return fmt.Errorf("processes that it has started are still there: %s", strings.Join(who, ", "))
+		}
+	}
+}
+
+// fetched notes how much a syncer has fetched, however it ended.
+func (x *execution) fetched(n int64) {
+	x.r.mu.Lock()
+	x.rec.Bytes = n
+	x.r.mu.Unlock()
+}
+
+// release publishes what the gates have let pass.
+func (x *execution) release(ctx context.Context, run *step.Run) (released bool, err error) {
+	if len(x.j.releases) == 0 {
+		return false, x.released(run)
+	}
+	if x.j.Timestamp != "" && (run.Changed == nil || *run.Changed || x.behind) {
+		if err := x.stage("timestamp", x.timestamp); err != nil {
+			return false, err
+		}
+	}
+	var errs []error
+	for _, rel := range x.j.releases {
+		x.targets = rel.Targets()
+		err := x.stage("release", func() error {
+			leave, err := x.enter(ctx, rel.Lane())
+			if err != nil {
+				return err
+			}
+			defer leave()
+			done, err := x.releaseBy(ctx, rel, run)
+			released = released || done
+			return err
+		})
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if err != nil && (run.Synced || ctx.Err() != nil) {
+			break
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return released, err
+	}
+	return released, x.released(run)
+}
+
+// enter waits until nobody else is in a queue of releases, and makes sure that it is
+// still this host's turn then.
+func (x *execution) enter(ctx context.Context, queue string) (leave func(), err error) {
+	if leave, err = x.r.e.enter(ctx, queue); err != nil {
+		return nil, err
+	}
+	if err := x.keepTurn(ctx); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
+}
+
+// releaseBy has a releaser publish, and tells what it has.
+func (x *execution) releaseBy(ctx context.Context, rel releaser.Releaser, run *step.Run) (done bool, err error) {
+	told := false
+	run.Released = func(target string, took time.Duration) {
+		told = true
+		x.published(target, took)
+	}
+	start := time.Now()
+	done, err = rel.Release(ctx, run)
+	if !done || told {
+		return done, err
+	}
+	targets := rel.Targets()
+	if len(targets) == 0 {
+		targets = []string{""}
+	}
+	for _, target := range targets {
+		x.published(target, time.Since(start))
+	}
+	return done, err
+}
+
+// published tells that there is a new release of a target: also those who serve it on
+// this host.
+func (x *execution) published(target string, took time.Duration) {
+	if dir, ok := strings.CutPrefix(target, "dir:"); ok {
+		origin.LookAt(dir)
+	}
+	if target != "" {
+		releaseSeconds.WithLabelValues(target).Observe(took.Seconds())
+	}
+	if s := x.j.app; s != nil && s.Statsd != nil {
+		go s.Statsd.released(target, took, x.j.log) // a look-up of a name may take its time
+	}
+	x.event(eventReleased, "release", map[string]any{"target": target, "seconds": took.Seconds()})
+}
+
+// released tells the gates that what they have seen is the last good state now.
+func (x *execution) released(run *step.Run) error {
+	for _, g := range x.j.gates {
+		after, ok := g.Gate.(gate.Recorder)
+		if !ok {
+			continue
+		}
+		if err := after.Released(run); err != nil {
+			return fmt.Errorf("gate %s: noting what was released: %w", g.name, err)
+		}
+	}
+	return nil
+}
+
+// stage takes one step.
+func (x *execution) stage(name string, f func() error) error {
+	start := time.Now()
+	x.r.update(func() {
+		x.rec.Stage = name
+		x.r.progress = step.Progress{Stage: name, Done: -1}
+	})
+	x.out.note("--- %s %s\n", start.UTC().Format(time.RFC3339), name)
+	if name == "sync" {
+		x.event(eventSyncStarted, name, nil)
+	}
+	err := f()
+	took := time.Since(start).Seconds()
+	x.r.update(func() { x.rec.Stages[name] += took })
+	jobSeconds.WithLabelValues(x.j.name, name).Observe(took)
+	if err != nil {
+		more := map[string]any{"error": err.Error()}
+		if name == "release" {
+			more["targets"] = x.targets
+		}
+		x.event(failure(name), name, more)
+		x.out.note("--- %s failed: %v\n", name, err)
+		if verdict, ok := err.(*gate.Verdict); ok { //nolint:errorlint // one that is wrapped has more to say
+			return fmt.Errorf("gate %w", verdict) // which names the gate
+		}
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// failure is the event of a stage that failed.
+func failure(stage string) string {
+	switch {
+	case stage == "sync":
+		return eventSyncFailed
+	case strings.HasPrefix(stage, "gate "):
+		return eventGateFailed
+	}
+	return eventReleaseFailed
+}
+
+// timestamp writes the time into the tree.
+func (x *execution) timestamp() error {
+	root, err := os.OpenRoot(x.j.Directory)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	temp := x.j.Timestamp + ".tmp"
+	// A snapshot may have one that was left over: not to be written into.
+	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = root.WriteFile(temp, []byte(time.Now().UTC().Format("2006-01-02T15:04:05,000000000-07:00")+"\n"), 0o644)
+	if err == nil {
+		err = root.Chmod(temp, 0o644) // whatever the umask: it is served
+	}
+	if err != nil {
+		return err
+	}
+	return root.Rename(temp, x.j.Timestamp)
+}
+
+// step is the run as its steps see it.
+func (x *execution) step() *step.Run {
+	return &step.Run{
+		Job: x.j.name, ID: x.rec.ID, Dir: x.j.Directory, State: x.r.dir, Timestamp: x.j.Timestamp, Last: x.last,
+		Log: x.j.log, Out: io.Writer(x.out),
+		Command: x.command, Synced: x.j.syncer != nil, Enter: x.enter,
+		Report: func(p step.Progress) {
+			x.r.mu.Lock()
+			x.r.progress = p
+			x.r.mu.Unlock()
+		},
+	}
+}
+
+// command runs a command of a step.
+func (x *execution) command(ctx context.Context, c step.Command) (step.Result, error) {
+	var failed error // to understand what it prints
+	cmd := process.Command{
+		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: x.lines(c.Line, &failed),
+		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Left: x.leave, Keep: x.keep,
+		Started: func(pid int) { x.r.update(func() { x.rec.PID, x.rec.Mark = pid, process.Mark(pid) }) },
+	}
+	if cmd.Dir == "" {
+		cmd.Dir = x.j.Directory
+	}
+	k := x.j.Kerberos
+	if c.Kerberos != nil {
+		k = c.Kerberos
+	}
+	cmd.Name, cmd.Args = k.Around(c.Name, c.Args)
+	x.out.note("$ %q\n", append([]string{cmd.Name}, cmd.Args...))
+	res, err := process.Run(ctx, cmd)
+	x.r.update(func() {
+		if errors.Is(err, process.ErrLeft) {
+			x.left = x.rec.PID
+		}
+		x.rec.PID = 0
+	})
+	x.tail = res.Tail
+	if failed != nil && !errors.Is(err, process.ErrLeft) {
+		return step.Result{Code: -1}, failed
+	}
+	return step.Result{Code: res.Code}, err
+}
+
+// lines guards line, which is called in a goroutine that guarded does not: a panic over
+// what a command prints fails the run. What it prints after that is not looked at.
+func (x *execution) lines(line func(string), failed *error) func(string) {
+	if line == nil {
+		return nil
+	}
+	return func(text string) {
+		if *failed == nil {
+			defer panics.Recover(x.j.log, "job", failed)
+			line(text)
+		}
+	}
+}
+
+// passed are the variables that commands inherit.
+var passed = []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"}
+
+func (x *execution) environment() []string {
+	var env []string
+	for _, name := range passed {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	env = append(env, "MIRROR_JOB="+x.j.name, "MIRROR_RUN="+x.rec.ID)
+	for _, name := range slices.Sorted(maps.Keys(x.j.Env)) {
+		env = append(env, name+"="+x.j.Env[name])
+	}
+	return env
+}
+
+// tell tells how the run has ended.
+func (x *execution) tell() {
+	rec := x.rec
+	jobRuns.WithLabelValues(x.j.name, string(rec.Outcome)).Inc()
+	if !rec.Outcome.good() && rec.Outcome != Busy {
+		x.event(eventJobFailed, rec.Stage, map[string]any{"error": rec.Error})
+	}
+	fields := []zap.Field{
+		zap.String("run", rec.ID), zap.String("outcome", string(rec.Outcome)),
+		zap.Duration("duration", rec.Ended.Sub(rec.Began).Round(time.Millisecond)),
+	}
+	switch {
+	case rec.Outcome.good():
+		x.j.log.Info("job done", fields...)
+	case rec.Outcome == Busy || rec.Outcome == Interrupted:
+		x.j.log.Warn("job not done", append(fields, zap.String("error", rec.Error))...)
+	default:
+		x.j.log.Error("job failed", append(fields, zap.String("error", rec.Error),
+			zap.String("log", filepath.Join(x.r.logDir(), rec.ID+".log")))...)
+	}
+}

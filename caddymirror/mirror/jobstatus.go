@@ -1,0 +1,141 @@
+package mirror
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
+	"github.com/unifiedmirrors/mirror/caddymirror/step"
+)
+
+// JobStatus is the state of a job.
+type JobStatus struct {
+	Name string `json:"name"`
+
+	// State is "idle", "running", "waiting" (see Waits), "held" (see Hold), "failing"
+	// (the last run failed; Next is the next try) or "leaving" (it is in no config any
+	// more, and its last run has not ended).
+	State string `json:"state"`
+
+	Next        time.Time `json:"next,omitzero"` // zero: not by itself
+	Last        *JobRun   `json:"last,omitempty"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastRelease time.Time `json:"last_release,omitzero"`
+	Failures    int       `json:"failures,omitempty"` // in a row
+	Hold        *Hold     `json:"hold,omitempty"`
+
+	// Upstream is when upstream last changed what it has, by its indexes, and Copies
+	// are how new the data are where they are written and where they are served from:
+	// both as they were when the last run ended.
+	Upstream time.Time       `json:"upstream,omitzero"`
+	Copies   []releaser.Copy `json:"copies,omitempty"`
+
+	Waits string `json:"waits,omitempty"`
+
+	// Current is the run under way, Progress how far it is, and Estimate how long it
+	// may take in all, by those before it that went well; 0 is not known.
+	Current  *JobRun        `json:"current,omitempty"`
+	Progress *step.Progress `json:"progress,omitempty"`
+	Estimate float64        `json:"estimate_seconds,omitempty"`
+
+	// Runs are those that are remembered, the last first. Only the status of a single
+	// job has them.
+	Runs []JobRun `json:"runs,omitempty"`
+
+	// Problem is what of the job's state and of the last log cannot be kept, and why.
+	Problem string `json:"problem,omitempty"`
+}
+
+// jobs is the state of all jobs.
+func (a *App) jobs() []JobStatus {
+	list := []JobStatus{}
+	e := a.engine.Load()
+	if e == nil {
+		return list
+	}
+	for _, r := range e.all() {
+		list = append(list, r.status(time.Now()))
+	}
+	return list
+}
+
+// history is the status of a job with its runs.
+func (r *runner) history(now time.Time) JobStatus {
+	s := r.status(now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range r.state.Runs {
+		s.Runs = append(s.Runs, run.clone())
+	}
+	return s
+}
+
+func (r *runner) status(now time.Time) JobStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := JobStatus{
+		Name: r.name, State: "idle", LastSuccess: r.state.LastSuccess, LastRelease: r.state.LastRelease,
+		Failures: r.state.Failures, Hold: r.held(), Waits: r.waits,
+		Upstream: r.state.Upstream, Copies: slices.Clone(r.state.Copies),
+	}
+	if len(r.state.Runs) > 0 {
+		s.Last = new(r.state.Runs[0].clone())
+	}
+	hangs := r.hangs(now)
+	problem := errors.Join(hangs, r.problem)
+	if r.out != nil {
+		problem = errors.Join(problem, r.out.problem())
+	}
+	if problem != nil {
+		s.Problem = strings.ReplaceAll(problem.Error(), "\n", "; ")
+	}
+	if s.Failures > 0 {
+		s.State = "failing"
+	}
+	switch {
+	case r.state.Current != nil || s.Waits != "":
+	case hangs != nil:
+		s.Waits = hangs.Error()
+	case !r.isLoaded():
+		s.Waits = errNotLoaded.Error()
+	}
+	if len(r.configs) > 0 && s.Hold == nil && r.isLoaded() {
+		s.Next, _ = r.due(r.configs[0], now)
+		if !s.Next.IsZero() && s.Next.Before(now) {
+			s.Next = now
+		}
+	}
+	switch {
+	case r.state.Current != nil:
+		s.State = "running"
+		s.Current, s.Progress, s.Next = new(r.state.Current.clone()), new(r.progress), time.Time{}
+		s.Estimate = r.estimate().Seconds()
+		if len(r.configs) == 0 {
+			s.State = "leaving"
+		}
+	case s.Waits != "":
+		s.State = "waiting"
+	case s.Hold != nil:
+		s.State = "held"
+	}
+	return s
+}
+
+// estimate is the mean time of the last runs that went well. r.mu is held.
+func (r *runner) estimate() time.Duration {
+	const most = 5
+	var sum time.Duration
+	n := 0
+	for _, run := range r.state.Runs {
+		if run.Outcome.good() && n < most {
+			sum += run.Ended.Sub(run.Began)
+			n++
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return sum / time.Duration(n)
+}

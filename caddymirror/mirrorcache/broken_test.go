@@ -1,0 +1,146 @@
+package mirrorcache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+)
+
+// broken is an origin whose files can be looked at, and not be read.
+type broken struct {
+	origin.Origin
+	open func(context.Context) error // before a file is opened
+	read func() error                // in place of a read; nil: it is read
+}
+
+func (b *broken) Open(ctx context.Context, name string, offset int64) (origin.Body, error) {
+	if b.open != nil {
+		if err := b.open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	body, err := b.Origin.Open(ctx, name, offset)
+	if err != nil || b.read == nil {
+		return body, err
+	}
+	return &brokenBody{body, b.read}, nil
+}
+
+type brokenBody struct {
+	origin.Body
+	read func() error
+}
+
+func (b *brokenBody) Read([]byte) (int, error) { return 0, b.read() }
+
+// TestOldEntryIsBetterThanBroken: what has changed at the origin and cannot be
+// had is served as it was, and within revalidate_timeout.
+func TestOldEntryIsBetterThanBroken(t *testing.T) {
+	t.Parallel()
+	const patience = 300 * time.Millisecond
+	away := func() error { return fmt.Errorf("%w: input/output error", origin.ErrAway) }
+	hang := func() error { time.Sleep(3 * time.Second); return away() }
+	for _, tc := range []struct {
+		name string
+		open func(context.Context) error
+		read func() error
+	}{
+		{"open fails", func(context.Context) error { return away() }, nil},
+		{"open hangs", func(context.Context) error { return hang() }, nil},
+		{"first read fails", nil, away},
+		{"first read hangs", nil, hang},
+		{"file changes again and again", nil, func() error { return errors.New("the file was changed while it was read") }},
+	} {
+		for _, large := range []bool{false, true} {
+			t.Run(fmt.Sprint(tc.name, " large ", large), func(t *testing.T) {
+				t.Parallel()
+				old, changed := []byte("the old version"), []byte("the new one")
+				if large {
+					old, changed = bytes.Repeat([]byte("old "), 1<<20), bytes.Repeat([]byte("new"), 1<<20)
+				}
+				tree := t.TempDir()
+				write(t, tree, "f", old)
+				s := newSite(t, mount("/t", fmt.Sprintf(`, "ttl": "1ms", "revalidate_timeout": %q`, patience), tree))
+				s.ask(t, "GET", "/t/f").want(t, 200, old, "fwd=uri-miss")
+				write(t, tree, "f", changed)
+				m := s.h.Mounts[0]
+				m.origins[0].Origin = &broken{m.origins[0].Origin, tc.open, tc.read}
+				for _, fields := range [][]string{nil, {"Range: bytes=4-7"}, {"Range: bytes=-3"}, nil} {
+					time.Sleep(5 * time.Millisecond)
+					start := time.Now()
+					a := s.ask(t, "GET", "/t/f", fields...)
+					if took := time.Since(start); took > patience+time.Second {
+						t.Errorf("%v: it took %v", fields, took)
+					}
+					switch {
+					case fields == nil:
+						a.want(t, 200, old, "hit; ttl=-")
+					case fields[0] == "Range: bytes=4-7":
+						a.want(t, 206, old[4:8], "hit; ttl=-")
+					default:
+						a.want(t, 206, old[len(old)-3:], "hit; ttl=-")
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestAwaitUntilSeesTheByte: a byte that has come in time is not taken for one
+// that has not, however busy the machine.
+func TestAwaitUntilSeesTheByte(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", bytes.Repeat([]byte("x"), 100))
+	s := newSite(t, mount("/t", "", tree))
+	s.ask(t, "GET", "/t/f")
+	s.settle(t)
+	m := s.h.Mounts[0]
+	e, ok := m.cache.Open().Get(m.key("f"))
+	if !ok {
+		t.Fatal("not cached")
+	}
+	defer e.Close()
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 4 * runtime.GOMAXPROCS(0) {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	defer busy.Wait()
+	defer close(stop)
+	for n := range 200_000 {
+		o := object{body: &body{m: m, name: "f", meta: diskcache.Meta{Size: 100}, entry: e}, until: time.Now().Add(time.Minute)}
+		if err := o.awaitUntil(context.Background(), 0); err != nil {
+			t.Fatalf("%d: %v", n, err)
+		}
+	}
+}
+
+// TestChangingIsNotMissing: a file that changes while it is read is not told to be
+// missing.
+func TestChangingIsNotMissing(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", []byte("a file"))
+	s := newSite(t, mount("/t", "", tree))
+	m := s.h.Mounts[0]
+	m.origins[0].Origin = &broken{m.origins[0].Origin, nil, func() error {
+		return errors.New("the file was changed while it was read")
+	}}
+	s.ask(t, "GET", "/t/f").want(t, 503, nil, "fwd=uri-miss; fwd-status=503")
+}

@@ -1,0 +1,134 @@
+package mirrorcache
+
+import (
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/format"
+)
+
+// Cache-Control by class of response.
+const (
+	ccImmutable = "public, max-age=31536000, immutable"
+	ccVolatile  = "public, max-age=0, must-revalidate"
+	ccNegative  = "public, max-age=10"
+	ccError     = "no-store"
+)
+
+// fields are the header fields of an object that depend on nothing but itself
+// and its encoding. They are empty where it has none.
+type fields struct {
+	contentType     string
+	contentEncoding string
+	contentLength   string
+	etag            string
+	lastModified    string
+	date            string // only if it must be the same as lastModified
+	modified        time.Time
+}
+
+// fieldsOf makes the fields of the object that is served under name.
+func fieldsOf(meta *diskcache.Meta, name, encoding string) *fields {
+	f := &fields{contentType: contentType(name), contentEncoding: encoding, etag: meta.Header["Etag"]}
+	if meta.Size >= 0 {
+		f.contentLength = strconv.FormatInt(meta.Size, 10)
+	}
+	if encoding != "" && f.etag != "" {
+		// Two representations never share a tag (RFC 9110 section 8.8.3.3). The
+		// mark is not "-gzip", which the encode directive takes for its own.
+		f.etag = strings.TrimSuffix(f.etag, `"`) + "." + encoding + `"`
+	}
+	if useless(meta.ModTime) {
+		return f
+	}
+	f.modified = meta.ModTime
+	now := time.Now()
+	future := f.modified.After(now)
+	if future {
+		f.modified = now // section 8.8.2.1
+	}
+	f.lastModified = f.modified.UTC().Format(http.TimeFormat)
+	if future {
+		f.date = f.lastModified
+	}
+	return f
+}
+
+// fields are those of an object. They are kept with its entry: the next hit only
+// assigns them.
+func (o *object) fields(name, encoding string) *fields {
+	keep := encoding == "" && o.entry != nil
+	if keep {
+		if f, ok := o.entry.Memo().(*fields); ok {
+			return f
+		}
+	}
+	f := fieldsOf(o.meta(), name, encoding)
+	if keep && f.date == "" {
+		o.entry.SetMemo(f)
+	}
+	return f
+}
+
+// header sets fields whose values lie side by side: one allocation for all of
+// them. They are of this response alone, for header directives change values
+// in place.
+type header struct {
+	http.Header
+	values []string
+}
+
+func newHeader(h http.Header) header { return header{h, make([]string, 0, 8)} }
+
+// set is Set for a canonical name; nothing is set to nothing.
+func (h *header) set(name, value string) {
+	if value == "" {
+		return
+	}
+	h.values = append(h.values, value)
+	n := len(h.values)
+	h.Header[name] = h.values[n-1 : n : n]
+}
+
+// contentType goes by the name alone: bytes are not looked at.
+func contentType(name string) string {
+	if t := mime.TypeByExtension(path.Ext(name)); t != "" {
+		return t
+	}
+	return "application/octet-stream"
+}
+
+// setFields sets the response's fields.
+func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Class) {
+	h := newHeader(to)
+	h.set("Content-Type", f.contentType)
+	h.set("Content-Encoding", f.contentEncoding)
+	h.set("Content-Length", f.contentLength)
+	h.set("Etag", f.etag)
+	h.set("Last-Modified", f.lastModified)
+	h.set("Date", f.date)
+	if f.contentLength != "" {
+		h.set("Accept-Ranges", "bytes")
+	}
+	h.set("Cache-Status", o.status)
+	h.set("Age", ageValue(o.age))
+	if class == format.Immutable {
+		h.set("Cache-Control", ccImmutable)
+	} else {
+		h.set("Cache-Control", ccVolatile)
+	}
+}
+
+// drop takes fields out that do not belong to a response without the object.
+func drop(h http.Header, names ...string) {
+	for _, name := range names {
+		delete(h, name)
+	}
+}
+
+func ageValue(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

@@ -1,0 +1,344 @@
+package mirrorcache
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"path"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/format"
+	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+)
+
+// Mount is a URL prefix with the origins behind it.
+type Mount struct {
+	// Prefix of the URL paths that the mount serves, such as `/pypi`: the
+	// path itself and all below it.
+	Prefix string `json:"prefix,omitempty"`
+
+	// Origins where the objects come from. The first is asked; the others, in
+	// order, while those before them are away.
+	OriginsRaw []json.RawMessage `json:"origins,omitempty" caddy:"namespace=mirror.origins inline_key=origin"`
+
+	// Format tells which objects never change under their name. Default:
+	// plain, for which all may.
+	FormatRaw json.RawMessage `json:"format,omitempty" caddy:"namespace=mirror.formats inline_key=format"`
+
+	// Cache is the name of the cache to use. Default: `default`.
+	Cache string `json:"cache,omitempty"`
+
+	// TTL is how long an entry is fresh where its origin has no releases, and
+	// how long it is remembered at most that an object is not there. Default:
+	// 1m.
+	TTL caddy.Duration `json:"ttl,omitempty"`
+
+	// MaxStale is how long after it was last validated an entry may be served
+	// while its origin is away. Default: without limit.
+	MaxStale caddy.Duration `json:"max_stale,omitempty"`
+
+	// RevalidateTimeout is how long a request for a stale entry waits for the
+	// origin before it is answered with the entry as it is. Default: 1s.
+	RevalidateTimeout caddy.Duration `json:"revalidate_timeout,omitempty"`
+
+	// IndexNames are the files that are served for their directory. Default:
+	// `index.html`.
+	IndexNames []string `json:"index_names,omitzero"`
+
+	// Browse turns listings of directories without an index file on: in HTML, or
+	// for clients that accept `application/json` or `text/plain`, in these.
+	// Fields of JSON, and the query parameters `sort` (`namedirfirst`, `name`,
+	// `size` or `time`), `order` (`asc` or `desc`), `limit` and `offset`, are
+	// those of file_server.
+	Browse bool `json:"browse,omitempty"`
+
+	// BrowseMemory is how much memory the listings may take that are kept, in
+	// bytes: about 50 for an entry, and at least 64 KiB. A directory that needs
+	// more is listed in part, and its listing says so. As much again may be
+	// needed for what clients are still being sent of older listings, and twice as
+	// much while a large directory is read. Default: 64 MiB.
+	BrowseMemory int64 `json:"browse_memory,omitempty"`
+
+	// Hide lists names that are answered as if they were not there: patterns
+	// (`*.tmp`) for one element of a path, or, with a slash, for a path
+	// relative to the mount and all below it.
+	Hide []string `json:"hide,omitempty"`
+
+	// PrecompressedRaw are encodings in which a file may lie beside the
+	// original, as for file_server; clients that accept one get that file.
+	PrecompressedRaw caddy.ModuleMap `json:"precompressed,omitempty" caddy:"namespace=http.precompressed"`
+
+	// PrecompressedOrder is in which order to prefer them.
+	PrecompressedOrder []string `json:"precompressed_order,omitempty"`
+
+	log            *zap.Logger
+	cache          *mirror.Cache
+	group          string // of keys
+	origins        []source
+	format         format.Format
+	formatName     string
+	precompressors map[string]encode.Precompressed
+	listings       *listings
+	facts          *facts
+	parts          parts
+	past           atomic.Int64 // bodies that are read past the cache
+	dates          *dates
+	checks         singleflight.Group
+	metrics        metrics
+	failover       time.Duration // how long the first origin may take that is not away
+	current        atomic.Pointer[release]
+	looked         atomic.Bool // the first origin's release has been seen
+	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
+}
+
+// source is an origin of a mount.
+type source struct {
+	origin.Origin
+	tag string // of validators: what two origins say is never compared
+}
+
+const (
+	defaultTTL               = time.Minute
+	defaultRevalidateTimeout = time.Second
+	maxNegativeTTL           = time.Minute
+)
+
+// provision sets the mount up. It touches neither cache nor origin.
+func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
+	m.log = ctx.Logger().With(zap.String("mount", m.Prefix))
+	if err := m.checkPrefix(); err != nil {
+		return err
+	}
+	if m.TTL == 0 {
+		m.TTL = caddy.Duration(defaultTTL)
+	}
+	if m.RevalidateTimeout == 0 {
+		m.RevalidateTimeout = caddy.Duration(defaultRevalidateTimeout)
+	}
+	if m.TTL < 0 || m.MaxStale < 0 || m.RevalidateTimeout < 0 {
+		return errors.New("a duration is negative")
+	}
+	if m.IndexNames == nil {
+		m.IndexNames = []string{"index.html"}
+	}
+	if err := errors.Join(checkIndexNames(m.IndexNames), checkHide(m.Hide)); err != nil {
+		return err
+	}
+	if err := m.loadModules(ctx); err != nil {
+		return err
+	}
+	var err error
+	if m.cache, err = app.UseCache(m.Cache); err != nil {
+		return err
+	}
+	// The first origin, and not the others, is part of what a key means: a
+	// fall-back that comes or goes loses nothing.
+	m.group = m.Prefix + "\x00" + m.origins[0].String()
+	m.facts = newFacts()
+	m.parts = newParts()
+	m.dates = newDates()
+	m.metrics = newMetrics(m.Prefix)
+	return m.provisionBrowse()
+}
+
+func checkIndexNames(names []string) error {
+	for _, name := range names {
+		if name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("index name %q is not a file name", name)
+		}
+	}
+	return nil
+}
+
+func checkHide(patterns []string) error {
+	for _, pattern := range patterns {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("hide pattern %q: %w", pattern, err)
+		}
+	}
+	return nil
+}
+
+// checkPrefix brings the prefix into the form "/a/b", or "" for the root.
+func (m *Mount) checkPrefix() error {
+	if !strings.HasPrefix(m.Prefix, "/") {
+		return errors.New("prefix does not begin with a slash")
+	}
+	if cleanPath(m.Prefix) != m.Prefix || strings.ContainsFunc(m.Prefix, unicode.IsControl) || strings.ContainsAny(m.Prefix, "*?") {
+		return errors.New("prefix is not a plain URL path")
+	}
+	m.Prefix = "/" + strings.Trim(m.Prefix, "/")
+	return nil
+}
+
+func (m *Mount) loadModules(ctx caddy.Context) error {
+	if len(m.OriginsRaw) == 0 {
+		return errors.New("there is no origin")
+	}
+	mods, err := ctx.LoadModule(m, "OriginsRaw")
+	if err != nil {
+		return fmt.Errorf("loading origin: %w", err)
+	}
+	for _, mod := range mods.([]any) {
+		o, ok := mod.(origin.Origin)
+		if !ok {
+			return fmt.Errorf("module %T is not an origin", mod)
+		}
+		h := fnv.New32a()
+		h.Write([]byte(o.String()))
+		m.origins = append(m.origins, source{o, hex.EncodeToString(h.Sum(nil)) + ":"})
+	}
+	if f, ok := m.origins[0].Origin.(origin.Failover); ok {
+		m.failover = f.FailoverTime()
+	}
+	if m.FormatRaw == nil {
+		m.FormatRaw = json.RawMessage(`{"format":"plain"}`)
+	}
+	mod, err := ctx.LoadModule(m, "FormatRaw")
+	if err != nil {
+		return fmt.Errorf("loading format: %w", err)
+	}
+	var ok bool
+	if m.format, ok = mod.(format.Format); !ok {
+		return fmt.Errorf("module %T is not a format", mod)
+	}
+	m.formatName = mod.(caddy.Module).CaddyModule().ID.Name()
+	return m.loadPrecompressors(ctx)
+}
+
+func (m *Mount) loadPrecompressors(ctx caddy.Context) error {
+	mods, err := ctx.LoadModule(m, "PrecompressedRaw")
+	if err != nil {
+		return fmt.Errorf("loading encoder modules: %w", err)
+	}
+	for name, mod := range mods.(map[string]any) {
+		p, ok := mod.(encode.Precompressed)
+		if !ok {
+			return fmt.Errorf("encoding %s cannot be precompressed", name)
+		}
+		if m.precompressors == nil {
+			m.precompressors = map[string]encode.Precompressed{}
+		}
+		m.precompressors[p.AcceptEncoding()] = p
+	}
+	return nil
+}
+
+// claims reports whether the mount serves a clean path, and what of it is the
+// mount's: "" for the prefix without a slash, else with a slash in front.
+func (m *Mount) claims(p string) (rest string, ok bool) {
+	if m.Prefix == "/" {
+		return p, true
+	}
+	rest, ok = strings.CutPrefix(p, m.Prefix)
+	return rest, ok && (rest == "" || rest[0] == '/')
+}
+
+// hidden reports whether a name is to be hidden.
+func (m *Mount) hidden(name string) bool {
+	for _, pattern := range m.Hide {
+		if strings.Contains(pattern, "/") {
+			if within(strings.Trim(pattern, "/"), name) {
+				return true
+			}
+			continue
+		}
+		for part := range strings.SplitSeq(name, "/") {
+			if ok, _ := path.Match(pattern, part); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// within reports whether pattern matches name or a directory that it is in.
+func within(pattern, name string) bool {
+	depth := strings.Count(pattern, "/") + 1
+	parts := strings.SplitN(name, "/", depth+1)
+	if len(parts) < depth {
+		return false
+	}
+	ok, _ := path.Match(pattern, strings.Join(parts[:depth], "/"))
+	return ok
+}
+
+func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.group, Name: name} }
+
+// forget drops what is known of names and directories.
+func (m *Mount) forget() {
+	m.facts.clear()
+	if m.listings != nil {
+		m.listings.forgetAll()
+	}
+}
+
+// Status implements mirror.Mount.
+func (m *Mount) Status() mirror.MountStatus {
+	s := mirror.MountStatus{Prefix: m.Prefix, Format: m.formatName, Cache: m.Cache}
+	if s.Cache == "" {
+		s.Cache = mirror.DefaultCache
+	}
+	if c := m.cache.Open(); c != nil {
+		s.Entries, s.Bytes = c.Usage(m.group)
+		s.Filling, s.Waiting = c.Turns(m.group)
+	}
+	for _, o := range m.origins {
+		s.Origins = append(s.Origins, o.Status())
+	}
+	return s
+}
+
+// Purge implements mirror.Mount.
+func (m *Mount) Purge(p, prefix string) (int, error) {
+	defer m.forget()
+	c := m.cache.Open()
+	if c == nil {
+		return 0, errors.New("cache is not open")
+	}
+	switch {
+	case p == "" && prefix == "":
+		return c.Purge(m.group, nil)
+	case prefix != "":
+		prefix = strings.TrimPrefix(prefix, "/")
+		return c.Purge(m.group, func(name string) bool { return strings.HasPrefix(name, prefix) })
+	}
+	clean := cleanPath("/" + p)
+	if !strings.HasSuffix(clean, "/") {
+		return m.purgeFile(c, clean[1:])
+	}
+	// What is served for a directory are its index files.
+	purged := 0
+	for _, index := range m.IndexNames {
+		n, err := m.purgeFile(c, path.Join(clean[1:], index))
+		purged += n
+		if err != nil {
+			return purged, err
+		}
+	}
+	return purged, nil
+}
+
+// purgeFile removes all that is served for a name: the file, and those that
+// lie beside it in other encodings.
+func (m *Mount) purgeFile(c *diskcache.Cache, name string) (int, error) {
+	purged, err := c.PurgeKey(m.key(name))
+	for _, p := range m.precompressors {
+		n, perr := c.PurgeKey(m.key(name + p.Suffix()))
+		purged += n
+		err = errors.Join(err, perr)
+	}
+	return purged, err
+}
