@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"testing"
@@ -142,5 +144,31 @@ func TestChangingIsNotMissing(t *testing.T) {
 	m.origins[0].Origin = &broken{m.origins[0].Origin, nil, func() error {
 		return errors.New("the file was changed while it was read")
 	}}
-	s.ask(t, "GET", "/t/f").want(t, 503, nil, "fwd=uri-miss; fwd-status=503")
+	w := httptest.NewRecorder() // a real client would try again after a panic
+	serveAs(s.h, w, httptest.NewRequest(http.MethodGet, "/t/f", nil))
+	if got := w.Header().Get("Cache-Status"); w.Code != 503 || got != statusAway {
+		t.Errorf("%d, %s", w.Code, got)
+	}
+}
+
+// TestOldEntryBecomesTooOld: an entry that passes max_stale while its new version is
+// waited for is not served, and the answer says that there is none.
+func TestOldEntryBecomesTooOld(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", []byte("old"))
+	s := newSite(t, mount("/t", `, "ttl": "1ms", "max_stale": "600ms", "revalidate_timeout": "1s"`, tree))
+	s.ask(t, "GET", "/t/f").want(t, 200, []byte("old"), "fwd=uri-miss")
+	write(t, tree, "f", []byte("the new one"))
+	m := s.h.Mounts[0]
+	hang := func(context.Context) error {
+		time.Sleep(2 * time.Second)
+		return fmt.Errorf("%w: input/output error", origin.ErrAway)
+	}
+	m.origins[0].Origin = &broken{m.origins[0].Origin, hang, nil}
+	time.Sleep(5 * time.Millisecond)
+	w := httptest.NewRecorder() // a real client would try again after a panic
+	serveAs(s.h, w, httptest.NewRequest(http.MethodGet, "/t/f", nil))
+	if got := w.Header().Get("Cache-Status"); w.Code != 503 || got != statusAway {
+		t.Errorf("%d, %s", w.Code, got)
+	}
 }

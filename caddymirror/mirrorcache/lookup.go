@@ -155,7 +155,8 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 			e.Close()
 			return m.miss(ctx, r, c, e.Key(), statusChanged)
 		}
-		o, err := m.miss(waiting, r, c, e.Key(), statusChanged)
+		var o object
+		o, err = m.miss(waiting, r, c, e.Key(), statusChanged)
 		switch {
 		case err == nil && o.body != nil:
 			o.old = e
