@@ -180,7 +180,9 @@ func (n *network) blockedLater(t *testing.T) {
 		slowest = max(slowest, d)
 		t.Logf("40 files at once: %v", d)
 	}
-	if slowest > never-failover {
+	// A second of that is for the opening of a connection, which does not count
+	// against the server.
+	if slowest > never-failover+time.Second {
 		t.Errorf("40 files at once: %v", slowest)
 	}
 	if all := logs.FilterMessageSnippet(diagnosis).All(); len(all) != 1 {
