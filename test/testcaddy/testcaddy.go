@@ -331,6 +331,8 @@ func (s *Server) Reload(config string) error {
 		kind = "application/json"
 	}
 	_, err := s.admin(http.MethodPost, "/load", kind, []byte(config))
+	// Caddy closes them, too, and a request might be under way on one just then.
+	s.Client.CloseIdleConnections()
 	return err
 }
 
