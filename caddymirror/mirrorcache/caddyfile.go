@@ -14,6 +14,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
 func init() {
@@ -136,11 +137,11 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from orig
 	case "cache":
 		return word(d, &m.Cache)
 	case "ttl":
-		return duration(d, &m.TTL)
+		return origin.UnmarshalDuration(d, &m.TTL)
 	case "max_stale":
-		return duration(d, &m.MaxStale)
+		return origin.UnmarshalDuration(d, &m.MaxStale)
 	case "revalidate_timeout":
-		return duration(d, &m.RevalidateTimeout)
+		return origin.UnmarshalDuration(d, &m.RevalidateTimeout)
 	case "index":
 		m.IndexNames = d.RemainingArgs()
 		if len(m.IndexNames) == 0 {
@@ -235,21 +236,6 @@ func word(d *caddyfile.Dispenser, into *string) error {
 		return d.ArgErr()
 	}
 	*into = d.Val()
-	return nil
-}
-
-func duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
-	if !d.NextArg() {
-		return d.ArgErr()
-	}
-	v, err := caddy.ParseDuration(d.Val())
-	if err != nil {
-		return d.Errf("parsing duration: %v", err)
-	}
-	if v <= 0 {
-		return d.Errf("duration %s is not positive", d.Val())
-	}
-	*into = caddy.Duration(v)
 	return nil
 }
 

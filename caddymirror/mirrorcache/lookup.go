@@ -336,7 +336,7 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 		return object{result: res, status: statusFailed(err)}, err
 	}
 	return object{
-		body:   &body{m: m, name: key.Name, meta: meta, fill: f, hurry: r.Header["Range"] != nil},
+		body:   &body{m: m, name: key.Name, meta: meta, fill: f},
 		result: res, status: status,
 	}, nil
 }

@@ -74,9 +74,9 @@ func (d *Dir) UnmarshalRoot(word string) (ok bool, err error) {
 func (d *Dir) UnmarshalOption(disp *caddyfile.Dispenser) (ok bool, err error) {
 	switch option := disp.Val(); option {
 	case "timeout":
-		return true, duration(disp, &d.Timeout)
+		return true, UnmarshalDuration(disp, &d.Timeout)
 	case "release_check":
-		return true, duration(disp, &d.ReleaseCheck)
+		return true, UnmarshalDuration(disp, &d.ReleaseCheck)
 	case "release_marker":
 		if !disp.NextArg() {
 			return true, disp.ArgErr()
@@ -126,9 +126,9 @@ func (a *AFS) UnmarshalRoot(word string) (ok bool, err error) {
 func (a *AFS) UnmarshalOption(d *caddyfile.Dispenser) (ok bool, err error) {
 	switch d.Val() {
 	case "timeout":
-		return true, duration(d, &a.Timeout)
+		return true, UnmarshalDuration(d, &a.Timeout)
 	case "release_check":
-		return true, duration(d, &a.ReleaseCheck)
+		return true, UnmarshalDuration(d, &a.ReleaseCheck)
 	case "read_write":
 		a.ReadWrite = true
 		return true, nil
@@ -136,8 +136,8 @@ func (a *AFS) UnmarshalOption(d *caddyfile.Dispenser) (ok bool, err error) {
 	return false, nil
 }
 
-// duration reads the argument of an option.
-func duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
+// UnmarshalDuration reads the argument of an option: a duration above 0.
+func UnmarshalDuration(d *caddyfile.Dispenser, into *caddy.Duration) error {
 	if !d.NextArg() {
 		return d.ArgErr()
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 )
 
@@ -298,7 +300,7 @@ func (p *pool) close(c io.Closer) {
 // closeOne closes c. A panic in that must not keep the others open.
 func closeOne(c io.Closer) {
 	var err error
-	defer panics.Recover(nil, "origin close", &err)
+	defer panics.Recover(caddy.Log().Named("mirror.origins"), "origin close", &err)
 	_ = c.Close()
 }
 
