@@ -43,6 +43,7 @@ func configuredCaches(option any) []string {
 //
 //	mirror_cache [<matcher>] {
 //		mount <prefix> <origin> [<origins...>] {
+//			old_name           <hosts...>
 //			format             <format>
 //			cache              <name>
 //			ttl                <duration>
@@ -132,6 +133,10 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 
 func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from origins) error {
 	switch option {
+	case "old_name":
+		if m.OldNames = d.RemainingArgs(); len(m.OldNames) == 0 {
+			return d.ArgErr()
+		}
 	case "format":
 		return m.unmarshalFormat(d)
 	case "cache":

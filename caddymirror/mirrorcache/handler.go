@@ -25,7 +25,8 @@ func init() {
 // a local disk cache.
 //
 // A request belongs to the mount with the longest prefix; what no mount claims
-// goes to the next handler. Only GET and HEAD are allowed.
+// goes to the next handler. At an old name of a mount all requests are the mount's.
+// Only GET and HEAD are allowed.
 //
 // Every response says what the cache did in a `Cache-Status` field (RFC 9211).
 // Placeholders, for access logs and other handlers:
@@ -38,7 +39,8 @@ type Handler struct {
 	// Mounts are URL prefixes with the origins behind them.
 	Mounts []*Mount `json:"mounts,omitempty"`
 
-	byLength []*Mount // longest prefix first
+	byLength []*Mount           // longest prefix first
+	oldNames map[string]oldName // by host; nil if there are none
 }
 
 // CaddyModule returns the Caddy module information.
@@ -61,6 +63,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("mount %s: %w", m.Prefix, err)
 		}
 		app.AddMount(m.Prefix, m)
+	}
+	if h.oldNames, err = oldNamesOf(h.Mounts); err != nil {
+		return err
 	}
 	h.byLength = slices.SortedStableFunc(slices.Values(h.Mounts), func(a, b *Mount) int {
 		return cmp.Compare(len(b.Prefix), len(a.Prefix))
@@ -86,6 +91,12 @@ func (h *Handler) Validate() error {
 // ServeHTTP answers requests for what is mounted.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	p := cleanPath(r.URL.Path)
+	if h.oldNames != nil {
+		if o, ok := h.oldName(r); ok {
+			o.requests.Inc()
+			return o.mount.serve(w, r, p)
+		}
+	}
 	for _, m := range h.byLength {
 		if rest, ok := m.claims(p); ok {
 			return m.serve(w, r, rest)

@@ -168,6 +168,9 @@ func (s *site) ask(t testing.TB, method, path string, fields ...string) answer {
 	for _, f := range fields {
 		name, value, _ := strings.Cut(f, ": ")
 		r.Header.Set(name, value)
+		if name == "Host" {
+			r.Host = value
+		}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {

@@ -23,6 +23,10 @@ var (
 		Namespace: namespace, Subsystem: subsystem, Name: "fills_total",
 		Help: "Fills by mount and result.",
 	}, []string{"mount", "result"})
+	oldNameRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "old_name_requests_total",
+		Help: "Requests for a mount at a host name that it had before it got a prefix.",
+	}, []string{"mount", "host"})
 	originSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "origin_seconds",
 		Help:    "How long origins take to answer, by mount and operation.",
@@ -34,7 +38,7 @@ var (
 // first handler that it has.
 func registerMetrics(ctx caddy.Context) error {
 	reg := ctx.GetMetricsRegistry()
-	for _, c := range []prometheus.Collector{mountRequests, mountBytes, mountFills, originSeconds} {
+	for _, c := range []prometheus.Collector{mountRequests, mountBytes, mountFills, oldNameRequests, originSeconds} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err

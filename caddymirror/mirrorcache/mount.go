@@ -33,6 +33,12 @@ type Mount struct {
 	// order, while those before them are away.
 	OriginsRaw []json.RawMessage `json:"origins,omitempty" caddy:"namespace=mirror.origins inline_key=origin"`
 
+	// OldNames are host names at which the mount is served from the root, and nothing
+	// else is: those that it had to itself before it got a prefix. The site has to be
+	// theirs, too. How often each is still used is counted, as the metric
+	// `caddy_mirror_old_name_requests_total`.
+	OldNames []string `json:"old_names,omitempty"`
+
 	// Format tells which objects never change under their name. Default:
 	// plain, for which all may.
 	FormatRaw json.RawMessage `json:"format,omitempty" caddy:"namespace=mirror.formats inline_key=format"`
@@ -134,6 +140,9 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 		m.IndexNames = []string{"index.html"}
 	}
 	if err := errors.Join(checkIndexNames(m.IndexNames), checkHide(m.Hide)); err != nil {
+		return err
+	}
+	if err := m.provisionOldNames(); err != nil {
 		return err
 	}
 	if err := m.loadModules(ctx); err != nil {
