@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -224,11 +225,11 @@ func (c *aptCheck) release(dir, base string) (*releaseText, error) {
 	switch {
 	case err != nil:
 	case len(text) == 0:
-		err = bad("is empty")
+		err = fault.Errorf("is empty")
 	case isClearsigned(text):
 		text, err = openClearsigned(text, c.keys)
 	case base == "InRelease":
-		err = bad("is not signed, and apt takes no such InRelease")
+		err = fault.Errorf("is not signed, and apt takes no such InRelease")
 	}
 	if err != nil {
 		return rel, c.note(rel.file, err)

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // aptFile is what a Packages or Sources file says of one file.
 type aptFile struct {
 	name string // as it stands there
 	size int64
-	sum  digest
+	sum  digest.Digest
 }
 
 // packagesIndex reads a Packages file, as apt does.
@@ -81,16 +84,16 @@ func (x *packagesIndex) end() error {
 	defer x.reset()
 	x.count++
 	if len(x.pkg) == 0 {
-		return bad("has a paragraph without a Package, before line %d: apt can not read it", x.d.line)
+		return fault.Errorf("has a paragraph without a Package, before line %d: apt can not read it", x.d.line)
 	}
 	if len(x.filename) == 0 {
-		return bad("has no Filename for package %s, before line %d", show(string(x.pkg)), x.d.line)
+		return fault.Errorf("has no Filename for package %s, before line %d", fault.Show(string(x.pkg)), x.d.line)
 	}
 	f := aptFile{name: string(x.filename)}
 	digits, odd := leadingDigits(x.size)
 	var err error
 	if f.size, err = strconv.ParseInt(digits, 10, 64); err != nil || f.size == 0 {
-		return bad("has no Size for %s, before line %d", show(f.name), x.d.line)
+		return fault.Errorf("has no Size for %s, before line %d", fault.Show(f.name), x.d.line)
 	}
 	if odd {
 		x.d.isOdd(oddSize)
@@ -108,7 +111,7 @@ func (x *packagesIndex) end() error {
 		return x.file(f)
 	}
 	if !x.weak {
-		return bad("has no SHA256 or SHA512 for %s, before line %d: apt trusts no other", show(f.name), x.d.line)
+		return fault.Errorf("has no SHA256 or SHA512 for %s, before line %d: apt trusts no other", fault.Show(f.name), x.d.line)
 	}
 	return x.file(f)
 }
@@ -132,11 +135,11 @@ func leadingDigits(text []byte) (digits string, more bool) {
 }
 
 // aptDigest is parseDigest for what apt compares as text: it knows checksums in lower case.
-func aptDigest(kind, text string) (digest, error) {
+func aptDigest(kind, text string) (digest.Digest, error) {
 	if strings.ToLower(text) != text {
-		return digest{}, bad("has %s for a checksum, in upper case, which apt takes for another", show(text))
+		return digest.Digest{}, fault.Errorf("has %s for a checksum, in upper case, which apt takes for another", fault.Show(text))
 	}
-	return parseDigest(kind, text)
+	return digest.Parse(kind, text)
 }
 
 // sourcesIndex reads a Sources file.
@@ -174,13 +177,13 @@ func (x *sourcesIndex) field(name, value []byte, first bool) error {
 		}
 		parts := bytes.Fields(value)
 		if len(parts) != 3 {
-			return bad("line %d has no checksum, size and name", x.d.line)
+			return fault.Errorf("line %d has no checksum, size and name", x.d.line)
 		}
 		size, err := strconv.ParseInt(string(parts[1]), 10, 64)
 		if err != nil || size < 0 {
-			return bad("line %d has %s for a size", x.d.line, show(string(parts[1])))
+			return fault.Errorf("line %d has %s for a size", x.d.line, fault.Show(string(parts[1])))
 		}
-		sum, err := parseDigest(l.kind, string(parts[0]))
+		sum, err := digest.Parse(l.kind, string(parts[0]))
 		if err != nil {
 			return err
 		}
@@ -211,5 +214,5 @@ func (x *sourcesIndex) end() error {
 			return nil
 		}
 	}
-	return bad("has no files for a package, before line %d", x.d.line)
+	return fault.Errorf("has no files for a package, before line %d", x.d.line)
 }

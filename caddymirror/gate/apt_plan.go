@@ -7,13 +7,17 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
 )
 
 // aptForm is one form of an index, as it was found.
 type aptForm struct {
 	name string // relative to the tree
 	size int64
-	sum  digest
+	sum  digest.Digest
 }
 
 // aptPlan is an index to be parsed.
@@ -21,8 +25,8 @@ type aptPlan struct {
 	aptForm
 	by      string // the Release that lists it
 	base    *aptBase
-	packing string // the ending of its name there
-	plain   digest // what it has unpacked; empty if the Release does not say
+	packing string        // the ending of its name there
+	plain   digest.Digest // what it has unpacked; empty if the Release does not say
 	sources bool
 }
 
@@ -31,7 +35,7 @@ type aptGroup struct {
 	dir, base string // relative to the Release
 	forms     []aptIndex
 	plain     bool // the plain form is listed
-	plainSum  digest
+	plainSum  digest.Digest
 }
 
 // lists reports whether the index lists packages.
@@ -68,7 +72,7 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 			err = p.queue(found)
 		} else if len(found) > 0 {
 			slices.SortStableFunc(found, func(a, b aptPlan) int { return a.cost() - b.cost() })
-			if found[0].cost() == len(packings) {
+			if found[0].cost() == len(packed.Endings) {
 				return nil, fmt.Errorf("%s: this form can not be read, and there is no other", found[0].name)
 			}
 			err = p.queue(found[1:])
@@ -94,10 +98,10 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 
 // cost puts the forms in the order in which they are best read.
 func (p *aptPlan) cost() int {
-	if i := slices.Index(packings, p.packing); i >= 0 {
+	if i := slices.Index(packed.Endings, p.packing); i >= 0 {
 		return i
 	}
-	return len(packings)
+	return len(packed.Endings)
 }
 
 // groups returns the indexes in the order of the Release.
@@ -105,7 +109,7 @@ func (p *aptPlanner) groups() []*aptGroup {
 	byName := map[string]*aptGroup{}
 	var all []*aptGroup
 	for _, x := range p.rel.index {
-		name := strings.TrimSuffix(x.name, packing(x.name))
+		name := strings.TrimSuffix(x.name, packed.Ending(x.name))
 		g := byName[name]
 		if g == nil {
 			g = &aptGroup{dir: path.Dir(name), base: path.Base(name)}
@@ -117,19 +121,11 @@ func (p *aptPlanner) groups() []*aptGroup {
 	return all
 }
 
-// packing returns the ending that says how a file is compressed, if it has one.
-func packing(name string) string {
-	if ext := path.Ext(name); slices.Contains(packings, ext) || slices.Contains(otherPackings, ext) {
-		return ext
-	}
-	return ""
-}
-
 // find returns the forms of an index that are there with the right size, each
 // under one name. there is whether any is there at all.
 func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) {
 	for _, x := range g.forms {
-		if packing(x.name) == "" {
+		if packed.Ending(x.name) == "" {
 			g.plain, g.plainSum = true, x.sum
 		}
 		infos := make([]fs.FileInfo, 0, 2)
@@ -154,7 +150,7 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 				err = x.fault
 			}
 			if err == nil && info.Size() != x.size {
-				err = bad("its size is %d, %s says %d", info.Size(), p.rel.file, x.size)
+				err = fault.Errorf("its size is %d, %s says %d", info.Size(), p.rel.file, x.size)
 			}
 			if err != nil {
 				if err := p.note(name, err); err != nil {
@@ -165,7 +161,7 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 			if !slices.ContainsFunc(infos, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
 				found = append(found, aptPlan{
 					aptForm: aptForm{name, x.size, x.sum},
-					by:      p.rel.file, base: p.rel.base, packing: packing(x.name), sources: g.base == "Sources",
+					by:      p.rel.file, base: p.rel.base, packing: packed.Ending(x.name), sources: g.base == "Sources",
 				})
 			}
 			infos = append(infos, info)
@@ -177,10 +173,10 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 // names returns the names that a form of an index has in the tree.
 func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
 	names := []string{path.Join(p.rel.dir, x.name)}
-	if !p.rel.byHash || x.sum.kind == "" {
+	if !p.rel.byHash || x.sum.Kind == "" {
 		return names, nil
 	}
-	dir := path.Join(p.rel.dir, g.dir, "by-hash", byHashDirs[x.sum.kind])
+	dir := path.Join(p.rel.dir, g.dir, "by-hash", byHashDirs[x.sum.Kind])
 	there, ok := p.byHash[dir]
 	if !ok {
 		var err error
@@ -190,7 +186,7 @@ func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
 		p.byHash[dir] = there
 	}
 	if there {
-		names = append(names, path.Join(dir, fmt.Sprintf("%x", x.sum.sum)))
+		names = append(names, path.Join(dir, fmt.Sprintf("%x", x.sum.Sum)))
 	}
 	return names, nil
 }

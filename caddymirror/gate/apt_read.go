@@ -7,6 +7,10 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
 )
 
 // index reads an index and has looked at what it lists.
@@ -24,13 +28,13 @@ func (c *aptCheck) index(p aptPlan) error {
 // parse reads an index. Unpacked, it must have what the Release says that its plain form
 // has: apt compares that, too.
 func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
-	z, err := unpack(p.packing, in)
+	z, err := packed.Open(p.packing, in)
 	if err != nil {
 		return err
 	}
 	defer z.Close()
-	text := bounded(z, maxUnpacked)
-	h := newHash(p.plain.kind)
+	text := packed.Bound(z, packed.MaxUnpacked)
+	h := digest.NewHash(p.plain.Kind)
 	if p.packing == "" {
 		h = nil // it was compared as it was read
 	}
@@ -51,14 +55,14 @@ func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if z.more() {
+	if z.More() {
 		odd(oddMore)
 	}
 	if h == nil {
 		return nil
 	}
-	if got := string(h.Sum(nil)); got != p.plain.sum {
-		return bad("unpacked, its %s is %x, %s says that it is %x", p.plain.kind, got, p.by, p.plain.sum)
+	if got := string(h.Sum(nil)); got != p.plain.Sum {
+		return fault.Errorf("unpacked, its %s is %x, %s says that it is %x", p.plain.Kind, got, p.by, p.plain.Sum)
 	}
 	return nil
 }
@@ -68,16 +72,16 @@ func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
 func (c *aptCheck) aptName(p aptPlan, name string) (string, error) {
 	switch {
 	case strings.IndexByte(name, 0) >= 0 || strings.IndexByte(name, '\n') >= 0:
-		return "", bad("lists %s, which is not a name", show(name))
+		return "", fault.Errorf("lists %s, which is not a name", fault.Show(name))
 	case strings.IndexByte(name, '?') >= 0:
-		return "", bad("lists %s: apt asks for it with a query, from the question mark on", show(name))
+		return "", fault.Errorf("lists %s: apt asks for it with a query, from the question mark on", fault.Show(name))
 	}
 	if err := c.settle(p.base, name); err != nil {
 		return "", err
 	}
 	full := path.Join(p.base.dir, name)
 	if !fs.ValidPath(full) {
-		return "", bad("lists %s, which leads out of the tree", show(name))
+		return "", fault.Errorf("lists %s, which leads out of the tree", fault.Show(name))
 	}
 	if name[0] == '/' {
 		c.remarks.add(p.name, oddAbsolute)

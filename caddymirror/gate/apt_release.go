@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // release is what a Release or InRelease file says (Debian's repository format), as apt
@@ -28,8 +31,8 @@ type release struct {
 type aptIndex struct {
 	name  string // relative to that of the release
 	size  int64
-	sum   digest
-	fault error // why nothing can be of this size and checksum: a fileError; or nil
+	sum   digest.Digest
+	fault error // why nothing can be of this size and checksum: a fault.Error; or nil
 }
 
 // releaseLists are the fields with checksums.
@@ -49,7 +52,7 @@ const (
 	oddValid      = "its Valid-Until is in a form that is not in the specification"
 )
 
-// parse reads text into r. Its error is a fileError.
+// parse reads text into r. Its error is a fault.Error.
 func (r *release) parse(text []byte) error {
 	lists := map[string][]aptIndex{}
 	values := map[string]string{}
@@ -62,7 +65,7 @@ func (r *release) parse(text []byte) error {
 			}
 			x, err := parseIndexLine(kind, value)
 			if err != nil {
-				return bad("line %d %s", d.line, err)
+				return fault.Errorf("line %d %s", d.line, err)
 			}
 			if x.name == "" {
 				d.isOdd(oddIndex)
@@ -95,7 +98,7 @@ func (r *release) parse(text []byte) error {
 	if err := r.take(values, &d); err != nil {
 		return err
 	}
-	for _, kind := range digestKinds {
+	for _, kind := range digest.Kinds {
 		if len(lists[kind]) > 0 {
 			r.kind = kind
 			r.index = lists[kind]
@@ -103,7 +106,7 @@ func (r *release) parse(text []byte) error {
 			return nil
 		}
 	}
-	return bad("lists no indexes")
+	return fault.Errorf("lists no indexes")
 }
 
 // take takes the values of fields.
@@ -125,7 +128,7 @@ func (r *release) take(values map[string]string, d *deb822) error {
 	}
 	until, ok := parseDate(text)
 	if !ok {
-		return bad("has %s for Valid-Until, which is no date that apt can read", show(text))
+		return fault.Errorf("has %s for Valid-Until, which is no date that apt can read", fault.Show(text))
 	}
 	if _, err := time.Parse(releaseDate, text); err != nil {
 		d.isOdd(oddValid)
@@ -153,7 +156,7 @@ func (r *release) unique(d *deb822) {
 func parseIndexLine(kind string, line []byte) (x aptIndex, err error) {
 	parts := bytes.Fields(line)
 	if len(parts) != 3 {
-		return x, bad("has no checksum, size and name")
+		return x, fault.Errorf("has no checksum, size and name")
 	}
 	x.name = string(parts[2])
 	if !fs.ValidPath(x.name) || strings.IndexByte(x.name, 0) >= 0 {
@@ -162,7 +165,7 @@ func parseIndexLine(kind string, line []byte) (x aptIndex, err error) {
 	x.sum, x.fault = aptDigest(kind, string(parts[0]))
 	size, err := strconv.ParseInt(string(parts[1]), 10, 64)
 	if err != nil || size < 0 {
-		x.fault = bad("has %s for a size", show(string(parts[1])))
+		x.fault = fault.Errorf("has %s for a size", fault.Show(string(parts[1])))
 	}
 	x.size = size
 	return x, nil

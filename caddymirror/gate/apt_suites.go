@@ -1,12 +1,14 @@
 package gate
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
 )
 
 // aptSuite is a directory that has a Release, or should.
@@ -134,7 +136,7 @@ func (s *suiteSearch) isFlat(dir string, entries []fs.DirEntry) (bool, error) {
 		if e.IsDir() {
 			continue
 		}
-		switch name := e.Name(); strings.TrimSuffix(name, packing(name)) {
+		switch name := e.Name(); strings.TrimSuffix(name, packed.Ending(name)) {
 		case "InRelease":
 			return true, nil
 		case "Release":
@@ -150,7 +152,7 @@ func (s *suiteSearch) isFlat(dir string, entries []fs.DirEntry) (bool, error) {
 	if err == nil {
 		err = new(release).parse(text)
 	}
-	if errors.As(err, new(*fileError)) {
+	if fault.Is(err) {
 		return false, nil
 	}
 	return err == nil, err

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
 )
 
 // TestAptListed checks that what was served and is still listed is there: clients that
@@ -32,7 +35,7 @@ func TestAptListed(t *testing.T) {
 			passes(t, g, r)
 
 			rm(t, repo.dir, "dists/x/"+index)
-			v := fails(t, g, r, "dists/x/"+strings.TrimSuffix(index, packing(index)), "is missing in all forms, dists/x/Release lists it")
+			v := fails(t, g, r, "dists/x/"+strings.TrimSuffix(index, packed.Ending(index)), "is missing in all forms, dists/x/Release lists it")
 			if v.Count != 1 {
 				t.Error(v)
 			}
@@ -50,7 +53,7 @@ func TestAptListed(t *testing.T) {
 			rm(t, repo.dir, "dists/x/"+plain+".bz2")
 			delete(repo.index, index)
 			delete(repo.index, plain+".bz2")
-			delete(repo.index, strings.TrimSuffix(index, packing(index)))
+			delete(repo.index, strings.TrimSuffix(index, packed.Ending(index)))
 			repo.order = repo.order[:0]
 			for name := range repo.index {
 				repo.order = append(repo.order, name)
@@ -85,9 +88,9 @@ func flatRepo(t *testing.T, tree, dir, base, prefix string) {
 		text += stanza(name, prefix+rel, "package "+name)
 	}
 	put(t, tree, path.Join(dir, "Packages"), text)
-	put(t, tree, path.Join(dir, "Packages.gz"), gz(t, text))
+	put(t, tree, path.Join(dir, "Packages.gz"), repotest.Gzip(t, text))
 	put(t, tree, path.Join(dir, "Release"), fmt.Sprintf("Date: Tue, 03 Mar 2026 10:00:00 UTC\nSHA256:\n %s %d Packages\n %s %d Packages.gz\n",
-		sum256(text), len(text), sum256(gz(t, text)), len(gz(t, text))))
+		sum256(text), len(text), sum256(repotest.Gzip(t, text)), len(repotest.Gzip(t, text))))
 }
 
 // TestAptFlat checks flat repositories wherever they are, as clients have them in their

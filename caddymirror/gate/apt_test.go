@@ -2,14 +2,12 @@ package gate
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -23,43 +21,11 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
-	"github.com/klauspost/compress/zstd"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
-
-func gz(t testing.TB, text string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	if _, err := w.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
-func zst(t testing.TB, text string) string {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(w.EncodeAll([]byte(text), nil))
-}
-
-func pipe(t testing.TB, text, program string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Stdin = strings.NewReader(text)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
-}
 
 func sum256(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
@@ -96,12 +62,12 @@ func newAptRepo(t testing.TB) *aptRepo {
 	sources := fmt.Sprintf("Package: s\nDirectory: pool/main/s\nFiles:\n %032x 3 s_1.dsc\n %032x 3 s_1.tar.gz\nChecksums-Sha256:\n %s 3 s_1.dsc\n %s 3 s_1.tar.gz\n\n",
 		0, 0, sum256("dsc"), sum256("tar"))
 	r.list("main/binary-amd64/Packages", packages)
-	r.list("main/binary-amd64/Packages.gz", gz(t, packages))
+	r.list("main/binary-amd64/Packages.gz", repotest.Gzip(t, packages))
 	r.list("main/binary-amd64/Release", "Archive: x\n")
 	r.list("main/source/Sources", sources)
 	r.skip["main/source/Sources"] = true
-	r.list("main/source/Sources.gz", gz(t, sources))
-	r.list("main/Contents-amd64.gz", gz(t, "usr/bin/a a\n"))
+	r.list("main/source/Sources.gz", repotest.Gzip(t, sources))
+	r.list("main/Contents-amd64.gz", repotest.Gzip(t, "usr/bin/a a\n"))
 	// Not mirrored.
 	for _, name := range []string{"main/binary-riscv64/Packages.gz", "main/i18n/Translation-de.xz", "main/binary-amd64/Packages.xz"} {
 		r.list(name, "x")
@@ -140,7 +106,7 @@ func (r *aptRepo) write() {
 // repack replaces the packages, in the index and its compressed form.
 func (r *aptRepo) repack(packages string) {
 	r.list("main/binary-amd64/Packages", packages)
-	r.list("main/binary-amd64/Packages.gz", gz(r.t, packages))
+	r.list("main/binary-amd64/Packages.gz", repotest.Gzip(r.t, packages))
 	r.write()
 }
 
@@ -249,7 +215,7 @@ func TestApt(t *testing.T) {
 		}, aptPackages + ".gz", "unpacked, its sha256 is"},
 		{"plain form not listed", nil, func(r *aptRepo) {
 			rm(t, r.dir, aptPackages)
-			r.order = slices.DeleteFunc(r.order, func(name string) bool { return packing(name) == "" })
+			r.order = slices.DeleteFunc(r.order, func(name string) bool { return packed.Ending(name) == "" })
 			r.write()
 		}, "dists/x/Release", "in compressed forms only"},
 		{"bad checksum", nil, func(r *aptRepo) { r.repack("Package: a\nFilename: pool/main/a/a_1_all.deb\nSize: 9\nSHA256: 12\n") }, aptPackages, "has 12 for a checksum"},
@@ -298,7 +264,7 @@ func TestApt(t *testing.T) {
 			delete(r.skip, p+".xz")
 			rm(t, r.dir, aptPackages)
 			rm(t, r.dir, aptPackages+".gz")
-			r.list(p+".xz", pipe(t, r.index[p], "xz"))
+			r.list(p+".xz", repotest.Pipe(t, r.index[p], "xz"))
 			r.skip[p], r.skip[p+".gz"] = true, true
 			r.write()
 			rm(t, r.dir, "pool/main/c/c_1_all.deb")
@@ -306,14 +272,14 @@ func TestApt(t *testing.T) {
 		{"bz2", nil, func(r *aptRepo) {
 			rm(t, r.dir, aptPackages)
 			rm(t, r.dir, aptPackages+".gz")
-			r.list(p+".bz2", pipe(t, r.index[p], "bzip2"))
+			r.list(p+".bz2", repotest.Pipe(t, r.index[p], "bzip2"))
 			r.skip[p], r.skip[p+".gz"] = true, true
 			r.write()
 			rm(t, r.dir, "pool/main/c/c_1_all.deb")
 		}, "pool/main/c/c_1_all.deb", "is missing, " + aptPackages + ".bz2 lists it"},
 		{"zst", nil, func(r *aptRepo) {
 			rm(t, r.dir, aptPackages)
-			r.list(p+".zst", zst(t, r.index[p]))
+			r.list(p+".zst", repotest.Zstd(t, r.index[p]))
 			r.skip[p] = true
 			r.write()
 			rm(t, r.dir, "pool/main/c/c_1_all.deb")
@@ -348,9 +314,9 @@ func TestApt(t *testing.T) {
 		{"flat", &Apt{Dists: []string{"./"}}, func(r *aptRepo) {
 			rm(t, r.dir, "dists")
 			text := r.index[p]
-			put(t, r.dir, "Packages.gz", gz(t, text))
+			put(t, r.dir, "Packages.gz", repotest.Gzip(t, text))
 			put(t, r.dir, "Release", fmt.Sprintf("SHA256:\n %s %d Packages.gz\n %s 1 Sources.gz\n %s %d Packages\n",
-				sum256(gz(t, text)), len(gz(t, text)), sum256("x"), sum256(text), len(text)))
+				sum256(repotest.Gzip(t, text)), len(repotest.Gzip(t, text)), sum256("x"), sum256(text), len(text)))
 			rm(t, r.dir, "pool/main/a")
 		}, "pool/main/a/a_1_all.deb", "is missing, Packages.gz lists it"},
 	} {
@@ -383,7 +349,7 @@ func TestAptGone(t *testing.T) {
 	repo := newAptRepo(t)
 	put(t, repo.dir, "pool/x/d_1_all.deb", "package d")
 	text := stanza("d", "pool/x/d_1_all.deb", "package d")
-	repo.list("extra/binary-amd64/Packages.gz", gz(t, text))
+	repo.list("extra/binary-amd64/Packages.gz", repotest.Gzip(t, text))
 	repo.write()
 	r := newRun(t, repo.dir)
 	g := new(Apt)
@@ -813,7 +779,7 @@ func largeApt(t testing.TB, n int) string {
 			i, source, i, strings.Repeat("libsomething (>= 1.0), ", 12), i, strings.Repeat("role::program, ", 8), file, size, i, i)
 	}
 	r.list("main/binary-amd64/Packages", b.String())
-	r.list("main/binary-amd64/Packages.gz", gz(t, b.String()))
+	r.list("main/binary-amd64/Packages.gz", repotest.Gzip(t, b.String()))
 	r.skip["main/binary-amd64/Packages"] = true
 	r.write()
 	return r.dir
@@ -923,10 +889,6 @@ func FuzzDeb822(f *testing.F) {
 	f.Add("SHA256:\n " + sum256("x") + " 1 main/binary-amd64/Packages.gz\nValid-Until: Sat, 1 Feb 2020 10:00:00 UTC\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		see := func(file aptFile) error {
-			name, err := local("", file.name)
-			if err == nil && (strings.HasPrefix(name, "../") || strings.HasPrefix(name, "/") || name == "..") {
-				t.Errorf("%q leads to %q", file.name, name)
-			}
 			if file.size < 0 {
 				t.Errorf("a size of %d", file.size)
 			}
@@ -938,21 +900,5 @@ func FuzzDeb822(f *testing.F) {
 		if err := rel.parse([]byte(text)); err == nil && len(rel.index) == 0 {
 			t.Error("a Release that lists nothing")
 		}
-	})
-}
-
-func FuzzUnpack(f *testing.F) {
-	f.Add(".gz", []byte(gz(f, "hello")))
-	f.Add(".zst", []byte(zst(f, "hello")))
-	if _, err := exec.LookPath("xz"); err == nil {
-		f.Add(".xz", []byte(pipe(f, "hello", "xz")))
-	}
-	f.Fuzz(func(_ *testing.T, name string, b []byte) {
-		z, err := unpack(name, bytes.NewReader(b))
-		if err != nil {
-			return
-		}
-		defer z.Close()
-		_, _ = z.Read(make([]byte, 1<<20))
 	})
 }

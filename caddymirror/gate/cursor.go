@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // A cursor looks at one file of a tree after the other. It keeps the directories
@@ -20,7 +22,7 @@ type openDir struct {
 	root *os.Root
 }
 
-// stat describes the regular file at name. Its error may be a fileError.
+// stat describes the regular file at name. Its error may be a fault.Error.
 func (c *cursor) stat(name string) (fs.FileInfo, error) {
 	info, err := c.lstat(name)
 	if err != nil || info.Mode()&fs.ModeSymlink != 0 {
@@ -31,7 +33,7 @@ func (c *cursor) stat(name string) (fs.FileInfo, error) {
 		return nil, judge(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, bad("is not a file")
+		return nil, fault.Errorf("is not a file")
 	}
 	return info, nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // deb822 reads the control data of Debian archives: paragraphs of fields, whose
@@ -57,7 +59,7 @@ const (
 )
 
 func (d *deb822) read(r io.Reader) error {
-	b := bufio.NewReaderSize(r, bufferSize)
+	b := bufio.NewReaderSize(r, 128<<10)
 	for {
 		line, err := b.ReadSlice('\n')
 		if err != nil && err != io.EOF && !errors.Is(err, bufio.ErrBufferFull) {
@@ -75,7 +77,7 @@ func (d *deb822) read(r io.Reader) error {
 			d.size += len(line)
 		}
 		if d.packages && d.size >= maxParagraph {
-			return bad("has a paragraph of more than %d bytes, at line %d: apt can not read it", maxParagraph, d.line)
+			return fault.Errorf("has a paragraph of more than %d bytes, at line %d: apt can not read it", maxParagraph, d.line)
 		}
 		if err == io.EOF {
 			return stopped(d.close())
@@ -105,7 +107,7 @@ func (d *deb822) take(line []byte) error {
 	case len(line) == 0:
 		if d.name == nil && d.packages {
 			if d.line > 1 {
-				return bad("begins with empty lines, which apt can not read")
+				return fault.Errorf("begins with empty lines, which apt can not read")
 			}
 			d.isOdd(oddEmpty)
 		}
@@ -124,7 +126,7 @@ func (d *deb822) take(line []byte) error {
 	}
 	name, value, ok := bytes.Cut(line, []byte{':'})
 	if !ok {
-		return bad("line %d is not a field", d.line)
+		return fault.Errorf("line %d is not a field", d.line)
 	}
 	name = bytes.TrimRight(name, " \t")
 	if !isFieldName(name) {

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -69,7 +70,7 @@ func (e *Exec) Check(ctx context.Context, r *step.Run) error {
 	case res.Code > 0:
 		reason := fmt.Sprintf("%s exited with %d", e.Command[0], res.Code)
 		if last != "" {
-			reason += ": " + show(last)
+			reason += ": " + fault.Show(last)
 		}
 		return &Verdict{Gate: "exec", Reason: reason, Count: 1}
 	case err != nil:

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -70,7 +71,7 @@ func (e *Exists) Check(ctx context.Context, r *step.Run) error {
 	})
 }
 
-// filled returns a fileError if there is no file or directory at name, or an empty
+// filled returns a fault.Error if there is no file or directory at name, or an empty
 // one.
 func (t *tree) filled(name string) error {
 	info, err := t.root.Stat(name)
@@ -79,7 +80,7 @@ func (t *tree) filled(name string) error {
 	}
 	if !info.IsDir() {
 		if info.Size() == 0 {
-			return bad("is empty")
+			return fault.Errorf("is empty")
 		}
 		return nil
 	}
@@ -90,7 +91,7 @@ func (t *tree) filled(name string) error {
 	defer f.Close()
 	_, err = f.Readdirnames(1)
 	if err == io.EOF {
-		return bad("is empty")
+		return fault.Errorf("is empty")
 	}
 	return err
 }

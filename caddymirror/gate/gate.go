@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -98,7 +99,7 @@ func (p Problem) String() string {
 	if p.File == "" {
 		return p.Reason
 	}
-	return show(p.File) + ": " + p.Reason
+	return fault.Show(p.File) + ": " + p.Reason
 }
 
 // Error names the gate and the first problems, and says how many there are.

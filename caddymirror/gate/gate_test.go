@@ -169,9 +169,6 @@ func TestVerdict(t *testing.T) {
 	if got := v.Error(); got != `rpm: "a\x1b[31m\nb": is missing` {
 		t.Error(got)
 	}
-	if got := show(strings.Repeat("ä", 1000)); len(got) > maxShown+len("...") || !strings.HasSuffix(got, "ä...") {
-		t.Error(got)
-	}
 }
 
 func TestFault(t *testing.T) {
@@ -189,19 +186,19 @@ func TestFault(t *testing.T) {
 		"absolute": "leads out", "up": "leads out", "loop": "leads nowhere",
 	} {
 		_, err := root.Stat(name)
-		if reason, ok := fault(err); !ok || !strings.Contains(reason, want) {
+		if reason, ok := reasonOf(err); !ok || !strings.Contains(reason, want) {
 			t.Errorf("%s: %v: %q", name, err, reason)
 		}
 	}
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EACCES, syscall.ETIMEDOUT, syscall.ENODEV, syscall.ESTALE, syscall.EMFILE} {
-		if reason, ok := fault(&fs.PathError{Op: "stat", Path: "x", Err: errno}); ok {
+		if reason, ok := reasonOf(&fs.PathError{Op: "stat", Path: "x", Err: errno}); ok {
 			t.Errorf("%v is taken for a fault of the file: %q", errno, reason)
 		}
 	}
 	root.Close()
 	if _, err := root.Stat("file"); err == nil {
 		t.Error("a closed root answers")
-	} else if reason, ok := fault(err); ok {
+	} else if reason, ok := reasonOf(err); ok {
 		t.Errorf("%v is taken for a fault of the file: %q", err, reason)
 	}
 }

@@ -2,11 +2,13 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"hash/maphash"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 const (
@@ -24,26 +26,26 @@ const (
 type ref struct {
 	at   int64
 	name string
-	by   string // the index
-	size int64  // -1 if the index does not tell
-	sum  digest // empty if it is not to be compared
+	by   string        // the index
+	size int64         // -1 if the index does not tell
+	sum  digest.Digest // empty if it is not to be compared
 
 	// lenient is not nil if the size does not matter where the checksum is right: it is
 	// called then.
 	lenient func()
 }
 
-// look compares the file with what is listed. Its error may be a fileError.
+// look compares the file with what is listed. Its error may be a fault.Error.
 func (r *ref) look(ctx context.Context, c *cursor) error {
 	info, err := c.stat(r.name)
 	if err != nil {
 		return err
 	}
 	off := r.size >= 0 && info.Size() != r.size
-	if off && (r.lenient == nil || r.sum.kind == "") {
+	if off && (r.lenient == nil || r.sum.Kind == "") {
 		return sizeDiffers(info.Size(), r.size, r.by)
 	}
-	if r.sum.kind != "" {
+	if r.sum.Kind != "" {
 		err = c.t.check(ctx, r.name, r.sum, r.by)
 	}
 	if off {
@@ -53,17 +55,17 @@ func (r *ref) look(ctx context.Context, c *cursor) error {
 }
 
 func sizeDiffers(is, says int64, by string) error {
-	return bad("its size is %d, %s says %d", is, by, says)
+	return fault.Errorf("its size is %d, %s says %d", is, by, says)
 }
 
 // offSize returns what is wrong with a file whose size is not the one listed, if err is
 // the outcome of all else: nothing, if the checksum is right, and lenient is called.
-func offSize(err error, sum digest, is, says int64, by string, lenient func()) error {
+func offSize(err error, sum digest.Digest, is, says int64, by string, lenient func()) error {
 	switch {
-	case err == nil && sum.kind != "":
+	case err == nil && sum.Kind != "":
 		lenient()
 		return nil
-	case err == nil || errors.As(err, new(*fileError)):
+	case err == nil || fault.Is(err):
 		return sizeDiffers(is, says, by)
 	}
 	return err
@@ -149,26 +151,26 @@ func (l *listed) place() int64 {
 }
 
 // add has a file looked at. It fails if looking has failed.
-func (l *listed) add(name, by string, size int64, sum digest) error {
+func (l *listed) add(name, by string, size int64, sum digest.Digest) error {
 	return l.queued(name, by, size, sum, l.hash, nil)
 }
 
 // addIndex is add for a file whose checksum is compared in any case.
-func (l *listed) addIndex(name, by string, size int64, sum digest) error {
+func (l *listed) addIndex(name, by string, size int64, sum digest.Digest) error {
 	return l.queued(name, by, size, sum, true, nil)
 }
 
 // addLenient is addIndex for a file whose size does not matter where the checksum is right:
 // lenient is called then.
-func (l *listed) addLenient(name, by string, size int64, sum digest, lenient func()) error {
+func (l *listed) addLenient(name, by string, size int64, sum digest.Digest, lenient func()) error {
 	return l.queued(name, by, size, sum, true, lenient)
 }
 
-func (l *listed) queued(name, by string, size int64, sum digest, hash bool, lenient func()) error {
+func (l *listed) queued(name, by string, size int64, sum digest.Digest, hash bool, lenient func()) error {
 	at := l.place()
 	key := maphash.String(l.seed, name)
-	kind := uint64(slices.Index(digestKinds, sum.kind)) & kindBits
-	is := listing{size, maphash.String(l.seed, sum.sum)&^kindBits | kind}
+	kind := uint64(slices.Index(digest.Kinds, sum.Kind)) & kindBits
+	is := listing{size, maphash.String(l.seed, sum.Sum)&^kindBits | kind}
 	if was, ok := l.seen[key]; ok {
 		if was == is {
 			return nil
@@ -181,7 +183,7 @@ func (l *listed) queued(name, by string, size int64, sum digest, hash bool, leni
 		return tooMany(l.most)
 	}
 	if !hash {
-		sum = digest{}
+		sum = digest.Digest{}
 	}
 	l.batch = append(l.batch, ref{at, name, by, size, sum, lenient})
 	if len(l.batch) == batchSize {

@@ -13,6 +13,7 @@ import (
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -46,7 +47,7 @@ func armored(b []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP "))
 }
 
-// verify checks a detached signature, armored or not. Its error is a fileError of the
+// verify checks a detached signature, armored or not. Its error is a fault.Error of the
 // signature.
 func (k *keyring) verify(signed, signature []byte) error {
 	if armored(signature) {
@@ -74,7 +75,7 @@ const (
 
 // dearmor returns the signatures of all armored blocks in a file: archives that sign with
 // several keys may have a block of each. If alone is set there must be nothing else in the
-// file: apt takes no other line, be it empty. Its error is a fileError.
+// file: apt takes no other line, be it empty. Its error is a fault.Error.
 func dearmor(text []byte, alone bool) (signatures []byte, err error) {
 	var block []byte // the one that is open
 	for line := range bytes.Lines(text) {
@@ -84,9 +85,9 @@ func dearmor(text []byte, alone bool) (signatures []byte, err error) {
 			case !alone:
 				continue
 			case signatures == nil:
-				return nil, bad("does not begin with an armored signature; apt takes nothing else")
+				return nil, fault.Errorf("does not begin with an armored signature; apt takes nothing else")
 			}
-			return nil, bad("has more in it than signatures; apt takes nothing else, be it an empty line")
+			return nil, fault.Errorf("has more in it than signatures; apt takes nothing else, be it an empty line")
 		}
 		block = append(block, line...)
 		if mark != endSignature {
@@ -98,12 +99,12 @@ func dearmor(text []byte, alone bool) (signatures []byte, err error) {
 			b, err = io.ReadAll(a.Body)
 		}
 		if err != nil {
-			return nil, bad("is not a signature: %s", show(err.Error()))
+			return nil, fault.Errorf("is not a signature: %s", fault.Show(err.Error()))
 		}
 		signatures, block = append(signatures, b...), nil
 	}
 	if block != nil {
-		return nil, bad("is cut off: a signature has no end")
+		return nil, fault.Errorf("is cut off: a signature has no end")
 	}
 	return signatures, nil
 }
@@ -112,15 +113,15 @@ func dearmor(text []byte, alone bool) (signatures []byte, err error) {
 func (k *keyring) check(signed, b []byte) error {
 	err := verify(usable{k.keys, time.Now()}, signed, b)
 	if errors.Is(err, pgperrors.ErrUnknownIssuer) && verify(k.keys, signed, b) == nil {
-		return bad("the key that has signed it has expired, or was revoked")
+		return fault.Errorf("the key that has signed it has expired, or was revoked")
 	}
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, pgperrors.ErrUnknownIssuer):
-		return bad("no key of %s has signed it", k.file)
+		return fault.Errorf("no key of %s has signed it", k.file)
 	}
-	return bad("has no good signature: %s", show(err.Error()))
+	return fault.Errorf("has no good signature: %s", fault.Show(err.Error()))
 }
 
 func verify(keys openpgp.KeyRing, signed, signature []byte) error {
@@ -150,12 +151,12 @@ func isClearsigned(b []byte) bool { return bytes.HasPrefix(b, []byte(clearsigned
 
 // openClearsigned returns what is in a clear-signed message (RFC 9580 section 7) with one
 // or more signatures, and nothing else besides. They are checked if there is a keyring. Its
-// error is a fileError.
+// error is a fault.Error.
 func openClearsigned(b []byte, k *keyring) ([]byte, error) {
 	block, _ := clearsign.Decode(b)
 	at := bytes.Index(b, []byte("\n"+beginSignature))
 	if block == nil || at < 0 {
-		return nil, bad("is not a signed message as a whole")
+		return nil, fault.Errorf("is not a signed message as a whole")
 	}
 	signatures, err := dearmor(b[at+1:], true)
 	if err == nil && k != nil {

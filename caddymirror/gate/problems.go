@@ -4,18 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 )
 
 const (
 	// maxProblems is how many problems a verdict names.
 	maxProblems = 5
-
-	// maxShown is how much of a name that comes from outside is shown.
-	maxShown = 300
 )
 
 // problems are what a gate has found so far. They are told in the order of the
@@ -78,22 +72,4 @@ func (p *problems) verdict(gate string) *Verdict {
 		v.More = append(v.More, q.Problem)
 	}
 	return v
-}
-
-// show returns a name from outside as it may stand in a message: on one line,
-// and not endless.
-func show(name string) string {
-	if len(name) > maxShown {
-		n := maxShown
-		for n > maxShown-utf8.UTFMax && !utf8.RuneStart(name[n]) {
-			n--
-		}
-		name = name[:n] + "..."
-	}
-	for _, r := range name {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return strconv.Quote(name)
-		}
-	}
-	return name
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -144,11 +144,8 @@ type project struct {
 	pages   pageSet
 }
 
-// A pageSet is a set of pages of a project, by their places in pageNames.
+// A pageSet is a set of pages of a project, by their places in pypi.PageNames.
 type pageSet uint8
-
-// pageNames are the names of pages, the one that tells most last.
-var pageNames = []string{"index.html", "index.v1_html", "index.v1_json"}
 
 // indexHTML is the page that servers answer with where they know of no others.
 const indexHTML pageSet = 1
@@ -214,7 +211,7 @@ func (c *pypiCheck) search(ctx context.Context, simple string, entries []fs.DirE
 		if !isDir {
 			continue
 		}
-		c.projects = append(c.projects, project{name: e.Name(), key: normal(e.Name())})
+		c.projects = append(c.projects, project{name: e.Name(), key: pypi.Normalize(e.Name())})
 		if len(e.Name()) != 1 {
 			continue
 		}
@@ -225,7 +222,7 @@ func (c *pypiCheck) search(ctx context.Context, simple string, entries []fs.DirE
 		}
 		for _, e := range below {
 			if e.IsDir() && e.Name() != "versions" { // which bandersnatch keeps old pages in
-				c.projects = append(c.projects, project{name: e.Name(), key: normal(e.Name()), initial: true})
+				c.projects = append(c.projects, project{name: e.Name(), key: pypi.Normalize(e.Name()), initial: true})
 			}
 		}
 	}
@@ -274,13 +271,6 @@ func (c *pypiCheck) report(files int) {
 	c.files += int64(files)
 	c.progress.report(float64(c.done)/float64(len(c.projects)), "%s of %s projects, %s files",
 		humanize.Comma(int64(c.done)), humanize.Comma(int64(len(c.projects))), humanize.Comma(c.files))
-}
-
-var separators = regexp.MustCompile(`[-_.]+`)
-
-// normal returns the normalized name of a project (PEP 503).
-func normal(name string) string {
-	return strings.ToLower(separators.ReplaceAllString(name, "-"))
 }
 
 // UnmarshalCaddyfile sets up the gate:

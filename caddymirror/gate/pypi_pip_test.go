@@ -481,7 +481,7 @@ func TestPypiAsPip(t *testing.T) {
 		{"json blank after", js(func(o *oddPypi) { o.edit = func(s string) string { return s + " \n\n" } }), true, ""},
 		{"json deep 5000", jrep(`"versions"`, `"x":`+strings.Repeat("[", 5000)+strings.Repeat("]", 5000)+`,"versions"`), false, ""},
 		{"json deep 200", jrep(`"versions"`, `"x":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+`,"versions"`), true, ""},
-		{"json long string", jrep(`"versions"`, `"x":"`+strings.Repeat("x", 3<<20)+`","versions"`), true, "see maxToken"},
+		{"json long string", jrep(`"versions"`, `"x":"`+strings.Repeat("x", 3<<20)+`","versions"`), true, "see bounded.MaxToken"},
 		{"json long number", jrep(`"versions"`, `"x":`+strings.Repeat("1", 4000)+`,"versions"`), true, ""},
 		{"json array", js(func(o *oddPypi) { o.edit = func(s string) string { return "[" + s + "]" } }), false, ""},
 		{"json lone surrogate", jrep(`"name":"foo"`, `"name":"\ud800"`), true, ""},

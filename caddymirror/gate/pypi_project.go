@@ -9,6 +9,11 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 )
 
 // pypiLook is a look at one project.
@@ -35,7 +40,7 @@ func (l *pypiLook) look(ctx context.Context) error {
 		return l.note(l.place(), dir, err)
 	}
 	var seen []seenPage
-	for i, name := range pageNames {
+	for i, name := range pypi.PageNames {
 		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
 			continue
 		}
@@ -51,7 +56,7 @@ func (l *pypiLook) look(ctx context.Context) error {
 		}
 		r := &l.list[i]
 		if !l.Hash {
-			r.sum = digest{}
+			r.sum = digest.Digest{}
 		}
 		if err := r.note(&l.found, r.look(ctx, l.cur)); err != nil {
 			return err
@@ -80,16 +85,16 @@ func (l *pypiLook) page(ctx context.Context, name string, which pageSet, seen []
 			return seen, nil
 		}
 	}
-	p := page{
-		see:    func(k link) error { return l.link(name, which, k) },
-		remark: func(text string) { l.remarks.add(name, text) },
+	p := pypi.Reader{
+		See:    func(k pypi.File) error { return l.link(name, which, k) },
+		Remark: func(text string) { l.remarks.add(name, text) },
 	}
 	if strings.HasSuffix(name, "json") {
-		err = p.json(withContext(ctx, f), "files")
+		err = p.JSON(bounded.WithContext(ctx, f), "files")
 	} else {
-		err = p.html(withContext(ctx, f))
+		err = p.HTML(bounded.WithContext(ctx, f))
 	}
-	return append(seen, seenPage{info, which}), l.note(at, name, spoilt(err))
+	return append(seen, seenPage{info, which}), l.note(at, name, fault.Of(err))
 }
 
 // note files an error, if it is the fault of a page. What that lists is not known then.
@@ -99,19 +104,19 @@ func (l *pypiLook) note(at int64, page string, err error) error {
 }
 
 // link adds what a link leads to, to what is looked at.
-func (l *pypiLook) link(page string, which pageSet, k link) error {
+func (l *pypiLook) link(page string, which pageSet, k pypi.File) error {
 	base := path.Join("simple", l.p.name)
-	name, err := resolve(base, k.href, l.RootURI, false)
+	name, err := pypi.Resolve(base, k.URL, l.RootURI, false)
 	if err != nil && l.p.initial {
 		// Servers show such a project without the first character, but not all.
-		name, err = resolve(l.p.dir(), k.href, l.RootURI, false)
+		name, err = pypi.Resolve(l.p.dir(), k.URL, l.RootURI, false)
 	}
-	sum := k.sum
-	if err == nil && sum.kind == "" {
-		sum, err = sumOfLink(k.href)
+	sum := k.Digest
+	if err == nil && sum.Kind == "" {
+		sum, err = pypi.DigestOfURL(k.URL)
 	}
-	if err == nil && k.metadata && strings.Contains(k.href, "?") {
-		err = bad("links %s, which has a query, and whose metadata pip does not find therefore", show(k.href))
+	if err == nil && k.Metadata && strings.Contains(k.URL, "?") {
+		err = fault.Errorf("links %s, which has a query, and whose metadata pip does not find therefore", fault.Show(k.URL))
 	}
 	if err != nil {
 		return l.note(l.place(), page, err)
@@ -120,20 +125,20 @@ func (l *pypiLook) link(page string, which pageSet, k link) error {
 		l.remarks.add(page, "has links that are to no file of a project: pip does not follow them")
 		return nil
 	}
-	l.has.add(path.Base(name), which, k.yanked)
+	l.has.add(path.Base(name), which, k.Yanked)
 	name = path.Join(l.web, name)
 	if _, ok := l.refs[name]; !ok && len(l.list) >= l.most {
-		return bad("lists more files than a project may have, %s", humanize.Comma(int64(l.most)))
+		return fault.Errorf("lists more files than a project may have, %s", humanize.Comma(int64(l.most)))
 	}
-	l.add(page, name, k.size, sum)
-	if k.metadata {
-		l.add(page, name+".metadata", -1, k.metadataSum)
+	l.add(page, name, k.Size, sum)
+	if k.Metadata {
+		l.add(page, name+".metadata", -1, k.MetadataDigest)
 	}
 	return nil
 }
 
 // add adds a file, or what a further page has of it.
-func (l *pypiLook) add(page, name string, size int64, sum digest) {
+func (l *pypiLook) add(page, name string, size int64, sum digest.Digest) {
 	i, ok := l.refs[name]
 	if !ok {
 		l.refs[name] = len(l.list)
@@ -144,13 +149,13 @@ func (l *pypiLook) add(page, name string, size int64, sum digest) {
 	switch {
 	case r.size >= 0 && size >= 0 && r.size != size:
 		l.found.add(l.place(), name, "has different sizes in %s and %s", r.by, page)
-	case r.sum.kind == sum.kind && r.sum != sum:
+	case r.sum.Kind == sum.Kind && r.sum != sum:
 		l.found.add(l.place(), name, "has different checksums in %s and %s", r.by, page)
 	}
 	if r.size < 0 && size >= 0 {
 		r.size, r.by = size, page
 	}
-	if r.sum.kind == "" {
+	if r.sum.Kind == "" {
 		r.sum = sum
 	}
 }

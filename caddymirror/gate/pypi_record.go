@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -240,8 +242,8 @@ func (r *pypiRecord) miss(dir, format string, lost []entry) {
 	n := len(lost)
 	var names []string
 	for _, e := range lost[:min(n, maxLost)] {
-		on := []string{show(path.Base(e.name))}
-		for i, page := range pageNames {
+		on := []string{fault.Show(path.Base(e.name))}
+		for i, page := range pypi.PageNames {
 			if pageSet(e.size)&(1<<i) != 0 {
 				on = append(on, page)
 			}

@@ -6,6 +6,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 )
 
 // root checks that the list of all projects has none that has no page. Where there is no
@@ -19,7 +23,7 @@ func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEnt
 	}
 	at := int64(len(c.projects)+1) * perProject
 	listed := false
-	for _, name := range pageNames {
+	for _, name := range pypi.PageNames {
 		if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name }) {
 			continue
 		}
@@ -34,12 +38,12 @@ func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEnt
 		}
 		p := c.list(file, &at, known)
 		if strings.HasSuffix(name, "json") {
-			err = p.json(withContext(ctx, f), "projects")
+			err = p.JSON(bounded.WithContext(ctx, f), "projects")
 		} else {
-			err = p.html(withContext(ctx, f))
+			err = p.HTML(bounded.WithContext(ctx, f))
 		}
 		f.Close()
-		if err := c.found.note(at, file, spoilt(err)); err != nil {
+		if err := c.found.note(at, file, fault.Of(err)); err != nil {
 			return err
 		}
 	}
@@ -50,17 +54,17 @@ func (c *pypiCheck) root(ctx context.Context, simple string, entries []fs.DirEnt
 }
 
 // list is what the list of all projects, in a file, is read with.
-func (c *pypiCheck) list(file string, at *int64, known map[string]bool) page {
+func (c *pypiCheck) list(file string, at *int64, known map[string]bool) pypi.Reader {
 	remark := func(text string) { c.remarks.add(file, text) }
-	return page{remark: remark, see: func(k link) error {
+	return pypi.Reader{Remark: remark, See: func(k pypi.File) error {
 		*at++
-		name, err := resolve("simple", k.href, c.RootURI, true)
+		name, err := pypi.Resolve("simple", k.URL, c.RootURI, true)
 		switch {
-		case strings.HasPrefix(k.href, "#") || err == nil && (name == "" || name == "." || name == "simple"):
+		case strings.HasPrefix(k.URL, "#") || err == nil && (name == "" || name == "." || name == "simple"):
 			remark("has links that are to no project") // up, or to itself
 			return nil
-		case err == nil && !known[normal(path.Base(name))]:
-			err = bad("lists project %s, which has no page", show(path.Base(name)))
+		case err == nil && !known[pypi.Normalize(path.Base(name))]:
+			err = fault.Errorf("lists project %s, which has no page", fault.Show(path.Base(name)))
 		}
 		return c.found.note(*at, file, err)
 	}}

@@ -232,23 +232,3 @@ func TestPypiHashed(t *testing.T) {
 	rm(t, dir, "simple/index.v1_json")
 	passes(t, new(Pypi), newRun(t, dir))
 }
-
-func FuzzPage(f *testing.F) {
-	f.Add(pypiHTML("x", `<a href="../../packages/x#sha256=`+sum256("x")+`" data-core-metadata="true">x</a>`))
-	f.Add(pypiJSON("x", "../../packages/x", "x"))
-	f.Fuzz(func(t *testing.T, text string) {
-		see := func(k link) error {
-			for _, root := range []string{"", "https://example.org/"} {
-				name, err := resolve("simple/x", k.href, root, true)
-				if err == nil && name != "" && !filepath.IsLocal(name) {
-					t.Errorf("%q leads to %q", k.href, name)
-				}
-			}
-			return nil
-		}
-		p := page{see: see, remark: func(string) {}}
-		_ = p.html(strings.NewReader(text))
-		_ = p.json(strings.NewReader(text), "files")
-		_ = p.json(strings.NewReader(text), "projects")
-	})
-}

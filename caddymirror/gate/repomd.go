@@ -7,16 +7,20 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // rpmFile is what the metadata of an RPM repository say of a file.
 type rpmFile struct {
-	kind string // of metadata: "primary"
-	href string // as it stands there
-	base string // xml:base, where that is not nil
-	away bool   // there is an xml:base
-	size int64  // -1 if it is not told
-	sum  digest // empty if it is not told
+	kind string        // of metadata: "primary"
+	href string        // as it stands there
+	base string        // xml:base, where that is not nil
+	away bool          // there is an xml:base
+	size int64         // -1 if it is not told
+	sum  digest.Digest // empty if it is not told
 }
 
 // rpmReader reads the metadata of RPM repositories.
@@ -58,8 +62,8 @@ func (r *rpmReader) elements(in io.Reader, start func(level int, e xml.StartElem
 			if wanted == 0 || wanted != x.depth() {
 				continue
 			}
-			if r.text.Len()+len(token) > maxToken {
-				return errTooLong
+			if r.text.Len()+len(token) > bounded.MaxToken {
+				return bounded.ErrTooLong
 			}
 			r.text.Write(token)
 		case xml.EndElement:
@@ -75,7 +79,7 @@ func (r *rpmReader) elements(in io.Reader, start func(level int, e xml.StartElem
 }
 
 // parseRepomd reads a repomd.xml, and when the newest of the metadata were made, zero
-// if it does not say. Its error is a fileError.
+// if it does not say. Its error is a fault.Error.
 func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made time.Time, err error) {
 	r := rpmReader{remark: remark}
 	var f rpmFile
@@ -84,7 +88,7 @@ func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made tim
 		name := tagName(e.Name)
 		switch {
 		case level == 1 && name != "repomd":
-			return false, bad("is not a list of metadata, but %s", show(name))
+			return false, fault.Errorf("is not a list of metadata, but %s", fault.Show(name))
 		case level == 2 && name == "data":
 			f = rpmFile{kind: attr(e, "type"), size: -1}
 		case level != 3:
@@ -100,7 +104,7 @@ func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made tim
 	}, func(level int, name, text string) error {
 		switch {
 		case level == 2 && name == "data":
-			if f.sum.kind == "" {
+			if f.sum.Kind == "" {
 				remark("has no checksum for some of its metadata")
 			}
 			files = append(files, f)
@@ -108,10 +112,10 @@ func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made tim
 		case name == "checksum":
 			// dnf compares the text.
 			if text != strings.ToLower(text) {
-				return bad("has %s for a checksum; dnf compares it as text, and takes lower case only", show(text))
+				return fault.Errorf("has %s for a checksum; dnf compares it as text, and takes lower case only", fault.Show(text))
 			}
 			var err error
-			f.sum, err = parseDigest(rpmDigest(kind), text)
+			f.sum, err = digest.Parse(rpmDigest(kind), text)
 			return err
 		case name == "size":
 			f.size = r.size(text)
@@ -122,9 +126,9 @@ func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made tim
 		}
 		return nil
 	})
-	err = spoilt(err)
+	err = fault.Of(err)
 	if err == nil && len(files) == 0 {
-		err = bad("lists no metadata")
+		err = fault.Errorf("lists no metadata")
 	}
 	return files, made, err
 }
@@ -169,7 +173,7 @@ func rpmDigest(kind string) string {
 }
 
 // readPrimary reads a primary.xml and calls see with each package. It does not keep
-// them. Its error may be a fileError.
+// them. Its error may be a fault.Error.
 func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) error {
 	r := rpmReader{remark: remark}
 	var (
@@ -182,7 +186,7 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 		name := tagName(e.Name)
 		switch {
 		case level == 1 && name != "metadata":
-			return false, bad("is not a list of packages, but %s", show(name))
+			return false, fault.Errorf("is not a list of packages, but %s", fault.Show(name))
 		case level == 1:
 			said = attr(e, "packages")
 		case level == 2 && name == "package":
@@ -194,7 +198,7 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 		case name == "size":
 			size := attr(e, "package")
 			if strings.HasPrefix(strings.TrimSpace(size), "-") {
-				return false, bad("has a size of %s for a package, before byte %d", show(size), r.x.d.InputOffset())
+				return false, fault.Errorf("has a size of %s for a package, before byte %d", fault.Show(size), r.x.d.InputOffset())
 			}
 			if pkg.size = r.size(size); pkg.size == 0 {
 				remark("has a package of 0 bytes, which dnf takes for a size that is not known")
@@ -208,13 +212,13 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 		switch {
 		case level == 2 && name == "package":
 			n++
-			if pkg.href == "" || pkg.sum.kind == "" {
-				return bad("has no location, or no checksum, for a package, before byte %d", r.x.d.InputOffset())
+			if pkg.href == "" || pkg.sum.Kind == "" {
+				return fault.Errorf("has no location, or no checksum, for a package, before byte %d", r.x.d.InputOffset())
 			}
 			return see(pkg)
 		case level == 3 && name == "checksum":
 			var err error
-			pkg.sum, err = parseDigest(rpmDigest(kind), text)
+			pkg.sum, err = digest.Parse(rpmDigest(kind), text)
 			return err
 		}
 		return nil
@@ -226,7 +230,7 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 }
 
 // elsewhere reports whether a file is not in the repository, but at an address. Its
-// error is a fileError.
+// error is a fault.Error.
 func (f *rpmFile) elsewhere() (bool, error) {
 	address := f.href
 	if f.away {
@@ -239,24 +243,24 @@ func (f *rpmFile) elsewhere() (bool, error) {
 	case ok && (scheme == "http" || scheme == "https" || scheme == "ftp"):
 		return true, nil
 	case f.away:
-		return false, bad("has %s for the xml:base of %s, which is no address: dnf does not find it", show(f.base), show(f.href))
+		return false, fault.Errorf("has %s for the xml:base of %s, which is no address: dnf does not find it", fault.Show(f.base), fault.Show(f.href))
 	}
-	return false, bad("lists %s, which no client can download", show(f.href))
+	return false, fault.Errorf("lists %s, which no client can download", fault.Show(f.href))
 }
 
 // rpmPath returns where the file that a repository in dir has by this href is in the tree,
 // as dnf makes an address of it: all is relative to the repository, and "..", where it
-// leads up, is resolved by its text. Its error is a fileError.
+// leads up, is resolved by its text. Its error is a fault.Error.
 func rpmPath(dir, href string) (string, error) {
 	switch {
 	case href == "":
-		return "", bad("lists a file without a name")
+		return "", fault.Errorf("lists a file without a name")
 	case strings.IndexByte(href, 0) >= 0 || strings.HasSuffix(href, "/"):
-		return "", bad("lists %s, which is not the name of a file", show(href))
+		return "", fault.Errorf("lists %s, which is not the name of a file", fault.Show(href))
 	}
 	name := path.Join(dir, strings.TrimLeft(href, "/"))
 	if name == ".." || strings.HasPrefix(name, "../") {
-		return "", bad("lists %s, which leads out of the tree", show(href))
+		return "", fault.Errorf("lists %s, which leads out of the tree", fault.Show(href))
 	}
 	return name, nil
 }

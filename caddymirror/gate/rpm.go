@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -172,7 +174,7 @@ func (c *rpmCheck) repository(dir string) error {
 	for _, f := range files {
 		file, err := c.place(dir, name, f)
 		if err == nil && file != "" && slices.Contains(dnfMetadata, f.kind) && !inRepodata(f.href) {
-			err = bad("lists %s; dnf takes %s only from repodata itself", show(f.href), show(f.kind))
+			err = fault.Errorf("lists %s; dnf takes %s only from repodata itself", fault.Show(f.href), fault.Show(f.kind))
 		}
 		switch {
 		case err != nil:
@@ -208,7 +210,7 @@ func inRepodata(href string) bool {
 const wrongSize = "has a wrong size for metadata whose checksum is right"
 
 // place returns where the file f, listed by the file by of the repository in dir, is in the
-// tree. It is empty if f is elsewhere. Its error is a fileError.
+// tree. It is empty if f is elsewhere. Its error is a fault.Error.
 func (c *rpmCheck) place(dir, by string, f rpmFile) (string, error) {
 	if away, err := f.elsewhere(); away || err != nil {
 		return "", err
@@ -227,8 +229,8 @@ func (c *rpmCheck) place(dir, by string, f rpmFile) (string, error) {
 // primary reads a primary.xml and has looked at what it lists.
 func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
 	x := ref{at: c.files.place(), name: name, by: by}
-	if slices.Contains(otherPackings, path.Ext(name)) {
-		return x.note(&c.found, bad("is compressed in a way that this gate can not read"))
+	if slices.Contains(packed.Unreadable, path.Ext(name)) {
+		return x.note(&c.found, fault.Errorf("is compressed in a way that this gate can not read"))
 	}
 	f, info, err := c.t.open(name)
 	if err != nil {
@@ -238,19 +240,19 @@ func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
 	remark := func(text string) { c.remarks.add(name, text) }
 	var done int64
 	err = readIndex(c.ctx, f, want.sum, by, &done, func(in io.Reader) error {
-		z, err := unpack(name, in)
+		z, err := packed.Open(name, in)
 		if err != nil {
 			return err
 		}
 		defer z.Close()
-		err = readPrimary(bounded(z, maxUnpacked), remark, func(p rpmFile) error {
+		err = readPrimary(packed.Bound(z, packed.MaxUnpacked), remark, func(p rpmFile) error {
 			if c.count++; c.count%batchSize == 0 {
 				part := float64(done) / float64(max(info.Size(), 1))
 				c.progress.report((float64(c.repo)+part)/float64(c.repos), "%s packages, %s", humanize.Comma(c.count), name)
 			}
 			return c.pkg(dir, name, p)
 		})
-		if err == nil && z.more() {
+		if err == nil && z.More() {
 			remark(oddMore)
 		}
 		return err

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
 )
 
 // buildRpm returns a package.
@@ -81,7 +83,7 @@ func (o *oddRpm) write(t testing.TB) {
 	packed := o.pack(text)
 	put(t, o.dir, "sub/"+o.primary+o.ext, packed)
 	put(t, o.dir, o.at, o.rpm)
-	filelists := gz(t, `<?xml version="1.0" encoding="UTF-8"?><filelists xmlns="http://linux.duke.edu/metadata/filelists" packages="0"></filelists>`)
+	filelists := repotest.Gzip(t, `<?xml version="1.0" encoding="UTF-8"?><filelists xmlns="http://linux.duke.edu/metadata/filelists" packages="0"></filelists>`)
 	put(t, o.dir, "sub/repodata/filelists.xml.gz", filelists)
 	md := `<?xml version="1.0" encoding="UTF-8"?>
 <repomd xmlns="http://linux.duke.edu/metadata/repo" xmlns:rpm="http://linux.duke.edu/metadata/rpm">
@@ -195,10 +197,10 @@ func TestRpmAsDnf(t *testing.T) {
 	packed := func(ext string, pack func(string) string) func(*oddRpm) {
 		return func(o *oddRpm) { o.ext, o.pack = ext, pack }
 	}
-	zip := func(s string) string { return gz(t, s) }
-	xz := func(s string) string { return pipe(t, s, "xz") }
-	bz := func(s string) string { return pipe(t, s, "bzip2") }
-	zs := func(s string) string { return zst(t, s) }
+	zip := func(s string) string { return repotest.Gzip(t, s) }
+	xz := func(s string) string { return repotest.Pipe(t, s, "xz") }
+	bz := func(s string) string { return repotest.Pipe(t, s, "bzip2") }
+	zs := func(s string) string { return repotest.Zstd(t, s) }
 	half := func(pack func(string) string) func(string) string {
 		return func(s string) string { return pack(s[:200]) + pack(s[200:]) }
 	}
@@ -474,12 +476,15 @@ func TestRpmAsDnf(t *testing.T) {
 		{"md cut off", func(o *oddRpm) { o.editMD = rep("</repomd>", "") }, false, ""},
 		{"md unknown elements", func(o *oddRpm) { o.editMD = rep("</repomd>", "<x><y/></x></repomd>") }, true, ""},
 		{"plain", func(o *oddRpm) { o.ext = ""; o.pack = func(s string) string { return s } }, true, ""},
-		{"xz", func(o *oddRpm) { o.ext = ".xz"; o.pack = func(s string) string { return pipe(t, s, "xz") } }, true, ""},
-		{"bz2", func(o *oddRpm) { o.ext = ".bz2"; o.pack = func(s string) string { return pipe(t, s, "bzip2") } }, true, ""},
-		{"zst", func(o *oddRpm) { o.ext = ".zst"; o.pack = func(s string) string { return zst(t, s) } }, true, ""},
+		{"xz", func(o *oddRpm) { o.ext = ".xz"; o.pack = func(s string) string { return repotest.Pipe(t, s, "xz") } }, true, ""},
+		{"bz2", func(o *oddRpm) {
+			o.ext = ".bz2"
+			o.pack = func(s string) string { return repotest.Pipe(t, s, "bzip2") }
+		}, true, ""},
+		{"zst", func(o *oddRpm) { o.ext = ".zst"; o.pack = func(s string) string { return repotest.Zstd(t, s) } }, true, ""},
 		{"lzma", func(o *oddRpm) {
 			o.ext = ".lzma"
-			o.pack = func(s string) string { return pipe(t, s, "xz", "--format=lzma") }
+			o.pack = func(s string) string { return repotest.Pipe(t, s, "xz", "--format=lzma") }
 		}, true, "this gate has no reader of it"},
 		{"gz members", packed(".gz", half(zip)), true, ""},
 		{"gz zeros", packed(".gz", and(zip, zeros)), true, ""},
@@ -506,8 +511,8 @@ func TestRpmAsDnf(t *testing.T) {
 		{"gz named xz", func(o *oddRpm) { o.ext = ".xz" }, false, ""},
 		{"gz named zst", func(o *oddRpm) { o.ext = ".zst" }, false, ""},
 		{"gz named bz2", func(o *oddRpm) { o.ext = ".bz2" }, false, ""},
-		{"xz named gz", func(o *oddRpm) { o.pack = func(s string) string { return pipe(t, s, "xz") } }, false, ""},
-		{"zst named gz", func(o *oddRpm) { o.pack = func(s string) string { return zst(t, s) } }, false, ""},
+		{"xz named gz", func(o *oddRpm) { o.pack = func(s string) string { return repotest.Pipe(t, s, "xz") } }, false, ""},
+		{"zst named gz", func(o *oddRpm) { o.pack = func(s string) string { return repotest.Zstd(t, s) } }, false, ""},
 		{"gz upper", func(o *oddRpm) { o.ext = ".GZ" }, false, ""},
 		{"empty primary file", func(o *oddRpm) { o.pack = func(s string) string { return "" } }, false, ""},
 		{"empty xml", func(o *oddRpm) { o.edit = func(s string) string { return "" } }, false, ""},
@@ -516,7 +521,7 @@ func TestRpmAsDnf(t *testing.T) {
 			o := &oddRpm{
 				dir: t.TempDir(), rpm: rpm, href: "Packages/one.rpm", at: "sub/Packages/one.rpm", count: "1", decl: `<?xml version="1.0" encoding="UTF-8"?>`,
 				kind: "sha256", sum: sum256(rpm), size: fmt.Sprintf(`<size package="%d" installed="0" archive="124"/>`, len(rpm)), summary: "x", ext: ".gz", primary: "repodata/primary.xml",
-				data: func(s string) string { return s }, pack: func(s string) string { return gz(t, s) },
+				data: func(s string) string { return s }, pack: func(s string) string { return repotest.Gzip(t, s) },
 			}
 			test.make(o)
 			o.write(t)

@@ -5,49 +5,36 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
-)
 
-// endless reads start, and then again and again more.
-func endless(start, more string) io.Reader {
-	next := start
-	return readerFunc(func(p []byte) (n int, err error) {
-		for n < len(p) {
-			if next == "" {
-				next = more
-			}
-			m := copy(p[n:], next)
-			n, next = n+m, next[m:]
-		}
-		return n, nil
-	})
-}
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
+)
 
 // TestXMLBounds checks that no piece of an XML file is read into memory without an end.
 func TestXMLBounds(t *testing.T) {
 	const start = `<?xml version="1.0"?><metadata packages="1">`
 	for name, in := range map[string]io.Reader{
-		"name":        endless(start+"<", "x"),
-		"attribute":   endless(start+`<package a="`, "xxxxxxxxxxxxxxxx"),
-		"attributes":  endless(start+`<package`, ` a="b"`),
-		"text":        endless(start+`<package><checksum type="sha256">`, "0"),
-		"pieces":      endless(start+`<package><checksum type="sha256">`, strings.Repeat("0", 1000)+"<!-- -->"),
-		"comment":     endless(start+`<!--`, "x"),
-		"instruction": endless(start+`<?x `, "x"),
-		"CDATA":       endless(start+`<![CDATA[`, "x"),
-		"doctype":     endless(`<!DOCTYPE metadata [`, `<!ENTITY x "x">`),
-		"blanks":      endless("", " "),
-		"depth":       endless(start, "<package>"),
-		"declaration": endless(`<?xml version="1.0" `, "x"),
-		"UTF-16":      endless("\xff\xfe<\x00", "x\x00"),
+		"name":        repotest.Endless(start+"<", "x"),
+		"attribute":   repotest.Endless(start+`<package a="`, "xxxxxxxxxxxxxxxx"),
+		"attributes":  repotest.Endless(start+`<package`, ` a="b"`),
+		"text":        repotest.Endless(start+`<package><checksum type="sha256">`, "0"),
+		"pieces":      repotest.Endless(start+`<package><checksum type="sha256">`, strings.Repeat("0", 1000)+"<!-- -->"),
+		"comment":     repotest.Endless(start+`<!--`, "x"),
+		"instruction": repotest.Endless(start+`<?x `, "x"),
+		"CDATA":       repotest.Endless(start+`<![CDATA[`, "x"),
+		"doctype":     repotest.Endless(`<!DOCTYPE metadata [`, `<!ENTITY x "x">`),
+		"blanks":      repotest.Endless("", " "),
+		"depth":       repotest.Endless(start, "<package>"),
+		"declaration": repotest.Endless(`<?xml version="1.0" `, "x"),
+		"UTF-16":      repotest.Endless("\xff\xfe<\x00", "x\x00"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
-			err := spoilt(readPrimary(in, func(string) {}, func(rpmFile) error { return nil }))
-			if !errors.As(err, new(*fileError)) || !strings.Contains(err.Error(), "longer than 1 MiB") && !strings.Contains(err.Error(), "deeper") {
+			err := fault.Of(readPrimary(in, func(string) {}, func(rpmFile) error { return nil }))
+			if !fault.Is(err) || !strings.Contains(err.Error(), "longer than 1 MiB") && !strings.Contains(err.Error(), "deeper") {
 				t.Error(err)
 			}
 			if took := time.Since(start); took > 20*time.Second {
@@ -86,84 +73,8 @@ func TestRpmRemarks(t *testing.T) {
 	}
 }
 
-// TestPageBounds checks that no piece of a page is read into memory without an end.
-func TestPageBounds(t *testing.T) {
-	const file = `{"files":[{"url":"x.zip",`
-	for name, test := range map[string]struct {
-		in   io.Reader
-		read func(page, io.Reader) error
-	}{
-		"tag":            {endless("<html><a href='", "x"), page.html},
-		"attributes":     {endless("<html><a", " a=b"), page.html},
-		"text":           {endless("<html>", "x"), page.html},
-		"comment":        {endless("<html><!--", "x"), page.html},
-		"script":         {endless("<html><script>", "x"), page.html},
-		"string":         {endless(`{"x":"`, "x"), readFiles},
-		"name":           {endless(`{"`, "x"), readFiles},
-		"number":         {endless(`{"x":`, "1"), readFiles},
-		"blanks":         {endless(`{"x":1`, " "), readFiles},
-		"depth":          {endless(`{"x":`, "["), readFiles},
-		"depth of names": {endless(``, `{"x":`), readFiles},
-		"address":        {endless(`{"files":[{"url":"`, "x"), readFiles},
-		"size":           {endless(file+`"size":`, "["), readFiles},
-		"hash":           {endless(file+`"hashes":{"sha256":"`, "0"), readFiles},
-		"metadata":       {endless(file+`"core-metadata":`, "["), readFiles},
-		"yanked":         {endless(file+`"yanked":"`, "x"), readFiles},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := page{see: func(link) error { return nil }, remark: func(string) {}}
-			err := spoilt(test.read(p, test.in))
-			if !errors.As(err, new(*fileError)) || !strings.Contains(err.Error(), "longer than 1 MiB") && !strings.Contains(err.Error(), "deeper") {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func readFiles(p page, r io.Reader) error { return p.json(r, "files") }
-
-// TestUnknownJSON checks that values nobody wants take no memory, however many they are.
-func TestUnknownJSON(t *testing.T) {
-	const size = 64 << 20
-	item := `{"x":[1,2,"` + strings.Repeat("x", 1000) + `"]},`
-	in := io.MultiReader(strings.NewReader(`{"other":[`), io.LimitReader(endless("", item), int64(size/len(item)*len(item))),
-		strings.NewReader(`{}],"files":[{"url":"x.zip","more":{"a":[[{}]]}}]}`))
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	peak, n := uint64(0), 0
-	watch := readerFunc(func(p []byte) (int, error) {
-		if n++; n%10000 == 0 {
-			runtime.ReadMemStats(&after)
-			peak = max(peak, after.HeapAlloc-min(before.HeapAlloc, after.HeapAlloc))
-		}
-		return in.Read(p[:min(len(p), 512)])
-	})
-	seen := 0
-	p := page{see: func(link) error { seen++; return nil }, remark: func(string) {}}
-	if err := p.json(watch, "files"); err != nil || seen != 1 {
-		t.Errorf("%d files, %v", seen, err)
-	}
-	if peak > 16<<20 {
-		t.Errorf("%d MiB of memory for a page of %d MiB", peak>>20, size>>20)
-	}
-}
-
 // TestUnpackedBound checks that what is small when packed is not unpacked without an end.
 func TestUnpackedBound(t *testing.T) {
-	for name, test := range map[string]struct {
-		size int64
-		ok   bool
-	}{"as much": {100, true}, "more": {101, false}, "endless": {1 << 62, false}} {
-		t.Run(name, func(t *testing.T) {
-			n, err := io.Copy(io.Discard, bounded(io.LimitReader(endless("", "x"), test.size), 100))
-			if (err == nil) != test.ok || n > 101 {
-				t.Errorf("%d bytes, %v", n, err)
-			}
-			if err = spoilt(err); err != nil && (!errors.As(err, new(*fileError)) || !strings.Contains(err.Error(), "more than 100 B in it when it is unpacked")) {
-				t.Error(err)
-			}
-		})
-	}
 	// A bomb in primary.xml.gz.
 	bomb := func(w io.Writer, start string) {
 		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
 )
 
 // rpmRepo is a repository made by hand.
@@ -22,12 +24,12 @@ type rpmRepo struct {
 }
 
 func newRpmRepo(t testing.TB) *rpmRepo {
-	r := &rpmRepo{t: t, dir: t.TempDir(), repo: "9/BaseOS", pack: gz, ext: ".gz"}
+	r := &rpmRepo{t: t, dir: t.TempDir(), repo: "9/BaseOS", pack: repotest.Gzip, ext: ".gz"}
 	for _, name := range []string{"a", "b", "c"} {
 		r.add("Packages/"+name+"/"+name+"-1.rpm", "package "+name)
 		put(t, r.dir, r.repo+"/Packages/"+name+"/"+name+"-1.rpm", "package "+name)
 	}
-	put(t, r.dir, r.repo+"/repodata/filelists.xml.gz", gz(t, "<filelists/>"))
+	put(t, r.dir, r.repo+"/repodata/filelists.xml.gz", repotest.Gzip(t, "<filelists/>"))
 	return r
 }
 
@@ -61,7 +63,7 @@ func (r *rpmRepo) write(packed string, more ...string) {
 	name := "repodata/primary.xml" + r.ext
 	put(r.t, r.dir, r.repo+"/"+name, packed)
 	put(r.t, r.dir, r.repo+"/repodata/repomd.xml", fmt.Sprintf(`<?xml version="1.0"?><repomd xmlns="http://linux.duke.edu/metadata/repo"><revision>1</revision>%s%s%s</repomd>`,
-		rpmData("primary", name, packed), rpmData("filelists", "repodata/filelists.xml.gz", gz(r.t, "<filelists/>")), strings.Join(more, "")))
+		rpmData("primary", name, packed), rpmData("filelists", "repodata/filelists.xml.gz", repotest.Gzip(r.t, "<filelists/>")), strings.Join(more, "")))
 }
 
 func (r *rpmRepo) whole() string { return r.pack(r.t, r.primary()) }
@@ -128,7 +130,7 @@ func TestRpm(t *testing.T) {
 
 		{"filelists missing", nil, func(r *rpmRepo) { rm(t, r.dir, base+"repodata/filelists.xml.gz") }, base + "repodata/filelists.xml.gz", "is missing, " + repomd},
 		{"filelists differ", nil, func(r *rpmRepo) {
-			put(t, r.dir, base+"repodata/filelists.xml.gz", strings.Repeat("x", len(gz(t, "<filelists/>"))))
+			put(t, r.dir, base+"repodata/filelists.xml.gz", strings.Repeat("x", len(repotest.Gzip(t, "<filelists/>"))))
 		}, base + "repodata/filelists.xml.gz", "its sha256"},
 		{"primary missing", nil, func(r *rpmRepo) { rm(t, r.dir, prim) }, prim, "is missing, " + repomd},
 		{"primary short", nil, func(r *rpmRepo) { put(t, r.dir, prim, "x") }, prim, "its size is 1, " + repomd + " says"},
@@ -136,24 +138,24 @@ func TestRpm(t *testing.T) {
 		{"gz cut off", nil, func(r *rpmRepo) { r.write(r.whole()[:100]) }, prim, "is cut off"},
 		{"gz garbage", nil, func(r *rpmRepo) { r.write("garbage, and more of it") }, prim, "can not be read"},
 		{"empty", nil, func(r *rpmRepo) { r.write("") }, prim, "is cut off"},
-		{"xml cut off", nil, func(r *rpmRepo) { r.write(gz(t, strings.TrimSuffix(r.primary(), "</metadata>"))) }, prim, "is cut off"},
-		{"no xml", nil, func(r *rpmRepo) { r.write(gz(t, "<html><body>503</body></html>")) }, prim, "is not a list of packages, but html"},
+		{"xml cut off", nil, func(r *rpmRepo) { r.write(repotest.Gzip(t, strings.TrimSuffix(r.primary(), "</metadata>"))) }, prim, "is cut off"},
+		{"no xml", nil, func(r *rpmRepo) { r.write(repotest.Gzip(t, "<html><body>503</body></html>")) }, prim, "is not a list of packages, but html"},
 		{"repomd garbage", nil, func(r *rpmRepo) { put(t, r.dir, repomd, "garbage") }, repomd, "can not be read"},
 		{"repomd cut off", nil, func(r *rpmRepo) { put(t, r.dir, repomd, get(t, r.dir, repomd)[:200]) }, repomd, "is cut off"},
 		{"repomd empty", nil, func(r *rpmRepo) { put(t, r.dir, repomd, "<repomd/>") }, repomd, "lists no metadata"},
 		{"repomd name escapes", nil, func(r *rpmRepo) { r.write(r.whole(), rpmData("x", "../../../x", "x")) }, repomd, "lists ../../../x, which leads out"},
 		{"no primary", nil, func(r *rpmRepo) {
-			put(t, r.dir, repomd, "<repomd>"+rpmData("filelists", "repodata/filelists.xml.gz", gz(t, "<filelists/>"))+"</repomd>")
+			put(t, r.dir, repomd, "<repomd>"+rpmData("filelists", "repodata/filelists.xml.gz", repotest.Gzip(t, "<filelists/>"))+"</repomd>")
 		}, repomd, "lists no primary metadata"},
 
 		{"zst", nil, func(r *rpmRepo) {
 			r.ext = ".zst"
-			r.write(zst(t, r.primary()))
+			r.write(repotest.Zstd(t, r.primary()))
 			rm(t, r.dir, base+"Packages/c")
 		}, base + "Packages/c/c-1.rpm", "primary.xml.zst lists it"},
 		{"xz", nil, func(r *rpmRepo) {
 			r.ext = ".xz"
-			r.write(pipe(t, r.primary(), "xz"))
+			r.write(repotest.Pipe(t, r.primary(), "xz"))
 			rm(t, r.dir, base+"Packages/c")
 		}, base + "Packages/c/c-1.rpm", "primary.xml.xz lists it"},
 	} {

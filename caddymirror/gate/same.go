@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -112,22 +114,22 @@ func (s *Same) check(ctx context.Context, r *step.Run) error {
 	if err != nil {
 		return fmt.Errorf("asking the master for %s: %w", s.URL, err)
 	}
-	ours, err := sumOf(ctx, f, master.kind)
+	ours, err := digest.Of(ctx, f, master.Kind)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", s.File, err)
 	}
 	if ours != master {
 		if changed != "" {
-			changed = " of " + show(changed)
+			changed = " of " + fault.Show(changed)
 		}
-		found.add(0, s.File, "its sha256 is %x, that of %s%s is %x", ours.sum, s.URL, changed, master.sum)
+		found.add(0, s.File, "its sha256 is %x, that of %s%s is %x", ours.Sum, s.URL, changed, master.Sum)
 	}
 	return found.err("same")
 }
 
 // fetch returns the checksum of the file that the master has, and when it says
 // that it was changed.
-func (s *Same) fetch(ctx context.Context) (sum digest, changed string, err error) {
+func (s *Same) fetch(ctx context.Context) (sum digest.Digest, changed string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(s.Timeout),
 		fmt.Errorf("no answer within %s", time.Duration(s.Timeout)))
 	defer cancel()
@@ -138,7 +140,7 @@ func (s *Same) fetch(ctx context.Context) (sum digest, changed string, err error
 	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
 	if err != nil {
-		return digest{}, "", err
+		return digest.Digest{}, "", err
 	}
 	req.Header.Set("Cache-Control", "no-cache") // of a mirror, a cache is no master
 	resp, err := s.client.Do(req)
@@ -146,19 +148,19 @@ func (s *Same) fetch(ctx context.Context) (sum digest, changed string, err error
 		if uerr, ok := errors.AsType[*url.Error](err); ok {
 			err = uerr.Err // the address is told already
 		}
-		return digest{}, "", err
+		return digest.Digest{}, "", err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return digest{}, "", fmt.Errorf("it answers %s", resp.Status)
+		return digest.Digest{}, "", fmt.Errorf("it answers %s", resp.Status)
 	}
 	body := &io.LimitedReader{R: resp.Body, N: s.MaxSize + 1}
-	sum, err = sumOf(ctx, body, "sha256")
+	sum, err = digest.Of(ctx, body, "sha256")
 	if err != nil {
-		return digest{}, "", err
+		return digest.Digest{}, "", err
 	}
 	if body.N <= 0 {
-		return digest{}, "", fmt.Errorf("the file has more than %s (max_size)", humanize.IBytes(uint64(s.MaxSize)))
+		return digest.Digest{}, "", fmt.Errorf("the file has more than %s (max_size)", humanize.IBytes(uint64(s.MaxSize)))
 	}
 	return sum, resp.Header.Get("Last-Modified"), nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -236,7 +237,7 @@ func (c *comparison) peek() (*entry, error) {
 func (c *comparison) miss(old *entry) {
 	c.gone++
 	if len(c.names) < maxProblems {
-		c.names = append(c.names, show(old.name))
+		c.names = append(c.names, fault.Show(old.name))
 	}
 	c.lost(old.name, old.size)
 }

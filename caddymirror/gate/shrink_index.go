@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
 )
 
 // What a tree has is kept as a line of JSON, padded, and then a zstd stream of
@@ -151,7 +153,7 @@ func newIndexReader(name string, f io.ReadCloser) (*indexReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(packed.MaxWindow))
 	if err != nil {
 		return nil, err
 	}

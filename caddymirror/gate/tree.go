@@ -12,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -38,9 +41,9 @@ func (t *tree) close() { t.root.Close() }
 // isMissing is what is wrong with most files.
 const isMissing = "is missing"
 
-// fault says what an error of looking at a file tells of the file. If it tells
+// reasonOf says what an error of looking at a file tells of the file. If it tells
 // nothing, ok is false: then one could not look.
-func fault(err error) (reason string, ok bool) {
+func reasonOf(err error) (reason string, ok bool) {
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG):
@@ -59,28 +62,18 @@ func fault(err error) (reason string, ok bool) {
 
 // missing reports whether an error says that there is no such file.
 func missing(err error) bool {
-	b, ok := errors.AsType[*fileError](err)
-	return ok && b.reason == isMissing
+	b, ok := errors.AsType[*fault.Error](err)
+	return ok && b.Reason == isMissing
 }
 
-// A fileError is an error that says what is wrong with a file, as opposed to one
-// of looking at it.
-type fileError struct{ reason string }
-
-func (b *fileError) Error() string { return b.reason }
-
-func bad(format string, args ...any) error {
-	return &fileError{fmt.Sprintf(format, args...)}
-}
-
-// judge turns an error of looking at the file name into a fileError, if it is the
+// judge turns an error of looking at the file name into a fault.Error, if it is the
 // file's fault.
 func judge(err error) error {
 	if err == nil {
 		return nil
 	}
-	if reason, ok := fault(err); ok {
-		return &fileError{reason}
+	if reason, ok := reasonOf(err); ok {
+		return fault.Errorf("%s", reason)
 	}
 	return err
 }
@@ -91,8 +84,8 @@ func (p *problems) note(at int64, file string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if b, ok := errors.AsType[*fileError](err); ok {
-		p.add(at, file, "%s", b.reason)
+	if b, ok := errors.AsType[*fault.Error](err); ok {
+		p.add(at, file, "%s", b.Reason)
 		return nil
 	}
 	return err
@@ -107,7 +100,7 @@ func (t *tree) open(name string) (*os.File, fs.FileInfo, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = bad("is not a file")
+		err = fault.Errorf("is not a file")
 	}
 	if err != nil {
 		f.Close()
@@ -124,9 +117,9 @@ func (t *tree) read(ctx context.Context, name string, limit int64) ([]byte, erro
 	}
 	defer f.Close()
 	if info.Size() > limit {
-		return nil, bad("has %d bytes, more than a file of its kind may have", info.Size())
+		return nil, fault.Errorf("has %d bytes, more than a file of its kind may have", info.Size())
 	}
-	return io.ReadAll(io.LimitReader(withContext(ctx, f), limit))
+	return io.ReadAll(io.LimitReader(bounded.WithContext(ctx, f), limit))
 }
 
 // exists reports whether there is something at name. Its error says that one
@@ -136,7 +129,7 @@ func (t *tree) exists(name string) (bool, error) {
 	if err == nil {
 		return true, nil
 	}
-	if _, ok := fault(err); ok {
+	if _, ok := reasonOf(err); ok {
 		return false, nil
 	}
 	return false, err
@@ -154,7 +147,7 @@ func (t *tree) list(name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, bad("is not a directory")
+		return nil, fault.Errorf("is not a directory")
 	}
 	entries, err := f.ReadDir(-1)
 	if err != nil {
@@ -165,7 +158,7 @@ func (t *tree) list(name string) ([]fs.DirEntry, error) {
 }
 
 // isDir reports whether the entry of dir is a directory, or a symbolic link to
-// one. If the link leads nowhere or out, its error is a fileError.
+// one. If the link leads nowhere or out, its error is a fault.Error.
 func (t *tree) isDir(dir string, e fs.DirEntry) (bool, error) {
 	if e.Type()&fs.ModeSymlink == 0 {
 		return e.IsDir(), nil
@@ -177,35 +170,20 @@ func (t *tree) isDir(dir string, e fs.DirEntry) (bool, error) {
 	return info.IsDir(), nil
 }
 
-// local returns a name that an index lists in dir as one in the tree. Names that
-// are absolute, or that lead up, are refused.
-func local(dir, name string) (string, error) {
-	switch {
-	case name == "":
-		return "", bad("lists a file without a name")
-	case name[0] == '/':
-		return "", bad("lists %s, an absolute name", show(name))
-	case strings.IndexByte(name, 0) >= 0:
-		return "", bad("lists %s, which is not a name", show(name))
+// check compares the file at name with the checksum that by has of it. Its error
+// may be a fault.Error.
+func (t *tree) check(ctx context.Context, name string, want digest.Digest, by string) error {
+	f, _, err := t.open(name)
+	if err != nil {
+		return err
 	}
-	for part := range strings.SplitSeq(name, "/") {
-		if part == ".." {
-			return "", bad("lists %s, which leads out of its directory", show(name))
-		}
+	defer f.Close()
+	got, err := digest.Of(ctx, f, want.Kind)
+	if err != nil {
+		return err
 	}
-	return path.Join(dir, name), nil
+	if got != want {
+		return digest.Differ(got, want, by)
+	}
+	return nil
 }
-
-// withContext returns a reader of r that ends with ctx.
-func withContext(ctx context.Context, r io.Reader) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return r.Read(p)
-	})
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

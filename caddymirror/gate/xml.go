@@ -11,6 +11,9 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // xmlReader reads the tokens of an XML file as the parsers of dnf do, expat and libxml2:
@@ -18,25 +21,25 @@ import (
 // DOCTYPE, entities are not known. It keeps no more than one token in memory.
 type xmlReader struct {
 	d    *xml.Decoder
-	in   *boundedReader
+	in   *bounded.Reader
 	open []xml.Name
 	done bool // the root element has ended
 }
 
-// newXML returns a reader of the tokens in r. Its error may be a fileError.
+// newXML returns a reader of the tokens in r. Its error may be a fault.Error.
 func newXML(r io.Reader) (*xmlReader, error) {
 	text, err := decodeXML(r)
 	if err != nil {
 		return nil, err
 	}
-	in := &boundedReader{r: text, err: errTooLong}
+	in := &bounded.Reader{R: text, Err: bounded.ErrTooLong}
 	return &xmlReader{d: xml.NewDecoder(in), in: in}, nil
 }
 
 // next returns the next token, io.EOF after the end of the root element and of the file.
-// It is valid until the next call. Its error may be a fileError.
+// It is valid until the next call. Its error may be a fault.Error.
 func (x *xmlReader) next() (xml.Token, error) {
-	x.in.left = maxToken
+	x.in.Left = bounded.MaxToken
 	token, err := x.d.RawToken()
 	if err == io.EOF && !x.done {
 		return nil, io.ErrUnexpectedEOF
@@ -49,17 +52,17 @@ func (x *xmlReader) next() (xml.Token, error) {
 		err = x.start(token)
 	case xml.EndElement:
 		if len(x.open) == 0 || x.open[len(x.open)-1] != token.Name {
-			return nil, bad("can not be read: %s ends where it is not open, before byte %d", show(tagName(token.Name)), x.d.InputOffset())
+			return nil, fault.Errorf("can not be read: %s ends where it is not open, before byte %d", fault.Show(tagName(token.Name)), x.d.InputOffset())
 		}
 		x.open = x.open[:len(x.open)-1]
 		x.done = len(x.open) == 0
 	case xml.CharData:
 		if len(x.open) == 0 && len(bytes.TrimSpace(token)) > 0 {
-			err = bad("can not be read: it has text outside of the root element")
+			err = fault.Errorf("can not be read: it has text outside of the root element")
 		}
 	case xml.ProcInst:
 		if strings.EqualFold(token.Target, "xml") {
-			err = bad("can not be read: its XML declaration is not at the start")
+			err = fault.Errorf("can not be read: its XML declaration is not at the start")
 		}
 	}
 	return token, err
@@ -68,14 +71,14 @@ func (x *xmlReader) next() (xml.Token, error) {
 func (x *xmlReader) start(e xml.StartElement) error {
 	switch {
 	case x.done:
-		return bad("can not be read: %s begins after the end of the root element", show(tagName(e.Name)))
-	case len(x.open) == maxDepth:
-		return bad("can not be read: elements lie deeper in each other than %d", maxDepth)
+		return fault.Errorf("can not be read: %s begins after the end of the root element", fault.Show(tagName(e.Name)))
+	case len(x.open) == bounded.MaxDepth:
+		return fault.Errorf("can not be read: elements lie deeper in each other than %d", bounded.MaxDepth)
 	}
 	for i, a := range e.Attr {
 		for _, b := range e.Attr[:i] {
 			if a.Name == b.Name {
-				return bad("can not be read: %s has %s twice, before byte %d", show(tagName(e.Name)), show(tagName(a.Name)), x.d.InputOffset())
+				return fault.Errorf("can not be read: %s has %s twice, before byte %d", fault.Show(tagName(e.Name)), fault.Show(tagName(a.Name)), x.d.InputOffset())
 			}
 		}
 	}
@@ -110,7 +113,7 @@ var (
 )
 
 // decodeXML returns the text of an XML file in UTF-8, without its declaration. Its error
-// may be a fileError.
+// may be a fault.Error.
 func decodeXML(r io.Reader) (io.Reader, error) {
 	b := bufio.NewReader(r)
 	mark, err := b.Peek(3)
@@ -143,16 +146,16 @@ func decodeXML(r io.Reader) (io.Reader, error) {
 	case strings.EqualFold(name, "ISO-8859-1"):
 		return charmap.ISO8859_1.NewDecoder().Reader(b), nil
 	case strings.EqualFold(name, "US-ASCII"):
-		return readerFunc(func(p []byte) (int, error) {
+		return bounded.Func(func(p []byte) (int, error) {
 			n, err := b.Read(p)
 			if i := bytes.IndexFunc(p[:n], func(r rune) bool { return r >= 0x80 }); i >= 0 {
-				return i, bad("can not be read: it says that it is in US-ASCII, and is not")
+				return i, fault.Errorf("can not be read: it says that it is in US-ASCII, and is not")
 			}
 			return n, err
 		}), nil
 	}
 	if strings.EqualFold(name, "UTF-16") {
-		return nil, bad("says that it is in UTF-16, and is not")
+		return nil, fault.Errorf("says that it is in UTF-16, and is not")
 	}
-	return nil, bad("is in %s; dnf reads UTF-8, UTF-16, ISO-8859-1 and US-ASCII", show(name))
+	return nil, fault.Errorf("is in %s; dnf reads UTF-8, UTF-16, ISO-8859-1 and US-ASCII", fault.Show(name))
 }

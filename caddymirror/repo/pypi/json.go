@@ -1,4 +1,4 @@
-package gate
+package pypi
 
 import (
 	"bufio"
@@ -9,11 +9,16 @@ import (
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/transform"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
-// json reads the links of a page of PEP 691: those of a project, or, if key is "projects",
-// those to the projects.
-func (p page) json(r io.Reader, key string) error {
+// JSON reads the links of a page of PEP 691: those of a project, which are in the field
+// "files", or, if key is "projects", those to the projects. Its error may be one of reading,
+// or a fault of the page, see [fault.Of].
+func (p Reader) JSON(r io.Reader, key string) error {
 	j, err := newJSON(r)
 	if err != nil {
 		return err
@@ -27,7 +32,7 @@ func (p page) json(r io.Reader, key string) error {
 			return j.skip()
 		}
 		if found {
-			return bad("has %s twice", key)
+			return fault.Errorf("has %s twice", key)
 		}
 		found = true
 		return p.files(j)
@@ -36,20 +41,20 @@ func (p page) json(r io.Reader, key string) error {
 		return err
 	}
 	if !found {
-		return bad("has no %s", key)
+		return fault.Errorf("has no %s", key)
 	}
 	switch _, err := j.token(); err {
 	case io.EOF:
 		return nil
 	case nil:
-		return bad("has more than one value in it")
+		return fault.Errorf("has more than one value in it")
 	default:
 		return err
 	}
 }
 
 // files reads a list of files, or of projects.
-func (p page) files(j *jsonReader) error {
+func (p Reader) files(j *jsonReader) error {
 	if err := j.delim('['); err != nil {
 		return err
 	}
@@ -58,62 +63,62 @@ func (p page) files(j *jsonReader) error {
 		if err != nil {
 			return err
 		}
-		if l.href == "" {
-			p.remark("lists files without an address")
+		if l.URL == "" {
+			p.Remark("lists files without an address")
 			continue
 		}
-		if err := p.see(l); err != nil {
+		if err := p.See(l); err != nil {
 			return err
 		}
 	}
 	return j.delim(']')
 }
 
-func (p page) file(j *jsonReader) (link, error) {
-	l := link{size: -1}
+func (p Reader) file(j *jsonReader) (File, error) {
+	l := File{Size: -1}
 	if err := j.delim('{'); err != nil {
 		return l, err
 	}
 	project := ""
 	var core, old struct {
 		told, there bool
-		sum         digest
+		sum         digest.Digest
 	}
 	err := j.fields(func(name string) (err error) {
 		switch name {
 		case "name":
 			project, err = j.text()
 		case "url":
-			l.href, err = j.text()
+			l.URL, err = j.text()
 		case "hashes":
-			l.sum, err = j.hashes()
+			l.Digest, err = j.hashes()
 		case "size":
-			l.size, err = j.size(p.remark)
+			l.Size, err = j.size(p.Remark)
 		case "core-metadata":
 			core.told, core.there, core.sum, err = j.metadata()
 		case "dist-info-metadata": // its old name
 			old.told, old.there, old.sum, err = j.metadata()
 		case "yanked":
-			_, l.yanked, err = j.truth()
+			_, l.Yanked, err = j.truth()
 		default:
 			err = j.skip()
 		}
 		return err
 	})
 	if project != "" {
-		l.href = project + "/"
+		l.URL = project + "/"
 	}
 	if !core.told {
 		core = old
 	}
-	l.metadata, l.metadataSum = core.there, core.sum
+	l.Metadata, l.MetadataDigest = core.there, core.sum
 	return l, err
 }
 
 // jsonReader reads a value of JSON token by token: no more than one is in memory.
 type jsonReader struct {
 	d     *json.Decoder
-	in    *boundedReader
+	in    *bounded.Reader
 	depth int
 }
 
@@ -126,19 +131,19 @@ func newJSON(r io.Reader) (*jsonReader, error) {
 	if string(mark) == "\xef\xbb\xbf" { // Python takes that
 		_, _ = b.Discard(len(mark))
 	}
-	in := &boundedReader{r: transform.NewReader(b, encoding.UTF8Validator), err: errTooLong}
+	in := &bounded.Reader{R: transform.NewReader(b, encoding.UTF8Validator), Err: bounded.ErrTooLong}
 	d := json.NewDecoder(in)
 	d.UseNumber()
 	return &jsonReader{d: d, in: in}, nil
 }
 
 func (j *jsonReader) token() (json.Token, error) {
-	j.in.left = maxToken
+	j.in.Left = bounded.MaxToken
 	token, err := j.d.Token()
 	switch token {
 	case json.Delim('{'), json.Delim('['):
-		if j.depth++; j.depth > maxDepth {
-			return nil, bad("can not be read: values lie deeper in each other than %d", maxDepth)
+		if j.depth++; j.depth > bounded.MaxDepth {
+			return nil, fault.Errorf("can not be read: values lie deeper in each other than %d", bounded.MaxDepth)
 		}
 	case json.Delim('}'), json.Delim(']'):
 		j.depth--
@@ -148,15 +153,15 @@ func (j *jsonReader) token() (json.Token, error) {
 
 // more reports whether there is one more in the object or list that is open.
 func (j *jsonReader) more() bool {
-	j.in.left = maxToken
+	j.in.Left = bounded.MaxToken
 	return j.d.More()
 }
 
-// delim reads a bracket. Its error may be a fileError.
+// delim reads a bracket. Its error may be a fault.Error.
 func (j *jsonReader) delim(want json.Delim) error {
 	token, err := j.token()
 	if err == nil && token != want {
-		err = bad("has no %s before byte %d", want, j.d.InputOffset())
+		err = fault.Errorf("has no %s before byte %d", want, j.d.InputOffset())
 	}
 	return err
 }
@@ -191,7 +196,7 @@ func (j *jsonReader) leave(depth int) error {
 	}
 }
 
-// text reads a string, empty if it is null. Its error may be a fileError.
+// text reads a string, empty if it is null. Its error may be a fault.Error.
 func (j *jsonReader) text() (string, error) {
 	token, err := j.token()
 	if err != nil || token == nil {
@@ -199,7 +204,7 @@ func (j *jsonReader) text() (string, error) {
 	}
 	text, ok := token.(string)
 	if !ok {
-		return "", bad("has something else than a string before byte %d", j.d.InputOffset())
+		return "", fault.Errorf("has something else than a string before byte %d", j.d.InputOffset())
 	}
 	return text, nil
 }
@@ -224,20 +229,20 @@ func (j *jsonReader) size(remark func(string)) (int64, error) {
 }
 
 // hashes reads an object of checksums by their kinds and returns the first of those that are
-// known, which is the one that pip compares. Its error may be a fileError.
-func (j *jsonReader) hashes() (digest, error) {
+// known, which is the one that pip compares. Its error may be a fault.Error.
+func (j *jsonReader) hashes() (digest.Digest, error) {
 	token, err := j.token()
 	switch {
 	case err != nil || token == nil:
-		return digest{}, err
+		return digest.Digest{}, err
 	case token != json.Delim('{'):
-		return digest{}, bad("has something else for hashes than an object before byte %d", j.d.InputOffset())
+		return digest.Digest{}, fault.Errorf("has something else for hashes than an object before byte %d", j.d.InputOffset())
 	}
 	return j.openHashes(true)
 }
 
 // openHashes is hashes after the bracket. none says whether a checksum may be null.
-func (j *jsonReader) openHashes(none bool) (sum digest, err error) {
+func (j *jsonReader) openHashes(none bool) (sum digest.Digest, err error) {
 	err = j.fields(func(kind string) error {
 		token, err := j.token()
 		if err != nil {
@@ -248,8 +253,8 @@ func (j *jsonReader) openHashes(none bool) (sum digest, err error) {
 		case token == nil && none:
 			return nil
 		case !ok:
-			return bad("has something else for a checksum than a string before byte %d", j.d.InputOffset())
-		case sum.kind == "" && slices.Contains(digestKinds, kind):
+			return fault.Errorf("has something else for a checksum than a string before byte %d", j.d.InputOffset())
+		case sum.Kind == "" && slices.Contains(digest.Kinds, kind):
 			sum, err = lowerDigest(kind, text)
 		}
 		return err
@@ -288,7 +293,7 @@ func (j *jsonReader) truthOf(token json.Token, depth int) (bool, error) {
 
 // metadata reads what core-metadata is: true, or an object of checksums. told is whether it
 // is more than null.
-func (j *jsonReader) metadata() (told, there bool, sum digest, err error) {
+func (j *jsonReader) metadata() (told, there bool, sum digest.Digest, err error) {
 	depth := j.depth
 	token, err := j.token()
 	switch {

@@ -1,33 +1,51 @@
-package gate
+// Package packed reads compressed files as clients of repositories do.
+package packed
 
 import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"errors"
+	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path"
-	"syscall"
+	"slices"
 
+	"github.com/dustin/go-humanize"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
 )
 
-// packings are the endings of the files that can be read, the one that takes the
-// least time first.
-var packings = []string{"", ".zst", ".gz", ".xz", ".bz2"}
+// Endings are those of the files that can be read, the one that takes the least time
+// first; the first of all is none, of a file that is not compressed.
+var Endings = []string{"", ".zst", ".gz", ".xz", ".bz2"}
 
-// otherPackings are endings of files that can not.
-var otherPackings = []string{".lzma", ".lz4", ".zck", ".lz", ".br"}
+// Unreadable are endings of compressed files that can not be read.
+var Unreadable = []string{".lzma", ".lz4", ".zck", ".lz", ".br"}
 
 const (
-	bufferSize = 128 << 10
+	// MaxWindow bounds the memory for reading one compressed file, in bytes.
+	MaxWindow = 128 << 20
+
+	// MaxUnpacked is how many bytes an index may have in it that is compressed: one of
+	// Debian has 60 MiB, and the largest of Fedora 250.
+	MaxUnpacked = 8 << 30
 )
 
-// packed is what a compressed file has in it, as clients read it. apt 2.6.1 (zlib, liblzma,
+const bufferSize = 128 << 10
+
+// Ending returns the ending of a name that says how the file is compressed, also in a way
+// that can not be read; empty if it has none.
+func Ending(name string) string {
+	if ext := path.Ext(name); slices.Contains(Endings, ext) || slices.Contains(Unreadable, ext) {
+		return ext
+	}
+	return ""
+}
+
+// A Reader reads what a compressed file has in it, as clients read it. apt 2.6.1 (zlib, liblzma,
 // libbz2, libzstd) and dnf 4.14 were asked:
 //
 //   - gzip: all members; whatever follows the last one, zeros or not, is left out.
@@ -35,30 +53,28 @@ const (
 //     xz, padding that is cut off is refused here, as by xz itself; of bzip2, one single
 //     byte that follows.)
 //   - zstd: all frames, and nothing else may follow.
-type packed struct {
+type Reader struct {
 	io.Reader
 	close func()      // gives back what the reading takes; may be nil
 	left  func() bool // whether there is more that is not read
 }
 
 // Close gives back what the reading takes.
-func (p *packed) Close() {
+func (p *Reader) Close() {
 	if p.close != nil {
 		p.close()
 	}
 }
 
-// oddMore is what there is to say of a file with more in it than clients read.
-const oddMore = "there is more after the compressed data, which clients leave out"
+// More reports whether something is left out. All that is to be read must have been.
+func (p *Reader) More() bool { return p.left() }
 
-// more reports whether something is left out. All that is to be read must have been.
-func (p *packed) more() bool { return p.left() }
-
-// unpack returns what the file with this name has in it, read from r. An error
-// of what it reads may be the file's fault or that of r, see spoilt.
-func unpack(name string, r io.Reader) (*packed, error) {
+// Open returns what the file with this name has in it, read from r. An error of what it
+// reads may be the file's fault or that of r, see [fault.Of]. What it reads has no end that
+// one could rely on, see [Bound].
+func Open(name string, r io.Reader) (*Reader, error) {
 	file := bufio.NewReaderSize(r, bufferSize)
-	p := &packed{Reader: file, left: func() bool {
+	p := &Reader{Reader: file, left: func() bool {
 		b, _ := file.Peek(1)
 		return len(b) > 0
 	}}
@@ -71,14 +87,14 @@ func unpack(name string, r io.Reader) (*packed, error) {
 		z.Multistream(false)
 		p.Reader = &members{z, file}
 	case ".xz":
-		z, err := xz.NewReader(file, maxWindow)
+		z, err := xz.NewReader(file, MaxWindow)
 		if err != nil {
 			return nil, err
 		}
 		z.Multistream(false)
 		p.Reader, p.left = z, func() bool { return z.Reset(nil) != io.EOF }
 	case ".zst":
-		z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(MaxWindow))
 		if err != nil {
 			return nil, err
 		}
@@ -164,20 +180,9 @@ func (s bzip2Stream) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// spoilt turns an error of unpacking or parsing a file into a fileError, unless it
-// is one of reading it.
-func spoilt(err error) error {
-	var (
-		errno syscall.Errno
-		perr  *fs.PathError
-		b     *fileError
-	)
-	switch {
-	case err == nil, errors.As(err, &b), errors.As(err, &errno), errors.As(err, &perr), errors.Is(err, os.ErrClosed),
-		isContext(err):
-		return err
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return bad("is cut off")
-	}
-	return bad("can not be read: %s", show(err.Error()))
+// Bound returns a reader of what a compressed file has in it, which fails if that is more
+// than limit bytes.
+func Bound(r io.Reader, limit int64) io.Reader {
+	err := fmt.Errorf("there are more than %s in it when it is unpacked", humanize.IBytes(uint64(limit)))
+	return &bounded.Reader{R: r, Left: limit + 1, Err: err} // one more, to see the end
 }

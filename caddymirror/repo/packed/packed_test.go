@@ -1,19 +1,28 @@
-package gate
+package packed
 
 import (
 	"bytes"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
 )
 
-// TestPacked checks that compressed files are read as clients read them: see packed.
+// TestPacked checks that compressed files are read as clients read them: see Reader.
 func TestPacked(t *testing.T) {
-	need(t, "xz", "bzip2")
-	zip := func(s string) string { return gz(t, s) }
-	zs := func(s string) string { return zst(t, s) }
-	xz := func(s string) string { return pipe(t, s, "xz") }
-	bz := func(s string) string { return pipe(t, s, "bzip2") }
+	for _, program := range []string{"xz", "bzip2"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	zip := func(s string) string { return repotest.Gzip(t, s) }
+	zs := func(s string) string { return repotest.Zstd(t, s) }
+	xz := func(s string) string { return repotest.Pipe(t, s, "xz") }
+	bz := func(s string) string { return repotest.Pipe(t, s, "bzip2") }
 	const text = "hello, clients"
 	zeros := strings.Repeat("\x00", 512)
 	half := func(pack func(string) string) string { return pack(text[:5]) + pack(text[5:]) }
@@ -59,10 +68,10 @@ func TestPacked(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var got []byte
 			more := false
-			z, err := unpack("x"+test.ext, bytes.NewReader([]byte(test.file)))
+			z, err := Open("x"+test.ext, bytes.NewReader([]byte(test.file)))
 			if err == nil {
 				got, err = io.ReadAll(z)
-				more = z.more()
+				more = z.More()
 				z.Close()
 			}
 			if test.want == "" {
@@ -73,6 +82,41 @@ func TestPacked(t *testing.T) {
 			}
 			if err != nil || string(got) != test.want || more != test.more {
 				t.Errorf("%q, more %t: %v; want %q, more %t", got, more, err, test.want, test.more)
+			}
+		})
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	f.Add(".gz", []byte(repotest.Gzip(f, "hello")))
+	f.Add(".zst", []byte(repotest.Zstd(f, "hello")))
+	if _, err := exec.LookPath("xz"); err == nil {
+		f.Add(".xz", []byte(repotest.Pipe(f, "hello", "xz")))
+	}
+	f.Fuzz(func(_ *testing.T, name string, b []byte) {
+		z, err := Open(name, bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		defer z.Close()
+		_, _ = z.Read(make([]byte, 1<<20))
+	})
+}
+
+// TestBound checks that what is small when packed is not unpacked without an end.
+func TestBound(t *testing.T) {
+	for name, test := range map[string]struct {
+		size int64
+		ok   bool
+	}{"as much": {100, true}, "more": {101, false}, "endless": {1 << 62, false}} {
+		t.Run(name, func(t *testing.T) {
+			blanks := bounded.Func(func(p []byte) (int, error) { return len(p), nil })
+			n, err := io.Copy(io.Discard, Bound(io.LimitReader(blanks, test.size), 100))
+			if (err == nil) != test.ok || n > 101 {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+			if err = fault.Of(err); err != nil && (!fault.Is(err) || !strings.Contains(err.Error(), "more than 100 B in it when it is unpacked")) {
+				t.Error(err)
 			}
 		})
 	}

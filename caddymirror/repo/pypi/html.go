@@ -1,4 +1,4 @@
-package gate
+package pypi
 
 import (
 	"errors"
@@ -8,29 +8,33 @@ import (
 	"golang.org/x/net/html"
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/transform"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
-// html reads the links of a page of HTML.
-func (p page) html(r io.Reader) error {
+// HTML reads the links of a page of HTML (PEP 503), of a project or of all projects. Its
+// error may be one of reading, or a fault of the page, see [fault.Of].
+func (p Reader) HTML(r io.Reader) error {
 	// pip fails on a page that is not in UTF-8.
 	z := html.NewTokenizer(transform.NewReader(r, encoding.UTF8Validator))
-	z.SetMaxBuf(maxToken)
+	z.SetMaxBuf(bounded.MaxToken)
 	tags, open := false, false
-	links := htmlLinks{page: p}
+	links := htmlLinks{Reader: p}
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
 			switch err := z.Err(); {
 			case errors.Is(err, html.ErrBufferExceeded):
-				return errTooLong
+				return bounded.ErrTooLong
 			case errors.Is(err, encoding.ErrInvalidUTF8):
-				return bad("is not in UTF-8, which pip needs")
+				return fault.Errorf("is not in UTF-8, which pip needs")
 			case err != io.EOF:
 				return err
 			case !tags:
-				return bad("is not a page of HTML")
+				return fault.Errorf("is not a page of HTML")
 			case open:
-				return bad("is cut off: its html has no end")
+				return fault.Errorf("is cut off: its html has no end")
 			}
 			return nil
 		case html.StartTagToken, html.SelfClosingTagToken:
@@ -58,7 +62,7 @@ func (p page) html(r io.Reader) error {
 // htmlLinks are the links of a page, of which the first base says what they are
 // relative to.
 type htmlLinks struct {
-	page
+	Reader
 	base  string
 	based bool // there was a base
 	count int
@@ -77,19 +81,19 @@ func (p *htmlLinks) tag(name string, z *html.Tokenizer, attrs bool) error {
 			return err
 		}
 		p.count++
-		l.href = rebase(p.base, l.href)
-		return p.see(l)
+		l.URL = rebase(p.base, l.URL)
+		return p.See(l)
 	case p.based:
 		return nil
 	}
-	l.href = cleanHref(l.href)
+	l.URL = cleanHref(l.URL)
 	switch {
 	case p.count > 0:
-		return bad("has a base after a link")
-	case l.href != "" && !strings.Contains(l.href, "://"):
-		return bad("has %s for a base; pip takes none but whole addresses", show(l.href))
+		return fault.Errorf("has a base after a link")
+	case l.URL != "" && !strings.Contains(l.URL, "://"):
+		return fault.Errorf("has %s for a base; pip takes none but whole addresses", fault.Show(l.URL))
 	}
-	p.base, p.based = l.href, true
+	p.base, p.based = l.URL, true
 	return nil
 }
 
@@ -118,9 +122,9 @@ func rebase(base, href string) string {
 	return base[:strings.LastIndexByte(base, '/')+1] + href
 }
 
-// anchor reads the attributes of an a, or a base. Its error is a fileError.
-func anchor(z *html.Tokenizer, more bool) (l link, ok bool, err error) {
-	l.size = -1
+// anchor reads the attributes of an a, or a base. Its error is a fault.Error.
+func anchor(z *html.Tokenizer, more bool) (l File, ok bool, err error) {
+	l.Size = -1
 	var text, old string
 	var isOld bool
 	for more {
@@ -128,19 +132,19 @@ func anchor(z *html.Tokenizer, more bool) (l link, ok bool, err error) {
 		name, value, more = z.TagAttr()
 		switch string(name) {
 		case "href":
-			l.href, ok = string(value), true
+			l.URL, ok = string(value), true
 		case "data-core-metadata":
-			text, l.metadata = string(value), true
+			text, l.Metadata = string(value), true
 		case "data-dist-info-metadata": // its old name
 			old, isOld = string(value), true
 		case "data-yanked":
-			l.yanked = true
+			l.Yanked = true
 		}
 	}
 	// To pip all values say that there are metadata, "false" too.
-	if !l.metadata && isOld {
-		text, l.metadata = old, true
+	if !l.Metadata && isOld {
+		text, l.Metadata = old, true
 	}
-	l.metadataSum, err = metadataDigest(text)
+	l.MetadataDigest, err = metadataDigest(text)
 	return l, ok, err
 }
