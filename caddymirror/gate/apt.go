@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/openpgp"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -226,8 +227,8 @@ func (c *aptCheck) release(dir, base string) (*releaseText, error) {
 	case err != nil:
 	case len(text) == 0:
 		err = fault.Errorf("is empty")
-	case isClearsigned(text):
-		text, err = openClearsigned(text, c.keys)
+	case openpgp.IsClearsigned(text):
+		text, err = openpgp.OpenClearsigned(text, c.keys)
 	case base == "InRelease":
 		err = fault.Errorf("is not signed, and apt takes no such InRelease")
 	}
@@ -248,7 +249,7 @@ func (c *aptCheck) detached(dir string, text []byte, optional bool) (bool, error
 	}
 	signature, err := c.t.read(c.ctx, name, maxRelease)
 	if err == nil {
-		err = c.keys.verifyArmored(text, signature)
+		err = c.keys.VerifyArmored(text, signature)
 	}
 	return err == nil, c.note(name, err)
 }

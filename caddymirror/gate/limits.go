@@ -12,9 +12,6 @@ const (
 	// maxRelease is how large a Release file of apt may be, and its signature.
 	maxRelease = 64 << 20
 
-	// maxRepomd is how large a repomd.xml may be, and its signature.
-	maxRepomd = 16 << 20
-
 	// maxListed is how many files the indexes of a tree may list together. Each takes some
 	// 50 bytes of memory.
 	maxListed = 20_000_000

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/openpgp"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -18,7 +19,7 @@ type repositories struct {
 
 	ctx      context.Context
 	t        *tree
-	keys     *keyring
+	keys     *openpgp.Keyring
 	found    problems
 	remarks  remarks
 	files    *listed

@@ -15,6 +15,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/rpm"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -152,39 +153,39 @@ func (c *rpmCheck) search(dirs []string, dir string) ([]string, error) {
 func (c *rpmCheck) repository(dir string) error {
 	name := path.Join(dir, "repodata/repomd.xml")
 	at := c.files.place()
-	text, err := c.t.read(c.ctx, name, maxRepomd)
+	text, err := c.t.read(c.ctx, name, rpm.MaxRepomd)
 	if err != nil {
 		return c.found.note(at, name, err)
 	}
 	if c.keys != nil {
-		signature, err := c.t.read(c.ctx, name+".asc", maxRepomd)
+		signature, err := c.t.read(c.ctx, name+".asc", rpm.MaxRepomd)
 		if err == nil {
-			err = c.keys.verify(text, signature)
+			err = c.keys.Verify(text, signature)
 		}
 		if err != nil {
 			return c.found.note(at, name+".asc", err)
 		}
 	}
-	files, made, err := parseRepomd(bytes.NewReader(text), func(text string) { c.remarks.add(name, text) })
+	repomd, err := rpm.ParseRepomd(bytes.NewReader(text), func(text string) { c.remarks.add(name, text) })
 	if err != nil {
 		return c.found.note(at, name, err)
 	}
-	c.date(dir, name, made)
+	c.date(dir, name, repomd.Made)
 	lists := false
-	for _, f := range files {
+	for _, f := range repomd.Files {
 		file, err := c.place(dir, name, f)
-		if err == nil && file != "" && slices.Contains(dnfMetadata, f.kind) && !inRepodata(f.href) {
-			err = fault.Errorf("lists %s; dnf takes %s only from repodata itself", fault.Show(f.href), fault.Show(f.kind))
+		if err == nil && file != "" {
+			err = f.CheckPlace()
 		}
 		switch {
 		case err != nil:
 			err = c.found.note(at, name, err)
 		case file == "":
-		case f.kind == "primary":
+		case f.Kind == "primary":
 			lists = true
 			err = c.primary(dir, file, name, f)
 		default:
-			err = c.files.addLenient(file, name, f.size, f.sum, func() { c.remarks.add(name, wrongSize) })
+			err = c.files.addLenient(file, name, f.Size, f.Digest, func() { c.remarks.add(name, wrongSize) })
 			err = c.found.note(at, name, err)
 		}
 		if err != nil {
@@ -197,37 +198,27 @@ func (c *rpmCheck) repository(dir string) error {
 	return nil
 }
 
-// dnfMetadata are the kinds of metadata that dnf downloads, to the same name below a
-// directory of its own, in which there is a repodata.
-var dnfMetadata = []string{"primary", "filelists", "group", "group_gz", "updateinfo", "modules", "prestodelta"}
-
-// inRepodata reports whether dnf has a place for metadata with this name.
-func inRepodata(href string) bool {
-	dir := path.Dir(strings.TrimLeft(href, "/"))
-	return (dir == "." || dir == "repodata") && !hasUp(href)
-}
-
 const wrongSize = "has a wrong size for metadata whose checksum is right"
 
 // place returns where the file f, listed by the file by of the repository in dir, is in the
 // tree. It is empty if f is elsewhere. Its error is a fault.Error.
-func (c *rpmCheck) place(dir, by string, f rpmFile) (string, error) {
-	if away, err := f.elsewhere(); away || err != nil {
+func (c *rpmCheck) place(dir, by string, f rpm.File) (string, error) {
+	if away, err := f.Elsewhere(); away || err != nil {
 		return "", err
 	}
-	file, err := rpmPath(dir, f.href)
+	file, err := rpm.Path(dir, f.Href)
 	switch {
 	case err != nil:
-	case strings.HasPrefix(f.href, "/"):
+	case strings.HasPrefix(f.Href, "/"):
 		c.remarks.add(by, "lists files by names that begin with a slash")
-	case hasUp(f.href):
+	case rpm.HasUp(f.Href):
 		c.remarks.add(by, "lists files by names with .. in them")
 	}
 	return file, err
 }
 
 // primary reads a primary.xml and has looked at what it lists.
-func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
+func (c *rpmCheck) primary(dir, name, by string, want rpm.File) error {
 	x := ref{at: c.files.place(), name: name, by: by}
 	if slices.Contains(packed.Unreadable, path.Ext(name)) {
 		return x.note(&c.found, fault.Errorf("is compressed in a way that this gate can not read"))
@@ -239,13 +230,13 @@ func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
 	defer f.Close()
 	remark := func(text string) { c.remarks.add(name, text) }
 	var done int64
-	err = readIndex(c.ctx, f, want.sum, by, &done, func(in io.Reader) error {
+	err = readIndex(c.ctx, f, want.Digest, by, &done, func(in io.Reader) error {
 		z, err := packed.Open(name, in)
 		if err != nil {
 			return err
 		}
 		defer z.Close()
-		err = readPrimary(packed.Bound(z, packed.MaxUnpacked), remark, func(p rpmFile) error {
+		err = rpm.ReadPrimary(packed.Bound(z, packed.MaxUnpacked), remark, func(p rpm.File) error {
 			if c.count++; c.count%batchSize == 0 {
 				part := float64(done) / float64(max(info.Size(), 1))
 				c.progress.report((float64(c.repo)+part)/float64(c.repos), "%s packages, %s", humanize.Comma(c.count), name)
@@ -257,19 +248,19 @@ func (c *rpmCheck) primary(dir, name, by string, want rpmFile) error {
 		}
 		return err
 	})
-	if want.size >= 0 && info.Size() != want.size {
-		err = offSize(err, want.sum, info.Size(), want.size, by, func() { c.remarks.add(by, wrongSize) })
+	if want.Size >= 0 && info.Size() != want.Size {
+		err = offSize(err, want.Digest, info.Size(), want.Size, by, func() { c.remarks.add(by, wrongSize) })
 	}
 	return x.note(&c.found, err)
 }
 
 // pkg has looked at a package.
-func (c *rpmCheck) pkg(dir, by string, p rpmFile) error {
+func (c *rpmCheck) pkg(dir, by string, p rpm.File) error {
 	name, err := c.place(dir, by, p)
 	if err != nil || name == "" {
 		return err
 	}
-	return c.files.add(name, by, p.size, p.sum)
+	return c.files.add(name, by, p.Size, p.Digest)
 }
 
 // UnmarshalCaddyfile sets up the gate:

@@ -8,41 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
-	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
 )
-
-// TestXMLBounds checks that no piece of an XML file is read into memory without an end.
-func TestXMLBounds(t *testing.T) {
-	const start = `<?xml version="1.0"?><metadata packages="1">`
-	for name, in := range map[string]io.Reader{
-		"name":        repotest.Endless(start+"<", "x"),
-		"attribute":   repotest.Endless(start+`<package a="`, "xxxxxxxxxxxxxxxx"),
-		"attributes":  repotest.Endless(start+`<package`, ` a="b"`),
-		"text":        repotest.Endless(start+`<package><checksum type="sha256">`, "0"),
-		"pieces":      repotest.Endless(start+`<package><checksum type="sha256">`, strings.Repeat("0", 1000)+"<!-- -->"),
-		"comment":     repotest.Endless(start+`<!--`, "x"),
-		"instruction": repotest.Endless(start+`<?x `, "x"),
-		"CDATA":       repotest.Endless(start+`<![CDATA[`, "x"),
-		"doctype":     repotest.Endless(`<!DOCTYPE metadata [`, `<!ENTITY x "x">`),
-		"blanks":      repotest.Endless("", " "),
-		"depth":       repotest.Endless(start, "<package>"),
-		"declaration": repotest.Endless(`<?xml version="1.0" `, "x"),
-		"UTF-16":      repotest.Endless("\xff\xfe<\x00", "x\x00"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			err := fault.Of(readPrimary(in, func(string) {}, func(rpmFile) error { return nil }))
-			if !fault.Is(err) || !strings.Contains(err.Error(), "longer than 1 MiB") && !strings.Contains(err.Error(), "deeper") {
-				t.Error(err)
-			}
-			if took := time.Since(start); took > 20*time.Second {
-				t.Errorf("it took %v", took)
-			}
-		})
-	}
-}
 
 // TestRpmRemarks checks that an operator can read what is off.
 func TestRpmRemarks(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/repotest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/rpm"
 )
 
 // rpmRepo is a repository made by hand.
@@ -323,24 +324,8 @@ func BenchmarkPrimary(b *testing.B) {
 	text := r.primary()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		if err := readPrimary(strings.NewReader(text), func(string) {}, func(rpmFile) error { return nil }); err != nil {
+		if err := rpm.ReadPrimary(strings.NewReader(text), func(string) {}, func(rpm.File) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}
-}
-
-func FuzzRepomd(f *testing.F) {
-	f.Add(`<repomd>` + rpmData("primary", "repodata/primary.xml.gz", "x") + `</repomd>`)
-	f.Add(`<metadata packages="1">` + rpmPackage("a", 1, sum256("x")) + `</metadata>`)
-	f.Fuzz(func(t *testing.T, text string) {
-		if files, _, err := parseRepomd(strings.NewReader(text), func(string) {}); err == nil && len(files) == 0 {
-			t.Error("a repomd.xml that lists nothing")
-		}
-		_ = readPrimary(strings.NewReader(text), func(string) {}, func(p rpmFile) error {
-			if p.href == "" || p.size < -1 {
-				t.Errorf("%+v", p)
-			}
-			return nil
-		})
-	})
 }

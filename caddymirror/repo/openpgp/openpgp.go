@@ -1,4 +1,5 @@
-package gate
+// Package openpgp checks the signatures of repositories as their clients do (RFC 9580).
+package openpgp
 
 import (
 	"bytes"
@@ -11,45 +12,41 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+	pgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
-	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
-// keyring has the keys of which one must have signed.
-type keyring struct {
-	file string
-	keys openpgp.EntityList
+// A Keyring has the keys of which one must have signed.
+type Keyring struct {
+	name string
+	keys pgp.EntityList
 }
 
-// readKeyring reads a file of OpenPGP keys, armored or not.
-func readKeyring(file string) (*keyring, error) {
-	b, err := step.ReadFile(file, step.MaxConfig)
-	if err != nil {
-		return nil, fmt.Errorf("keyring: %w", err)
-	}
-	read := openpgp.ReadKeyRing
+// ParseKeyring reads OpenPGP keys, armored or not. Errors of signatures name the keyring by
+// its name.
+func ParseKeyring(name string, b []byte) (*Keyring, error) {
+	read := pgp.ReadKeyRing
 	if armored(b) {
-		read = openpgp.ReadArmoredKeyRing
+		read = pgp.ReadArmoredKeyRing
 	}
 	keys, err := read(bytes.NewReader(b))
 	if err == nil && len(keys) == 0 {
 		err = errors.New("there is no key in it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("keyring: %s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &keyring{file, keys}, nil
+	return &Keyring{name, keys}, nil
 }
 
 func armored(b []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP "))
 }
 
-// verify checks a detached signature, armored or not. Its error is a fault.Error of the
+// Verify checks a detached signature, armored or not. Its error is a [fault.Error] of the
 // signature.
-func (k *keyring) verify(signed, signature []byte) error {
+func (k *Keyring) Verify(signed, signature []byte) error {
 	if armored(signature) {
 		var err error
 		if signature, err = dearmor(signature, false); err != nil {
@@ -59,8 +56,9 @@ func (k *keyring) verify(signed, signature []byte) error {
 	return k.check(signed, signature)
 }
 
-// verifyArmored is verify as apt does it, see dearmor.
-func (k *keyring) verifyArmored(signed, signature []byte) error {
+// VerifyArmored is [Keyring.Verify] as apt does it: nothing but armored signatures may be in
+// the file, be it an empty line.
+func (k *Keyring) VerifyArmored(signed, signature []byte) error {
 	signature, err := dearmor(signature, true)
 	if err != nil {
 		return err
@@ -75,7 +73,7 @@ const (
 
 // dearmor returns the signatures of all armored blocks in a file: archives that sign with
 // several keys may have a block of each. If alone is set there must be nothing else in the
-// file: apt takes no other line, be it empty. Its error is a fault.Error.
+// file: apt takes no other line, be it empty. Its error is a [fault.Error].
 func dearmor(text []byte, alone bool) (signatures []byte, err error) {
 	var block []byte // the one that is open
 	for line := range bytes.Lines(text) {
@@ -110,7 +108,7 @@ func dearmor(text []byte, alone bool) (signatures []byte, err error) {
 }
 
 // check checks signatures, of which one must be good.
-func (k *keyring) check(signed, b []byte) error {
+func (k *Keyring) check(signed, b []byte) error {
 	err := verify(usable{k.keys, time.Now()}, signed, b)
 	if errors.Is(err, pgperrors.ErrUnknownIssuer) && verify(k.keys, signed, b) == nil {
 		return fault.Errorf("the key that has signed it has expired, or was revoked")
@@ -119,26 +117,26 @@ func (k *keyring) check(signed, b []byte) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, pgperrors.ErrUnknownIssuer):
-		return fault.Errorf("no key of %s has signed it", k.file)
+		return fault.Errorf("no key of %s has signed it", k.name)
 	}
 	return fault.Errorf("has no good signature: %s", fault.Show(err.Error()))
 }
 
-func verify(keys openpgp.KeyRing, signed, signature []byte) error {
-	_, _, err := openpgp.VerifyDetachedSignature(keys, bytes.NewReader(signed), bytes.NewReader(signature), nil)
+func verify(keys pgp.KeyRing, signed, signature []byte) error {
+	_, _, err := pgp.VerifyDetachedSignature(keys, bytes.NewReader(signed), bytes.NewReader(signature), nil)
 	return err
 }
 
 // usable are the keys that could sign now. A signature of a key that has expired
 // since is not accepted by clients.
 type usable struct {
-	openpgp.EntityList
+	pgp.EntityList
 	now time.Time
 }
 
 // EntitiesById overrides that of the list.
-func (u usable) EntitiesById(id uint64) []*openpgp.Entity {
-	return slices.DeleteFunc(u.EntityList.EntitiesById(id), func(e *openpgp.Entity) bool {
+func (u usable) EntitiesById(id uint64) []*pgp.Entity {
+	return slices.DeleteFunc(u.EntityList.EntitiesById(id), func(e *pgp.Entity) bool {
 		_, ok := e.SigningKeyById(u.now, id, nil)
 		return !ok
 	})
@@ -146,13 +144,13 @@ func (u usable) EntitiesById(id uint64) []*openpgp.Entity {
 
 const clearsigned = "-----BEGIN PGP SIGNED MESSAGE-----"
 
-// isClearsigned reports whether a file says that it is a signed message.
-func isClearsigned(b []byte) bool { return bytes.HasPrefix(b, []byte(clearsigned)) }
+// IsClearsigned reports whether a file says that it is a signed message.
+func IsClearsigned(b []byte) bool { return bytes.HasPrefix(b, []byte(clearsigned)) }
 
-// openClearsigned returns what is in a clear-signed message (RFC 9580 section 7) with one
+// OpenClearsigned returns what is in a clear-signed message (RFC 9580 section 7) with one
 // or more signatures, and nothing else besides. They are checked if there is a keyring. Its
-// error is a fault.Error.
-func openClearsigned(b []byte, k *keyring) ([]byte, error) {
+// error is a [fault.Error].
+func OpenClearsigned(b []byte, k *Keyring) ([]byte, error) {
 	block, _ := clearsign.Decode(b)
 	at := bytes.Index(b, []byte("\n"+beginSignature))
 	if block == nil || at < 0 {

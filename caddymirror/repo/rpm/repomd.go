@@ -1,9 +1,13 @@
-package gate
+// Package rpm reads the metadata of RPM repositories as dnf does: what dnf refuses is an
+// error, and what it takes though it should be otherwise is remarked, with one of a few
+// sentences.
+package rpm
 
 import (
 	"encoding/xml"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,18 +17,32 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
-// rpmFile is what the metadata of an RPM repository say of a file.
-type rpmFile struct {
-	kind string        // of metadata: "primary"
-	href string        // as it stands there
-	base string        // xml:base, where that is not nil
-	away bool          // there is an xml:base
-	size int64         // -1 if it is not told
-	sum  digest.Digest // empty if it is not told
+// MaxRepomd is how large a repomd.xml may be, and its signature, in bytes.
+const MaxRepomd = 16 << 20
+
+// A File is what the metadata of a repository say of a file: of other metadata, or of a
+// package.
+type File struct {
+	Kind string // of metadata: "primary"
+	Href string // as it stands there, see [File.Elsewhere] and [Path]
+	Base string // xml:base, where that is not nil
+	Away bool   // there is an xml:base
+	Size int64  // in bytes; -1 if it is not told
+
+	// Digest is empty if none is told.
+	Digest digest.Digest
 }
 
-// rpmReader reads the metadata of RPM repositories.
-type rpmReader struct {
+// A Repomd is a repomd.xml: the list of the metadata of a repository.
+type Repomd struct {
+	Files []File
+
+	// Made is when the newest of the metadata were made, zero if it does not say.
+	Made time.Time
+}
+
+// reader reads the metadata of RPM repositories.
+type reader struct {
 	x      *xmlReader
 	remark func(text string) // of what dnf takes, though it should be otherwise
 	text   strings.Builder   // of the element that is open
@@ -33,7 +51,7 @@ type rpmReader struct {
 // elements reads the file to its end, and calls start and end with each element, and the
 // level it is on, 1 for the root. Names with a prefix are not known to dnf either, and
 // begin with that here. text is what stands in the element, where start returned true.
-func (r *rpmReader) elements(in io.Reader, start func(level int, e xml.StartElement) (text bool, err error), end func(level int, name, text string) error) error {
+func (r *reader) elements(in io.Reader, start func(level int, e xml.StartElement) (text bool, err error), end func(level int, name, text string) error) error {
 	x, err := newXML(in)
 	if err != nil {
 		return err
@@ -78,19 +96,20 @@ func (r *rpmReader) elements(in io.Reader, start func(level int, e xml.StartElem
 	}
 }
 
-// parseRepomd reads a repomd.xml, and when the newest of the metadata were made, zero
-// if it does not say. Its error is a fault.Error.
-func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made time.Time, err error) {
-	r := rpmReader{remark: remark}
-	var f rpmFile
+// ParseRepomd reads a repomd.xml, of up to [MaxRepomd]. Its error is a [fault.Error], or one
+// of reading.
+func ParseRepomd(text io.Reader, remark func(string)) (*Repomd, error) {
+	var m Repomd
+	r := reader{remark: remark}
+	var f File
 	kind := "" // of checksum
-	err = r.elements(text, func(level int, e xml.StartElement) (bool, error) {
+	err := r.elements(text, func(level int, e xml.StartElement) (bool, error) {
 		name := tagName(e.Name)
 		switch {
 		case level == 1 && name != "repomd":
 			return false, fault.Errorf("is not a list of metadata, but %s", fault.Show(name))
 		case level == 2 && name == "data":
-			f = rpmFile{kind: attr(e, "type"), size: -1}
+			f = File{Kind: attr(e, "type"), Size: -1}
 		case level != 3:
 		case name == "checksum":
 			kind = attr(e, "type")
@@ -104,10 +123,10 @@ func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made tim
 	}, func(level int, name, text string) error {
 		switch {
 		case level == 2 && name == "data":
-			if f.sum.Kind == "" {
+			if f.Digest.Kind == "" {
 				remark("has no checksum for some of its metadata")
 			}
-			files = append(files, f)
+			m.Files = append(m.Files, f)
 		case level != 3:
 		case name == "checksum":
 			// dnf compares the text.
@@ -115,36 +134,39 @@ func parseRepomd(text io.Reader, remark func(string)) (files []rpmFile, made tim
 				return fault.Errorf("has %s for a checksum; dnf compares it as text, and takes lower case only", fault.Show(text))
 			}
 			var err error
-			f.sum, err = digest.Parse(rpmDigest(kind), text)
+			f.Digest, err = digest.Parse(digestKind(kind), text)
 			return err
 		case name == "size":
-			f.size = r.size(text)
+			f.Size = r.size(text)
 		case name == "timestamp":
-			if t := parseTimestamp(text); t.After(made) {
-				made = t
+			if t := parseTimestamp(text); t.After(m.Made) {
+				m.Made = t
 			}
 		}
 		return nil
 	})
 	err = fault.Of(err)
-	if err == nil && len(files) == 0 {
+	if err == nil && len(m.Files) == 0 {
 		err = fault.Errorf("lists no metadata")
 	}
-	return files, made, err
+	if err != nil {
+		return nil, err
+	}
+	return &m, nil
 }
 
 // location takes the attributes of a location.
-func (f *rpmFile) location(e xml.StartElement) {
-	f.href, f.base, f.away = attr(e, "href"), "", false
+func (f *File) location(e xml.StartElement) {
+	f.Href, f.Base, f.Away = attr(e, "href"), "", false
 	for _, a := range e.Attr {
 		if tagName(a.Name) == "xml:base" {
-			f.base, f.away = a.Value, true
+			f.Base, f.Away = a.Value, true
 		}
 	}
 }
 
 // size reads a size of a file as dnf does: what is no number is not known.
-func (r *rpmReader) size(text string) int64 {
+func (r *reader) size(text string) int64 {
 	text = strings.TrimSpace(text)
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err == nil && n >= 0 {
@@ -164,20 +186,20 @@ func parseTimestamp(text string) time.Time {
 	return time.Unix(int64(seconds), 0)
 }
 
-// rpmDigest returns the name that a kind of checksum has here.
-func rpmDigest(kind string) string {
+// digestKind returns the name that a kind of checksum has here.
+func digestKind(kind string) string {
 	if kind = strings.ToLower(kind); kind == "sha" {
 		return "sha1"
 	}
 	return kind
 }
 
-// readPrimary reads a primary.xml and calls see with each package. It does not keep
-// them. Its error may be a fault.Error.
-func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) error {
-	r := rpmReader{remark: remark}
+// ReadPrimary reads a primary.xml, unpacked, and calls see with each package. It does not
+// keep them. Its error may be a fault of the file, see [fault.Of].
+func ReadPrimary(text io.Reader, remark func(string), see func(File) error) error {
+	r := reader{remark: remark}
 	var (
-		pkg  rpmFile
+		pkg  File
 		kind string // of checksum
 		said string // how many packages
 		n    int
@@ -190,7 +212,7 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 		case level == 1:
 			said = attr(e, "packages")
 		case level == 2 && name == "package":
-			pkg = rpmFile{size: -1}
+			pkg = File{Size: -1}
 		case level != 3:
 		case name == "checksum":
 			kind = attr(e, "type")
@@ -200,9 +222,9 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 			if strings.HasPrefix(strings.TrimSpace(size), "-") {
 				return false, fault.Errorf("has a size of %s for a package, before byte %d", fault.Show(size), r.x.d.InputOffset())
 			}
-			if pkg.size = r.size(size); pkg.size == 0 {
+			if pkg.Size = r.size(size); pkg.Size == 0 {
 				remark("has a package of 0 bytes, which dnf takes for a size that is not known")
-				pkg.size = -1
+				pkg.Size = -1
 			}
 		case name == "location":
 			pkg.location(e)
@@ -212,13 +234,13 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 		switch {
 		case level == 2 && name == "package":
 			n++
-			if pkg.href == "" || pkg.sum.Kind == "" {
+			if pkg.Href == "" || pkg.Digest.Kind == "" {
 				return fault.Errorf("has no location, or no checksum, for a package, before byte %d", r.x.d.InputOffset())
 			}
 			return see(pkg)
 		case level == 3 && name == "checksum":
 			var err error
-			pkg.sum, err = digest.Parse(rpmDigest(kind), text)
+			pkg.Digest, err = digest.Parse(digestKind(kind), text)
 			return err
 		}
 		return nil
@@ -229,29 +251,29 @@ func readPrimary(text io.Reader, remark func(string), see func(rpmFile) error) e
 	return err
 }
 
-// elsewhere reports whether a file is not in the repository, but at an address. Its
-// error is a fault.Error.
-func (f *rpmFile) elsewhere() (bool, error) {
-	address := f.href
-	if f.away {
-		address = f.base
+// Elsewhere reports whether a file is not in the repository, but at an address. Its
+// error is a [fault.Error].
+func (f *File) Elsewhere() (bool, error) {
+	address := f.Href
+	if f.Away {
+		address = f.Base
 	}
 	scheme, _, ok := strings.Cut(address, "://")
 	switch {
-	case !ok && !f.away:
+	case !ok && !f.Away:
 		return false, nil
 	case ok && (scheme == "http" || scheme == "https" || scheme == "ftp"):
 		return true, nil
-	case f.away:
-		return false, fault.Errorf("has %s for the xml:base of %s, which is no address: dnf does not find it", fault.Show(f.base), fault.Show(f.href))
+	case f.Away:
+		return false, fault.Errorf("has %s for the xml:base of %s, which is no address: dnf does not find it", fault.Show(f.Base), fault.Show(f.Href))
 	}
-	return false, fault.Errorf("lists %s, which no client can download", fault.Show(f.href))
+	return false, fault.Errorf("lists %s, which no client can download", fault.Show(f.Href))
 }
 
-// rpmPath returns where the file that a repository in dir has by this href is in the tree,
+// Path returns where the file that a repository in dir has by this href is in the tree,
 // as dnf makes an address of it: all is relative to the repository, and "..", where it
-// leads up, is resolved by its text. Its error is a fault.Error.
-func rpmPath(dir, href string) (string, error) {
+// leads up, is resolved by its text. Its error is a [fault.Error].
+func Path(dir, href string) (string, error) {
 	switch {
 	case href == "":
 		return "", fault.Errorf("lists a file without a name")
@@ -265,12 +287,31 @@ func rpmPath(dir, href string) (string, error) {
 	return name, nil
 }
 
-// hasUp reports whether a name has a part "..".
-func hasUp(name string) bool {
+// HasUp reports whether a name has a part "..".
+func HasUp(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
 			return true
 		}
 	}
 	return false
+}
+
+// dnfMetadata are the kinds of metadata that dnf downloads, to the same name below a
+// directory of its own, in which there is a repodata.
+var dnfMetadata = []string{"primary", "filelists", "group", "group_gz", "updateinfo", "modules", "prestodelta"}
+
+// CheckPlace returns what is wrong with where a repomd.xml says that metadata are. It is a
+// [fault.Error].
+func (f *File) CheckPlace() error {
+	if slices.Contains(dnfMetadata, f.Kind) && !inRepodata(f.Href) {
+		return fault.Errorf("lists %s; dnf takes %s only from repodata itself", fault.Show(f.Href), fault.Show(f.Kind))
+	}
+	return nil
+}
+
+// inRepodata reports whether dnf has a place for metadata with this name.
+func inRepodata(href string) bool {
+	dir := path.Dir(strings.TrimLeft(href, "/"))
+	return (dir == "." || dir == "repodata") && !HasUp(href)
 }
