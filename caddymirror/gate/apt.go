@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/apt"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/openpgp"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
@@ -138,7 +139,7 @@ func (c *aptCheck) run() error {
 			return err
 		}
 		if len(releases) > 0 {
-			c.date(s.dir, releases[0].file, releases[0].date) // which clients prefer
+			c.date(s.dir, releases[0].file, releases[0].Date) // which clients prefer
 		}
 		for _, rel := range releases {
 			p, err := c.plan(rel)
@@ -190,22 +191,31 @@ func (c *aptCheck) releases(s aptSuite) ([]*release, error) {
 		if len(text.text) == 0 {
 			continue
 		}
-		rel := &release{file: text.file, dir: dir, base: s.base, odd: func(what string) { c.remarks.add(text.file, what) }}
-		if err := rel.parse(text.text); err != nil {
+		parsed, err := apt.ParseRelease(text.text, func(what string) { c.remarks.add(text.file, what) })
+		if err != nil {
 			if err := c.note(text.file, err); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if !slices.Contains(strongKinds, rel.kind) && !c.AllowExpired {
+		rel := &release{parsed, text.file, dir, s.base}
+		if !slices.Contains(apt.StrongKinds, rel.Kind) && !c.AllowExpired {
 			c.add(text.file, "lists no SHA256 or SHA512: apt trusts no other checksums")
 		}
-		if !rel.until.IsZero() && time.Now().After(rel.until) && !c.AllowExpired {
-			c.add(text.file, "has expired: it is valid until %s", rel.until.UTC().Format(dateFormat))
+		if !rel.Until.IsZero() && time.Now().After(rel.Until) && !c.AllowExpired {
+			c.add(text.file, "has expired: it is valid until %s", rel.Until.UTC().Format(dateFormat))
 		}
 		releases = append(releases, rel)
 	}
 	return releases, nil
+}
+
+// release is an InRelease or Release of the tree.
+type release struct {
+	*apt.Release
+	file string // relative to the tree
+	dir  string // what the names of its indexes are relative to
+	base *aptBase
 }
 
 type releaseText struct {
@@ -222,7 +232,7 @@ func (c *aptCheck) release(dir, base string) (*releaseText, error) {
 	if rel.exists, err = c.t.exists(rel.file); err != nil || !rel.exists {
 		return rel, err
 	}
-	text, err := c.t.read(c.ctx, rel.file, maxRelease)
+	text, err := c.t.read(c.ctx, rel.file, apt.MaxRelease)
 	switch {
 	case err != nil:
 	case len(text) == 0:
@@ -247,7 +257,7 @@ func (c *aptCheck) detached(dir string, text []byte, optional bool) (bool, error
 	if err != nil || !exists && optional {
 		return true, err
 	}
-	signature, err := c.t.read(c.ctx, name, maxRelease)
+	signature, err := c.t.read(c.ctx, name, apt.MaxRelease)
 	if err == nil {
 		err = c.keys.VerifyArmored(text, signature)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/apt"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
@@ -30,17 +31,6 @@ type aptPlan struct {
 	sources bool
 }
 
-// aptGroup is an index in all the forms that a Release lists.
-type aptGroup struct {
-	dir, base string // relative to the Release
-	forms     []aptIndex
-	plain     bool // the plain form is listed
-	plainSum  digest.Digest
-}
-
-// lists reports whether the index lists packages.
-func (g *aptGroup) lists() bool { return g.base == "Packages" || g.base == "Sources" }
-
 // aptPlanner finds the indexes of a Release.
 type aptPlanner struct {
 	*aptCheck
@@ -55,7 +45,7 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 	defer p.cur.close()
 	var plans []aptPlan
 	some, plain := false, false
-	for _, g := range p.groups() {
+	for _, g := range p.rel.Groups() {
 		there, found, err := p.find(g)
 		if err != nil {
 			return nil, err
@@ -63,12 +53,12 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 		if err := p.required(g, there); err != nil {
 			return nil, err
 		}
-		some = some || there && g.lists()
-		plain = plain || g.lists() && g.plain
-		if there && g.lists() && !g.plain {
+		some = some || there && g.Lists()
+		plain = plain || g.Lists() && g.Plain
+		if there && g.Lists() && !g.Plain {
 			c.remarks.add(rel.file, oddPacked)
 		}
-		if !g.lists() {
+		if !g.Lists() {
 			err = p.queue(found)
 		} else if len(found) > 0 {
 			slices.SortStableFunc(found, func(a, b aptPlan) int { return a.cost() - b.cost() })
@@ -78,7 +68,7 @@ func (c *aptCheck) plan(rel *release) ([]aptPlan, error) {
 			err = p.queue(found[1:])
 			if !c.planned[found[0].aptForm] {
 				c.planned[found[0].aptForm] = true
-				found[0].plain = g.plainSum
+				found[0].plain = g.PlainDigest
 				c.todo += found[0].size
 				plans = append(plans, found[0])
 			}
@@ -104,53 +94,33 @@ func (p *aptPlan) cost() int {
 	return len(packed.Endings)
 }
 
-// groups returns the indexes in the order of the Release.
-func (p *aptPlanner) groups() []*aptGroup {
-	byName := map[string]*aptGroup{}
-	var all []*aptGroup
-	for _, x := range p.rel.index {
-		name := strings.TrimSuffix(x.name, packed.Ending(x.name))
-		g := byName[name]
-		if g == nil {
-			g = &aptGroup{dir: path.Dir(name), base: path.Base(name)}
-			byName[name] = g
-			all = append(all, g)
-		}
-		g.forms = append(g.forms, x)
-	}
-	return all
-}
-
 // find returns the forms of an index that are there with the right size, each
 // under one name. there is whether any is there at all.
-func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) {
-	for _, x := range g.forms {
-		if packed.Ending(x.name) == "" {
-			g.plain, g.plainSum = true, x.sum
-		}
+func (p *aptPlanner) find(g *apt.Group) (there bool, found []aptPlan, err error) {
+	for _, x := range g.Forms {
 		infos := make([]fs.FileInfo, 0, 2)
-		names, err := p.names(g, x)
+		names, err := p.names(x)
 		if err != nil {
 			return false, nil, err
 		}
 		for i, name := range names {
 			info, err := p.cur.stat(name)
 			if missing(err) {
-				if x.fault != nil {
+				if x.Fault != nil {
 					p.remarks.add(p.rel.file, oddFault)
 				}
 				// Of other indexes, many mirrors have those only that they use.
-				if i > 0 && len(infos) > 0 && g.lists() {
+				if i > 0 && len(infos) > 0 && g.Lists() {
 					p.add(name, "is missing, %s lists it and there are others by hash", p.rel.file)
 				}
 				continue
 			}
 			there = true
 			if err == nil {
-				err = x.fault
+				err = x.Fault
 			}
-			if err == nil && info.Size() != x.size {
-				err = fault.Errorf("its size is %d, %s says %d", info.Size(), p.rel.file, x.size)
+			if err == nil && info.Size() != x.Size {
+				err = fault.Errorf("its size is %d, %s says %d", info.Size(), p.rel.file, x.Size)
 			}
 			if err != nil {
 				if err := p.note(name, err); err != nil {
@@ -160,8 +130,8 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 			}
 			if !slices.ContainsFunc(infos, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
 				found = append(found, aptPlan{
-					aptForm: aptForm{name, x.size, x.sum},
-					by:      p.rel.file, base: p.rel.base, packing: packed.Ending(x.name), sources: g.base == "Sources",
+					aptForm: aptForm{name, x.Size, x.Digest},
+					by:      p.rel.file, base: p.rel.base, packing: packed.Ending(x.Name), sources: path.Base(g.Name) == "Sources",
 				})
 			}
 			infos = append(infos, info)
@@ -171,12 +141,13 @@ func (p *aptPlanner) find(g *aptGroup) (there bool, found []aptPlan, err error) 
 }
 
 // names returns the names that a form of an index has in the tree.
-func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
-	names := []string{path.Join(p.rel.dir, x.name)}
-	if !p.rel.byHash || x.sum.Kind == "" {
+func (p *aptPlanner) names(x apt.Index) ([]string, error) {
+	names := []string{path.Join(p.rel.dir, x.Name)}
+	if !p.rel.ByHash || x.Digest.Kind == "" {
 		return names, nil
 	}
-	dir := path.Join(p.rel.dir, g.dir, "by-hash", byHashDirs[x.sum.Kind])
+	name := path.Join(p.rel.dir, x.ByHash())
+	dir := path.Dir(name)
 	there, ok := p.byHash[dir]
 	if !ok {
 		var err error
@@ -186,17 +157,14 @@ func (p *aptPlanner) names(g *aptGroup, x aptIndex) ([]string, error) {
 		p.byHash[dir] = there
 	}
 	if there {
-		names = append(names, path.Join(dir, fmt.Sprintf("%x", x.sum.Sum)))
+		names = append(names, name)
 	}
 	return names, nil
 }
 
-// byHashDirs are the directories of the kinds of checksums.
-var byHashDirs = map[string]string{"sha256": "SHA256", "sha512": "SHA512", "sha1": "SHA1", "md5": "MD5Sum"}
-
 // required keeps that an index is there, or notes that it is not, if it should be.
-func (p *aptPlanner) required(g *aptGroup, there bool) error {
-	index := path.Join(g.dir, g.base)
+func (p *aptPlanner) required(g *apt.Group, there bool) error {
+	index := g.Name
 	if there {
 		now := p.now.Repositories[p.rel.dir]
 		now.Indexes = append(now.Indexes, index)
@@ -210,7 +178,7 @@ func (p *aptPlanner) required(g *aptGroup, there bool) error {
 		return err
 	case needed:
 		p.add(file, "is missing in all forms, %s lists it", p.rel.file)
-	case p.last.had(p.rel.dir, index) && !strings.HasSuffix(g.dir, ".diff"):
+	case p.last.had(p.rel.dir, index) && !strings.HasSuffix(path.Dir(g.Name), ".diff"):
 		p.add(file, "is missing in all forms, %s lists it and it was there when last released%s", p.rel.file, p.hint(""))
 	}
 	return nil
@@ -219,14 +187,15 @@ func (p *aptPlanner) required(g *aptGroup, there bool) error {
 // needed reports whether an index must be there even if it never was: one of packages
 // whose directory is there, or whose architecture is asked for. A flat repository has all
 // in one directory, and not always sources.
-func (p *aptPlanner) needed(g *aptGroup) (bool, error) {
-	if !g.lists() || g.dir == "." {
+func (p *aptPlanner) needed(g *apt.Group) (bool, error) {
+	dir := path.Dir(g.Name)
+	if !g.Lists() || dir == "." {
 		return false, nil
 	}
-	if slices.Contains(p.Architectures, strings.TrimPrefix(path.Base(g.dir), "binary-")) {
+	if slices.Contains(p.Architectures, strings.TrimPrefix(path.Base(dir), "binary-")) {
 		return true, nil
 	}
-	return p.t.exists(path.Join(p.rel.dir, g.dir))
+	return p.t.exists(path.Join(p.rel.dir, dir))
 }
 
 // queue has files looked at that are not parsed.

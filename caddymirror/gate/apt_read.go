@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/apt"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
@@ -41,16 +42,12 @@ func (c *aptCheck) parse(p aptPlan, in io.Reader) error {
 	if h != nil {
 		text = io.TeeReader(text, h)
 	}
-	see := func(f aptFile) error { return c.listed(p, f) }
 	odd := func(what string) { c.remarks.add(p.name, what) }
+	r := apt.Reader{See: func(f apt.File) error { return c.listed(p, f) }, Odd: odd, Weak: c.AllowExpired}
 	if p.sources {
-		x := newSourcesIndex(see)
-		x.d.odd = odd
-		err = x.d.read(text)
+		err = r.Sources(text)
 	} else {
-		x := newPackagesIndex(see)
-		x.d.odd, x.weak = odd, c.AllowExpired
-		err = x.d.read(text)
+		err = r.Packages(text)
 	}
 	if err != nil {
 		return err
@@ -93,8 +90,8 @@ func (c *aptCheck) aptName(p aptPlan, name string) (string, error) {
 }
 
 // listed has looked at what an index lists.
-func (c *aptCheck) listed(p aptPlan, f aptFile) error {
-	name, err := c.aptName(p, f.name)
+func (c *aptCheck) listed(p aptPlan, f apt.File) error {
+	name, err := c.aptName(p, f.Name)
 	if err != nil {
 		return err
 	}
@@ -105,5 +102,5 @@ func (c *aptCheck) listed(p aptPlan, f aptFile) error {
 		}
 		c.progress.report(part, "%s files, %s", humanize.Comma(c.count), p.name)
 	}
-	return c.files.add(name, p.name, f.size, f.sum)
+	return c.files.add(name, p.name, f.Size, f.Digest)
 }

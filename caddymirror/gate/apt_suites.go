@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/apt"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/packed"
 )
@@ -148,9 +149,9 @@ func (s *suiteSearch) isFlat(dir string, entries []fs.DirEntry) (bool, error) {
 	if !listing || index {
 		return listing, nil
 	}
-	text, err := s.c.t.read(s.c.ctx, path.Join(dir, "Release"), maxRelease)
+	text, err := s.c.t.read(s.c.ctx, path.Join(dir, "Release"), apt.MaxRelease)
 	if err == nil {
-		err = new(release).parse(text)
+		_, err = apt.ParseRelease(text, nil)
 	}
 	if fault.Is(err) {
 		return false, nil

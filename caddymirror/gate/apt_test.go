@@ -882,23 +882,3 @@ func cpuTime(t testing.TB) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
-
-func FuzzDeb822(f *testing.F) {
-	f.Add(stanza("a", "pool/a", "x"))
-	f.Add("Package: s\nDirectory: d\nFiles:\n 00000000000000000000000000000000 3 s\n\n")
-	f.Add("SHA256:\n " + sum256("x") + " 1 main/binary-amd64/Packages.gz\nValid-Until: Sat, 1 Feb 2020 10:00:00 UTC\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		see := func(file aptFile) error {
-			if file.size < 0 {
-				t.Errorf("a size of %d", file.size)
-			}
-			return nil
-		}
-		_ = newPackagesIndex(see).d.read(strings.NewReader(text))
-		_ = newSourcesIndex(see).d.read(strings.NewReader(text))
-		rel := new(release)
-		if err := rel.parse([]byte(text)); err == nil && len(rel.index) == 0 {
-			t.Error("a Release that lists nothing")
-		}
-	})
-}

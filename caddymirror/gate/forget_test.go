@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/apt"
 )
 
 // TestAptFuture checks that a date in the future is held, and poisons nothing: the
@@ -36,7 +38,7 @@ func TestAptFuture(t *testing.T) {
 		fails(t, g, r, inline, "ahead of this host's clock")
 		rm(t, repo.dir, inline)
 	}
-	of(now.Add(maxAhead - time.Second)) // which apt takes
+	of(now.Add(apt.MaxAhead - time.Second)) // which apt takes
 	passes(t, g, r)
 
 	// Not even if it is released, by somebody who insists.

@@ -9,9 +9,6 @@ import (
 // What comes from outside is read piece by piece, or up to a limit. ARCHITECTURE.md has
 // the table.
 const (
-	// maxRelease is how large a Release file of apt may be, and its signature.
-	maxRelease = 64 << 20
-
 	// maxListed is how many files the indexes of a tree may list together. Each takes some
 	// 50 bytes of memory.
 	maxListed = 20_000_000

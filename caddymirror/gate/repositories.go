@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/apt"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/openpgp"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
@@ -106,12 +107,8 @@ func (c *repositories) date(dir, file string, made time.Time) {
 	}
 }
 
-// maxAhead is how far ahead of this host's clock a repository's date may be: as much as
-// apt allows by default (Acquire::Max-FutureTime).
-const maxAhead = 10 * time.Second
-
-// isFuture reports whether a repository cannot have been made at t yet.
-func isFuture(t time.Time) bool { return time.Until(t) > maxAhead }
+// isFuture reports whether a repository cannot have been made at t yet, by what apt allows.
+func isFuture(t time.Time) bool { return time.Until(t) > apt.MaxAhead }
 
 const dateFormat = "2006-01-02 15:04:05 MST"
 

@@ -1,7 +1,8 @@
-package gate
+package apt
 
 import (
 	"bytes"
+	"io"
 	"strconv"
 	"strings"
 
@@ -9,20 +10,46 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
-// aptFile is what a Packages or Sources file says of one file.
-type aptFile struct {
-	name string // as it stands there
-	size int64
-	sum  digest.Digest
+// A File is what a Packages or Sources file says of one file.
+type File struct {
+	Name   string // relative to the repository, as it stands there: it may lead anywhere
+	Size   int64  // in bytes
+	Digest digest.Digest
 }
 
-// packagesIndex reads a Packages file, as apt does.
-type packagesIndex struct {
-	d     deb822
-	file  func(aptFile) error
-	count int64
+// A Reader reads a Packages or Sources file, unpacked, as apt does. It keeps nothing of it.
+type Reader struct {
+	// See is called with each file of a package. Its error ends the reading.
+	See func(File) error
 
-	// weak lets packages pass of which there is no checksum that apt trusts.
+	// Odd is called with what is off the specification, in one of a few sentences. It may
+	// be nil.
+	Odd func(what string)
+
+	// Weak lets packages pass of which there is no checksum that apt trusts, see
+	// [StrongKinds].
+	Weak bool
+}
+
+// Packages reads a Packages file. Its error may be one of reading, or a fault of the file,
+// see [fault.Of].
+func (r Reader) Packages(in io.Reader) error {
+	x := &packagesIndex{file: r.See, weak: r.Weak}
+	x.d.field, x.d.end, x.d.odd, x.d.packages = x.field, x.end, r.Odd, true
+	return x.d.read(in)
+}
+
+// Sources reads a Sources file. Its error is as that of [Reader.Packages].
+func (r Reader) Sources(in io.Reader) error {
+	x := &sourcesIndex{file: r.See, lists: map[string][]File{}}
+	x.d.field, x.d.end, x.d.odd = x.field, x.end, r.Odd
+	return x.d.read(in)
+}
+
+// packagesIndex reads a Packages file.
+type packagesIndex struct {
+	d    deb822
+	file func(File) error
 	weak bool
 
 	pkg, filename, size []byte
@@ -39,12 +66,6 @@ var packageSums = [...]struct{ field, kind string }{
 }
 
 const strongSums = 2
-
-func newPackagesIndex(file func(aptFile) error) *packagesIndex {
-	x := &packagesIndex{file: file}
-	x.d.field, x.d.end, x.d.packages = x.field, x.end, true
-	return x
-}
 
 // value is where the value of a field is kept; nil if it is of no interest.
 func (x *packagesIndex) value(name []byte) *[]byte {
@@ -82,18 +103,17 @@ func (x *packagesIndex) field(name, value []byte, first bool) error {
 
 func (x *packagesIndex) end() error {
 	defer x.reset()
-	x.count++
 	if len(x.pkg) == 0 {
 		return fault.Errorf("has a paragraph without a Package, before line %d: apt can not read it", x.d.line)
 	}
 	if len(x.filename) == 0 {
 		return fault.Errorf("has no Filename for package %s, before line %d", fault.Show(string(x.pkg)), x.d.line)
 	}
-	f := aptFile{name: string(x.filename)}
+	f := File{Name: string(x.filename)}
 	digits, odd := leadingDigits(x.size)
 	var err error
-	if f.size, err = strconv.ParseInt(digits, 10, 64); err != nil || f.size == 0 {
-		return fault.Errorf("has no Size for %s, before line %d", fault.Show(f.name), x.d.line)
+	if f.Size, err = strconv.ParseInt(digits, 10, 64); err != nil || f.Size == 0 {
+		return fault.Errorf("has no Size for %s, before line %d", fault.Show(f.Name), x.d.line)
 	}
 	if odd {
 		x.d.isOdd(oddSize)
@@ -105,13 +125,13 @@ func (x *packagesIndex) end() error {
 		if i >= strongSums && !x.weak {
 			break
 		}
-		if f.sum, err = aptDigest(s.kind, string(x.sums[i])); err != nil {
+		if f.Digest, err = aptDigest(s.kind, string(x.sums[i])); err != nil {
 			return err
 		}
 		return x.file(f)
 	}
 	if !x.weak {
-		return fault.Errorf("has no SHA256 or SHA512 for %s, before line %d: apt trusts no other", fault.Show(f.name), x.d.line)
+		return fault.Errorf("has no SHA256 or SHA512 for %s, before line %d: apt trusts no other", fault.Show(f.Name), x.d.line)
 	}
 	return x.file(f)
 }
@@ -144,12 +164,11 @@ func aptDigest(kind, text string) (digest.Digest, error) {
 
 // sourcesIndex reads a Sources file.
 type sourcesIndex struct {
-	d     deb822
-	file  func(aptFile) error
-	count int64
+	d    deb822
+	file func(File) error
 
 	dir   []byte
-	lists map[string][]aptFile // by the kind of their checksums
+	lists map[string][]File // by the kind of their checksums
 }
 
 // sourceLists are the fields with the files of a package.
@@ -158,12 +177,6 @@ var sourceLists = []struct{ field, kind string }{
 	{"checksums-sha512", "sha512"},
 	{"checksums-sha1", "sha1"},
 	{"files", "md5"},
-}
-
-func newSourcesIndex(file func(aptFile) error) *sourcesIndex {
-	x := &sourcesIndex{file: file, lists: map[string][]aptFile{}}
-	x.d.field, x.d.end = x.field, x.end
-	return x
 }
 
 func (x *sourcesIndex) field(name, value []byte, first bool) error {
@@ -187,7 +200,7 @@ func (x *sourcesIndex) field(name, value []byte, first bool) error {
 		if err != nil {
 			return err
 		}
-		x.lists[l.kind] = append(x.lists[l.kind], aptFile{string(parts[2]), size, sum})
+		x.lists[l.kind] = append(x.lists[l.kind], File{string(parts[2]), size, sum})
 	}
 	return nil
 }
@@ -197,7 +210,6 @@ func (x *sourcesIndex) end() error {
 		x.dir = x.dir[:0]
 		clear(x.lists)
 	}()
-	x.count++
 	dir := "."
 	if len(x.dir) > 0 {
 		dir = string(x.dir)
@@ -205,7 +217,7 @@ func (x *sourcesIndex) end() error {
 	for _, l := range sourceLists {
 		files := x.lists[l.kind]
 		for _, f := range files {
-			f.name = dir + "/" + f.name
+			f.Name = dir + "/" + f.Name
 			if err := x.file(f); err != nil {
 				return err
 			}

@@ -1,4 +1,4 @@
-package gate
+package apt
 
 import (
 	"bufio"
@@ -48,14 +48,12 @@ var errStop = errors.New("nothing more is to be read")
 
 // Oddities of control data.
 const (
-	oddBlanks   = "a line of blanks stands within a paragraph"
-	oddEmpty    = "it begins with an empty line"
-	oddFirst    = "a paragraph begins with the further line of a field; apt ignores it"
-	oddName     = "a line begins with what is no name of a field; apt ignores it"
-	oddTwice    = "a field stands twice in a paragraph; apt takes the last"
-	oddSize     = "there is more than a number in a Size; apt takes what it begins with"
-	oddAbsolute = "a Filename begins with a slash; apt takes it relative to the repository"
-	oddUp       = "a Filename leads up; clients find it where their server shortens paths"
+	oddBlanks = "a line of blanks stands within a paragraph"
+	oddEmpty  = "it begins with an empty line"
+	oddFirst  = "a paragraph begins with the further line of a field; apt ignores it"
+	oddName   = "a line begins with what is no name of a field; apt ignores it"
+	oddTwice  = "a field stands twice in a paragraph; apt takes the last"
+	oddSize   = "there is more than a number in a Size; apt takes what it begins with"
 )
 
 func (d *deb822) read(r io.Reader) error {
