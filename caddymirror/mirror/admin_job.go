@@ -12,7 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 )
+
+// jobAPI answers for one job.
+type jobAPI struct{ *job.Runner }
 
 // job answers for /mirror/jobs/NAME/...
 func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
@@ -21,11 +26,11 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/mirror/jobs/"), "/")
-	var run *runner
+	var run jobAPI
 	if e := app.engine.Load(); e != nil {
-		run = e.runner(name)
+		run.Runner = e.Runner(name)
 	}
-	if run == nil {
+	if run.Runner == nil {
 		return apiError(http.StatusNotFound, fmt.Errorf("there is no job %q%s", name, app.jobNames()))
 	}
 	what, id, more := strings.Cut(rest, "/")
@@ -36,7 +41,7 @@ func (a *adminAPI) job(w http.ResponseWriter, r *http.Request) error {
 	var answer func(http.ResponseWriter, *http.Request) error
 	switch what {
 	case "":
-		answer = func(w http.ResponseWriter, _ *http.Request) error { return reply(w, run.history(time.Now())) }
+		answer = func(w http.ResponseWriter, _ *http.Request) error { return reply(w, run.History(time.Now())) }
 	case "run":
 		want, answer = http.MethodPost, run.serveRun
 	case "hold":
@@ -65,8 +70,8 @@ func (a *App) jobNames() string {
 		return ", and no other"
 	}
 	var names []string
-	for _, r := range e.all() {
-		names = append(names, r.name)
+	for _, r := range e.Runners() {
+		names = append(names, r.Name())
 	}
 	if len(names) == 0 {
 		return ", and no other"
@@ -91,31 +96,21 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 	return nil
 }
 
-// runRequest says how to run a job.
-type runRequest struct {
-	// NoTimeout lets it take as long as it takes.
-	NoTimeout bool `json:"no_timeout,omitempty"`
-
-	// TakeOver runs an exclusive job though another host was ended while it ran it, and
-	// what that has started may still run.
-	TakeOver bool `json:"take_over,omitempty"`
-}
-
 type runReply struct {
 	ID string `json:"id"`
 }
 
-func (r *runner) serveRun(w http.ResponseWriter, req *http.Request) error {
-	var q runRequest
+func (r jobAPI) serveRun(w http.ResponseWriter, req *http.Request) error {
+	var q job.Request
 	if err := decode(w, req, &q); err != nil {
 		return err
 	}
-	id, err := r.ask(q)
+	id, err := r.Ask(q)
 	if err != nil {
-		return apiError(http.StatusConflict, fmt.Errorf("job %s: %w", r.name, err))
+		return apiError(http.StatusConflict, fmt.Errorf("job %s: %w", r.Name(), err))
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Location", "/mirror/jobs/"+r.name+"/runs/"+id)
+	w.Header().Set("Location", "/mirror/jobs/"+r.Name()+"/runs/"+id)
 	w.WriteHeader(http.StatusAccepted)
 	return json.NewEncoder(w).Encode(runReply{id})
 }
@@ -124,39 +119,39 @@ type holdRequest struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func (r *runner) serveHold(w http.ResponseWriter, req *http.Request) error {
+func (r jobAPI) serveHold(w http.ResponseWriter, req *http.Request) error {
 	var q holdRequest
 	if err := decode(w, req, &q); err != nil {
 		return err
 	}
-	err := r.hold(&Hold{Reason: q.Reason, Since: time.Now()})
-	if errors.Is(err, errNotLoaded) {
+	err := r.Hold(&job.Hold{Reason: q.Reason, Since: time.Now()})
+	if errors.Is(err, job.ErrNotLoaded) {
 		return apiError(http.StatusServiceUnavailable, err)
 	}
 	if err != nil {
 		return fmt.Errorf("the job is held, and will not be after a restart: %w", err)
 	}
-	return reply(w, r.status(time.Now()))
+	return reply(w, r.Status(time.Now()))
 }
 
-func (r *runner) serveResume(w http.ResponseWriter, _ *http.Request) error {
-	err := r.hold(nil)
+func (r jobAPI) serveResume(w http.ResponseWriter, _ *http.Request) error {
+	err := r.Hold(nil)
 	switch {
-	case errors.Is(err, errNotLoaded):
+	case errors.Is(err, job.ErrNotLoaded):
 		return apiError(http.StatusServiceUnavailable, err)
-	case errors.Is(err, errConfigured):
+	case errors.Is(err, job.ErrConfigured):
 		return apiError(http.StatusConflict, err)
 	}
 	if err != nil {
 		return fmt.Errorf("the job is resumed, and will not be after a restart: %w", err)
 	}
-	return reply(w, r.status(time.Now()))
+	return reply(w, r.Status(time.Now()))
 }
 
 // maxWait is the longest that a request for a run waits for its end.
 const maxWait = 5 * time.Minute
 
-func (r *runner) serveOne(w http.ResponseWriter, req *http.Request, id string) error {
+func (r jobAPI) serveOne(w http.ResponseWriter, req *http.Request, id string) error {
 	var wait time.Duration
 	if text := req.URL.Query().Get("wait"); text != "" {
 		var err error
@@ -166,9 +161,9 @@ func (r *runner) serveOne(w http.ResponseWriter, req *http.Request, id string) e
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), wait)
 	defer cancel()
-	run, ok := r.await(ctx, id)
+	run, ok := r.Await(ctx, id)
 	if !ok {
-		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.name, id))
+		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.Name(), id))
 	}
 	return reply(w, run)
 }
@@ -176,41 +171,28 @@ func (r *runner) serveOne(w http.ResponseWriter, req *http.Request, id string) e
 // defaultLast is how much of a log is sent.
 const defaultLast = 64 << 10
 
-func (r *runner) serveLog(w http.ResponseWriter, req *http.Request) error {
+func (r jobAPI) serveLog(w http.ResponseWriter, req *http.Request) error {
 	last, err := strconv.ParseInt(cmp.Or(req.URL.Query().Get("last"), strconv.Itoa(defaultLast)), 10, 64)
 	if err != nil || last < 0 {
 		return apiError(http.StatusBadRequest, errors.New("last is a number of bytes"))
 	}
 	id := req.URL.Query().Get("run")
 	if id == "" {
-		id = r.lastID()
+		id = r.LastID()
 	}
 	if id == "" {
-		return apiError(http.StatusNotFound, fmt.Errorf("job %s has not run yet", r.name))
+		return apiError(http.StatusNotFound, fmt.Errorf("job %s has not run yet", r.Name()))
 	}
-	if _, ok := r.find(id); !ok {
-		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.name, id))
+	if _, ok := r.Find(id); !ok {
+		return apiError(http.StatusNotFound, fmt.Errorf("job %s has no run %q, or has forgotten it", r.Name(), id))
 	}
-	if err := r.hangs(time.Now()); err != nil {
+	if err := r.Hangs(time.Now()); err != nil {
 		return apiError(http.StatusServiceUnavailable, err)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	err = readRunLog(w, r.logDir(), id, last)
+	err = r.ReadLog(w, id, last)
 	if errors.Is(err, fs.ErrNotExist) {
 		return apiError(http.StatusNotFound, fmt.Errorf("the log of run %s is not kept any more", id))
 	}
 	return err
-}
-
-// lastID names the run under way, or else the last one.
-func (r *runner) lastID() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.state.Current != nil:
-		return r.state.Current.ID
-	case len(r.state.Runs) > 0:
-		return r.state.Runs[0].ID
-	}
-	return ""
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 )
 
 func init() {
@@ -33,13 +35,13 @@ type App struct {
 	Caches map[string]*Cache `json:"caches,omitempty"`
 
 	// Jobs by name: what is brought up to date and released, and when.
-	Jobs map[string]*Job `json:"jobs,omitempty"`
+	Jobs map[string]*job.Job `json:"jobs,omitempty"`
 
 	// Statsd is told how long releases take. Default: nobody is.
 	Statsd *Statsd `json:"statsd,omitempty"`
 
 	log    *zap.Logger
-	engine atomic.Pointer[engine] // nil: there are no jobs, or the app is not started
+	engine atomic.Pointer[job.Engine] // nil: there are no jobs, or the app is not started
 
 	mu     sync.Mutex // guards mounts; a leaf
 	mounts []mount
@@ -88,12 +90,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Jobs)) {
 		if a.Jobs[name] == nil {
-			a.Jobs[name] = new(Job)
+			a.Jobs[name] = new(job.Job)
 		}
 		if !validName(name) {
 			return fmt.Errorf("job name %q is not made of letters, digits, '-', '_' and '.'", name)
 		}
-		if err := a.Jobs[name].provision(ctx, name, a.log); err != nil {
+		if err := a.Jobs[name].Provision(ctx, name, a.log); err != nil {
 			return fmt.Errorf("job %s: %w", name, err)
 		}
 	}
@@ -116,7 +118,7 @@ func (a *App) Validate() error {
 		}
 		names[path] = name
 	}
-	return checkTargets(a.Jobs)
+	return job.CheckTargets(a.Jobs)
 }
 
 // UseCache is the cache of this name, for a mount that is being provisioned.

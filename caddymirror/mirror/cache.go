@@ -255,6 +255,10 @@ func (c *Cache) open(path string) <-chan opened {
 
 const retryEvery = 5 * time.Second
 
+// patience is how long the disk of a cache may take to be opened or closed before it
+// counts as one that does not answer.
+const patience = 5 * time.Second
+
 // retry waits for the cache that is being opened, or opens it every now and then.
 func (c *Cache) retry(l *live, path string, opening <-chan opened) {
 	for {

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 )
 
 func init() {
@@ -41,23 +42,7 @@ func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_fills  <number>
 //		}
 //		job <name> {
-//			every     <duration>
-//			cron      <expression>
-//			jitter    <duration>
-//			timeout   <duration>
-//			grace     <duration>
-//			retry     <first> [<longest>]
-//			directory <path>
-//			sync      <syncer> ...
-//			gate      <gate> ...
-//			release   <releaser> ...
-//			lock      <path>
-//			hold      [<reason>]
-//			exclusive
-//			kerberos  <keytab> <principal>
-//			env       <name> <value>
-//			timestamp [<file>]
-//			log       <runs> [<size>]
+//			... // see [job.Job.UnmarshalCaddyfile]
 //		}
 //		statsd <host>:<port> [<prefix>]
 //	}
@@ -104,6 +89,31 @@ func (a *App) unmarshalStatsd(d *caddyfile.Dispenser) error {
 	if err := a.Statsd.check(); err != nil {
 		return d.Errf("statsd: %v", err)
 	}
+	return nil
+}
+
+func (a *App) unmarshalJob(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	name := d.Val()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	if !validName(name) {
+		return d.Errf("job name '%s' is not made of letters, digits, '-', '_' and '.'", name)
+	}
+	if a.Jobs[name] != nil {
+		return d.Errf("job '%s' already specified", name)
+	}
+	j := new(job.Job)
+	if err := j.UnmarshalCaddyfile(d); err != nil {
+		return err
+	}
+	if a.Jobs == nil {
+		a.Jobs = map[string]*job.Job{}
+	}
+	a.Jobs[name] = j
 	return nil
 }
 

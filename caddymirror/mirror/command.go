@@ -75,7 +75,7 @@ func withFlags(f func(caddycmd.Flags) error) func(*cobra.Command, []string) erro
 func runStatus(fl caddycmd.Flags) error {
 	uri, s := "/mirror/status", printer(new(Status))
 	if job := fl.Arg(0); job != "" {
-		uri, s = jobURI(job, ""), new(JobStatus)
+		uri, s = jobURI(job, ""), new(jobStatus)
 	}
 	if err := ask(fl, http.MethodGet, uri, nil, s); err != nil {
 		return err

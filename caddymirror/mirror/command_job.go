@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/command"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 )
 
 func jobCommands() []*cobra.Command {
@@ -35,8 +36,8 @@ the exit status is 1 if that has failed.`,
 		Use:   "hold JOB [--reason <text>]",
 		Short: "Keeps a job from running by itself",
 		Args:  command.Args("JOB"),
-		RunE: jobCommand(func(fl caddycmd.Flags, job string) error {
-			return control(fl, job, "hold", holdRequest{Reason: fl.String("reason")})
+		RunE: jobCommand(func(fl caddycmd.Flags, name string) error {
+			return control(fl, name, "hold", holdRequest{Reason: fl.String("reason")})
 		}),
 	}
 	hold.Flags().String("reason", "", "Why, for whoever wonders")
@@ -44,7 +45,7 @@ the exit status is 1 if that has failed.`,
 		Use:   "resume JOB",
 		Short: "Lets a job run by itself again",
 		Args:  command.Args("JOB"),
-		RunE:  jobCommand(func(fl caddycmd.Flags, job string) error { return control(fl, job, "resume", nil) }),
+		RunE:  jobCommand(func(fl caddycmd.Flags, name string) error { return control(fl, name, "resume", nil) }),
 	}
 	forget := &cobra.Command{
 		Use:   "forget JOB GATE",
@@ -73,33 +74,33 @@ is what the runs after it are compared with. Not while the job runs.`,
 }
 
 // jobCommand is a command that is about one job.
-func jobCommand(f func(fl caddycmd.Flags, job string) error) func(*cobra.Command, []string) error {
+func jobCommand(f func(fl caddycmd.Flags, name string) error) func(*cobra.Command, []string) error {
 	return withFlags(func(fl caddycmd.Flags) error { return f(fl, fl.Arg(0)) })
 }
 
-func jobURI(job, rest string) string { return "/mirror/jobs/" + url.PathEscape(job) + rest }
+func jobURI(name, rest string) string { return "/mirror/jobs/" + url.PathEscape(name) + rest }
 
 // control tells a job something, and shows its state.
-func control(fl caddycmd.Flags, job, what string, body any) error {
-	var s JobStatus
-	if err := post(fl, jobURI(job, "/"+what), body, &s); err != nil {
+func control(fl caddycmd.Flags, name, what string, body any) error {
+	var s job.Status
+	if err := post(fl, jobURI(name, "/"+what), body, &s); err != nil {
 		return err
 	}
-	return Status{Jobs: []JobStatus{s}}.printJobs(os.Stdout)
+	return Status{Jobs: []job.Status{s}}.printJobs(os.Stdout)
 }
 
 // forgetRelease makes a gate of a job forget the last release.
-func forgetRelease(fl caddycmd.Flags, job string) error {
+func forgetRelease(fl caddycmd.Flags, name string) error {
 	gate := fl.Arg(1)
 	var done forgetReply
-	if err := post(fl, jobURI(job, "/forget"), forgetRequest{gate}, &done); err != nil {
+	if err := post(fl, jobURI(name, "/forget"), forgetRequest{gate}, &done); err != nil {
 		return err
 	}
 	if len(done.Removed) == 0 {
-		fmt.Printf("gate %s of %s remembers nothing yet\n", gate, job)
+		fmt.Printf("gate %s of %s remembers nothing yet\n", gate, name)
 		return nil
 	}
-	fmt.Printf("gate %s of %s has forgotten the last release (%s removed): it compares the next tree with nothing\n", gate, job, strings.Join(done.Removed, ", "))
+	fmt.Printf("gate %s of %s has forgotten the last release (%s removed): it compares the next tree with nothing\n", gate, name, strings.Join(done.Removed, ", "))
 	return nil
 }
 
@@ -115,49 +116,49 @@ func post(fl caddycmd.Flags, uri string, body, into any) error {
 	return ask(fl, http.MethodPost, uri, r, into)
 }
 
-func runJob(fl caddycmd.Flags, job string) error {
+func runJob(fl caddycmd.Flags, name string) error {
 	var begun runReply
-	if err := post(fl, jobURI(job, "/run"), runRequest{fl.Bool("no-timeout"), fl.Bool("take-over")}, &begun); err != nil {
+	if err := post(fl, jobURI(name, "/run"), job.Request{NoTimeout: fl.Bool("no-timeout"), TakeOver: fl.Bool("take-over")}, &begun); err != nil {
 		return err
 	}
 	if !fl.Bool("wait") {
-		fmt.Printf("run %s of %s is begun\n", begun.ID, job)
+		fmt.Printf("run %s of %s is begun\n", begun.ID, name)
 		return nil
 	}
-	run, err := follow(fl, job, begun.ID)
+	run, err := follow(fl, name, begun.ID)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("run %s of %s: %s, %v\n", run.ID, job, run.Outcome, run.Ended.Sub(run.Began).Round(time.Millisecond))
-	if run.Outcome.good() {
+	fmt.Printf("run %s of %s: %s, %v\n", run.ID, name, run.Outcome, run.Ended.Sub(run.Began).Round(time.Millisecond))
+	if run.Outcome.Good() {
 		return nil
 	}
-	return failedRun(fl, job, run)
+	return failedRun(fl, name, run)
 }
 
 // failedRun says why a run has failed, and how to see what it has printed.
-func failedRun(fl caddycmd.Flags, job string, run JobRun) error {
-	see := []string{"caddy mirror log", job, "--run", run.ID}
+func failedRun(fl caddycmd.Flags, name string, run job.Run) error {
+	see := []string{"caddy mirror log", name, "--run", run.ID}
 	for _, name := range []string{"address", "config", "adapter"} {
 		if fl.Changed(name) {
 			see = append(see, "--"+name, fl.String(name))
 		}
 	}
 	why := strings.TrimPrefix(run.Error, run.Stage+": ")
-	err := command.Sentence(fmt.Errorf("%s failed in %s: %s", job, run.Stage, why))
+	err := command.Sentence(fmt.Errorf("%s failed in %s: %s", name, run.Stage, why))
 	return command.Hint(err, "Its log: "+strings.Join(see, " "))
 }
 
 // follow waits for the end of a run and, on a terminal, shows how far it is.
-func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
+func follow(fl caddycmd.Flags, name, id string) (job.Run, error) {
 	live := isTerminal(os.Stderr)
 	wait := "1m"
 	if live {
 		wait = "1s"
 	}
 	for tries := 0; ; {
-		var run JobRun
-		err := ask(fl, http.MethodGet, jobURI(job, "/runs/"+id+"?wait="+wait), nil, &run)
+		var run job.Run
+		err := ask(fl, http.MethodGet, jobURI(name, "/runs/"+id+"?wait="+wait), nil, &run)
 		if tries++; err != nil && tries < 10 {
 			time.Sleep(100 * time.Millisecond) // a reload replaces the admin endpoint
 			continue
@@ -167,7 +168,7 @@ func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
 		}
 		tries = 0
 		if live && run.Outcome == "" {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", fit(oneLine(line(fl, job)), os.Stderr))
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%s", fit(oneLine(line(fl, name)), os.Stderr))
 		}
 		if run.Outcome != "" {
 			if live {
@@ -179,12 +180,12 @@ func follow(fl caddycmd.Flags, job, id string) (JobRun, error) {
 }
 
 // line says in one line how far a job is.
-func line(fl caddycmd.Flags, job string) string {
-	var s JobStatus
-	if err := ask(fl, http.MethodGet, jobURI(job, ""), nil, &s); err != nil {
+func line(fl caddycmd.Flags, name string) string {
+	var s job.Status
+	if err := ask(fl, http.MethodGet, jobURI(name, ""), nil, &s); err != nil {
 		return err.Error()
 	}
-	return s.now()
+	return jobStatus{s}.now()
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -198,12 +199,12 @@ func fit(line string, f *os.File) string {
 	return line
 }
 
-func showLog(fl caddycmd.Flags, job string) error {
+func showLog(fl caddycmd.Flags, name string) error {
 	q := url.Values{"last": {fmt.Sprint(fl.Int("last"))}}
 	if run := fl.String("run"); run != "" {
 		q.Set("run", run)
 	}
-	resp, err := request(fl, http.MethodGet, jobURI(job, "/log?"+q.Encode()), nil)
+	resp, err := request(fl, http.MethodGet, jobURI(name, "/log?"+q.Encode()), nil)
 	if err != nil {
 		return err
 	}

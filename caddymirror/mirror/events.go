@@ -1,27 +1,47 @@
 package mirror
 
 import (
-	"maps"
+	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
-// Events that jobs emit, for Caddy's events app. Their data are the job's name
-// (`job`), the ID of the run (`run`), the `stage` and, if it failed, the `error`; of a
-// release its `target`, as `afs:example.org:mirror.ubuntu` or `dir:/srv/ubuntu`, and
-// how long it took, in `seconds`; of one that failed the `targets`, one or more of which
-// the error is about.
-const (
-	eventSyncStarted   = "sync_started"
-	eventSyncFailed    = "sync_failed"
-	eventGateFailed    = "gate_failed"
-	eventReleaseFailed = "release_failed"
-	eventReleased      = "volume_released" // whatever it was
-	eventJobFailed     = "job_failed"
-)
+// observer passes on what jobs tell: as events, as metrics, to statsd, and to mounts of
+// the trees that are released.
+type observer struct{ statsd *Statsd }
+
+// Event implements [job.Observer].
+func (observer) Event(name string, data map[string]any, log *zap.Logger) { emit(log, name, data) }
+
+// Stage implements [job.Observer].
+func (observer) Stage(job, stage string, took time.Duration) {
+	jobSeconds.WithLabelValues(job, stage).Observe(took.Seconds())
+}
+
+// Published implements [job.Observer].
+func (o observer) Published(target string, took time.Duration, log *zap.Logger) {
+	if dir, ok := strings.CutPrefix(target, "dir:"); ok {
+		origin.LookAt(dir) // those who serve it on this host
+	}
+	if target != "" {
+		releaseSeconds.WithLabelValues(target).Observe(took.Seconds())
+	}
+	if o.statsd != nil {
+		go o.statsd.released(target, took, log) // a look-up of a name may take its time
+	}
+}
+
+// Ended implements [job.Observer].
+func (observer) Ended(name string, outcome job.Outcome) {
+	jobRuns.WithLabelValues(name, string(outcome)).Inc()
+}
 
 // emit emits an event in the configuration that is active now: a run may have
 // begun under another.
@@ -39,13 +59,6 @@ func emit(log *zap.Logger, name string, data map[string]any) {
 			log.Debug("event was aborted", zap.String("event", name), zap.Error(aborted))
 		}
 	}
-}
-
-// event emits an event of a run, with more data than all have.
-func (x *execution) event(name, stage string, more map[string]any) {
-	data := map[string]any{"job": x.j.name, "run": x.rec.ID, "stage": stage}
-	maps.Copy(data, more)
-	emit(x.j.log, name, data)
 }
 
 // Metrics that jobs count themselves.
@@ -77,7 +90,7 @@ var (
 )
 
 // collectJobs sends the state of jobs.
-func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string), jobs []JobStatus) {
+func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string), jobs []job.Status) {
 	const gauge = prometheus.GaugeValue
 	for _, j := range jobs {
 		if !j.LastSuccess.IsZero() {
@@ -99,3 +112,6 @@ func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...s
 		}
 	}
 }
+
+// Interface guards
+var _ job.Observer = observer{}

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,10 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 
-	"github.com/unifiedmirrors/mirror/caddymirror/gate"
-	"github.com/unifiedmirrors/mirror/caddymirror/program"
-	"github.com/unifiedmirrors/mirror/caddymirror/step"
-	"github.com/unifiedmirrors/mirror/caddymirror/syncer"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/syncer"
 )
 
 func init() {
@@ -58,10 +55,7 @@ func TestEvents(t *testing.T) {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
-		// Runs have told all, and may still note it.
-		if e := engines.find(stateDir()); e != nil {
-			e.shutdown()
-		}
+		job.Shutdown() // runs have told all, and may still note it
 	})
 	sh := func(script string) string {
 		return fmt.Sprintf(`"sync": {"syncer": "exec", "shell": true, "command": [%q]}`, script)
@@ -104,41 +98,5 @@ func TestEvents(t *testing.T) {
 	}
 	if got := sorted(); !slices.Equal(got, want) {
 		t.Errorf("events are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
-// TestReady: what the operator has to provide is missed at start, with the job's name.
-func TestReady(t *testing.T) {
-	t.Setenv("XDG_DATA_HOME", t.TempDir())
-	keytab := t.TempDir() + "/keytab"
-	job := func(j Job, s syncer.Syncer, gates ...namedGate) *Job {
-		made := testJob(t, "x", j, none)
-		made.syncer, made.gates = s, gates
-		return made
-	}
-	missing := &syncer.Exec{Program: program.Program{Command: []string{"no-such-program"}}}
-	for _, c := range []struct {
-		j    *Job
-		want string
-	}{
-		{job(Job{Kerberos: &step.Kerberos{Keytab: "/nonexistent", Principal: "me", Command: "true"}}, nil), "job x: kerberos: keytab: open /nonexistent"},
-		{job(Job{Kerberos: &step.Kerberos{Keytab: keytab, Principal: "me", Command: "no-such-k5start"}}, nil), "job x: kerberos: no-such-k5start: executable"},
-		{job(Job{}, missing), "job x: sync exec: no-such-program: executable"},
-		{job(Job{}, &syncer.Exec{Program: program.Program{Command: []string{"/no/such/program"}}}), "job x: sync exec: /no/such/program: "},
-		{job(Job{}, nil, namedGate{&gate.Apt{Keyring: "/no/such.asc"}, "apt"}), "job x: gate apt: keyring: open /no/such.asc"},
-		{job(Job{}, nil, namedGate{&gate.Exec{Command: []string{"no-such-program"}}, "exec"}), "job x: gate exec: no-such-program: executable"},
-	} {
-		a := &App{Jobs: map[string]*Job{"x": c.j}}
-		if err := a.Start(); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v, want %s", err, c.want)
-		}
-	}
-	for _, s := range []syncer.Syncer{&syncer.Exec{Program: program.Program{Shell: true, Command: []string{"no-such-program"}}}, &syncer.Exec{Program: program.Program{Command: []string{"bin/later"}}}} {
-		if err := job(Job{}, s).ready(); err != nil {
-			t.Errorf("%+v: %v", s, err)
-		}
-	}
-	if left, _ := os.ReadDir(stateDir()); len(left) > 0 {
-		t.Errorf("left over: %v", left)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 )
 
 // printJobs writes the state of jobs for a person: a table, with what is wrong with a
@@ -25,7 +25,7 @@ func (s Status) printJobs(out io.Writer) error {
 			last = string(j.Last.Outcome) + ", " + ago(j.Last.Ended)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.Name, j.State, ago(j.Next), last,
-			ago(j.LastSuccess), ago(j.Upstream), ago(oldest(j.Copies, releaser.ReadWrite)), ago(j.served()), oneLine(j.now()))
+			ago(j.LastSuccess), ago(j.Upstream), ago(j.Written()), ago(j.Served()), oneLine(jobStatus{j}.now()))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -34,7 +34,7 @@ func (s Status) printJobs(out io.Writer) error {
 	for text := range strings.Lines(table.String()) {
 		fmt.Fprint(out, text)
 		if n >= 0 {
-			for _, wrong := range s.Jobs[n].wrong() {
+			for _, wrong := range (jobStatus{s.Jobs[n]}).wrong() {
 				fmt.Fprintf(out, "    %s\n", oneLine(wrong))
 			}
 		}
@@ -43,17 +43,12 @@ func (s Status) printJobs(out io.Writer) error {
 	return nil
 }
 
-// served is how old the release is that is served; of several copies, the oldest.
-func (s JobStatus) served() time.Time {
-	if at := oldest(s.Copies, releaser.ReadOnly); !at.IsZero() {
-		return at
-	}
-	return s.LastRelease // of a releaser that does not know
-}
+// jobStatus is the status of a job, for people.
+type jobStatus struct{ job.Status }
 
 // print writes the state of one job for a person, with its copies and its history.
-func (s JobStatus) print(out io.Writer) error {
-	if err := (Status{Jobs: []JobStatus{s}}).printJobs(out); err != nil {
+func (s jobStatus) print(out io.Writer) error {
+	if err := (Status{Jobs: []job.Status{s.Status}}).printJobs(out); err != nil {
 		return err
 	}
 	w := newTable(out)
@@ -89,9 +84,9 @@ func oneLine(text string) string {
 }
 
 // wrong is what is wrong with a job.
-func (s JobStatus) wrong() []string {
+func (s jobStatus) wrong() []string {
 	var wrong []string
-	if s.Last != nil && !s.Last.Outcome.good() && s.Last.Error != "" {
+	if s.Last != nil && !s.Last.Outcome.Good() && s.Last.Error != "" {
 		wrong = append(wrong, s.Last.Error)
 	}
 	if s.Problem != "" {
@@ -101,7 +96,7 @@ func (s JobStatus) wrong() []string {
 }
 
 // now says what the job is doing, or why it is not.
-func (s JobStatus) now() string {
+func (s jobStatus) now() string {
 	text := s.doing()
 	if s.Hold == nil {
 		return text
@@ -113,7 +108,7 @@ func (s JobStatus) now() string {
 	return text + "; " + held
 }
 
-func (s JobStatus) doing() string {
+func (s jobStatus) doing() string {
 	switch {
 	case s.Current != nil:
 		text := s.Current.Stage

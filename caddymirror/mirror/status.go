@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 )
@@ -13,7 +14,7 @@ import (
 type Status struct {
 	Caches []CacheStatus `json:"caches"`
 	Mounts []MountStatus `json:"mounts"`
-	Jobs   []JobStatus   `json:"jobs"`
+	Jobs   []job.Status  `json:"jobs"`
 
 	// Panics counts panics that ended one fill, call or packet and not the
 	// process, by where they were. Each is a bug, and is in the log.

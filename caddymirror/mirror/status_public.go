@@ -3,6 +3,8 @@ package mirror
 import (
 	"slices"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 )
 
 // PublicStatus is what clients may know of a [Status]: which mirrors there are, whether
@@ -30,7 +32,7 @@ type PublicMount struct {
 type PublicJob struct {
 	Name string `json:"name"`
 
-	// State is one of those of [JobStatus], or "unknown".
+	// State is one of those of [job.Status], or "unknown".
 	State string `json:"state"`
 
 	LastSuccess time.Time `json:"last_success,omitzero"`
@@ -51,7 +53,7 @@ func (s Status) Public() PublicStatus {
 		p.Mounts = append(p.Mounts, m.public())
 	}
 	for _, j := range s.Jobs {
-		p.Jobs = append(p.Jobs, j.public())
+		p.Jobs = append(p.Jobs, publicJob(j))
 	}
 	return p
 }
@@ -76,13 +78,13 @@ func (m MountStatus) public() PublicMount {
 	return p
 }
 
-// jobStates are those of JobStatus.State.
+// jobStates are those of [job.Status].
 var jobStates = []string{"idle", "running", "waiting", "held", "failing", "leaving"}
 
-func (s JobStatus) public() PublicJob {
+func publicJob(s job.Status) PublicJob {
 	p := PublicJob{
 		Name: s.Name, State: "unknown", LastSuccess: s.LastSuccess, LastRelease: s.LastRelease, Next: s.Next,
-		Upstream: s.Upstream, Served: s.served(),
+		Upstream: s.Upstream, Served: s.Served(),
 	}
 	if slices.Contains(jobStates, s.State) {
 		p.State = s.State

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
 )
@@ -199,14 +200,14 @@ func TestPublicStates(t *testing.T) {
 		}
 	}
 	for _, state := range jobStates {
-		if p := (Status{Jobs: []JobStatus{{State: state}}}).Public().Jobs[0]; p.State != state {
+		if p := (Status{Jobs: []job.Status{{State: state}}}).Public().Jobs[0]; p.State != state {
 			t.Errorf("%s becomes %s", state, p.State)
 		}
 	}
-	job := JobStatus{Name: "a", State: "/etc/passwd", LastRelease: at(9), Copies: []releaser.Copy{
+	j := job.Status{Name: "a", State: "/etc/passwd", LastRelease: at(9), Copies: []releaser.Copy{
 		{Stage: releaser.ReadWrite, At: at(1)}, {Stage: releaser.ReadOnly, At: at(5)}, {Stage: releaser.ReadOnly, At: at(4)},
 	}}
-	if p := (Status{Jobs: []JobStatus{job}}).Public().Jobs[0]; p.State != "unknown" || !p.Served.Equal(at(4)) {
+	if p := (Status{Jobs: []job.Status{j}}).Public().Jobs[0]; p.State != "unknown" || !p.Served.Equal(at(4)) {
 		t.Errorf("%+v", p)
 	}
 	if text, err := json.Marshal((Status{}).Public()); err != nil || string(text) != `{"mounts":[],"jobs":[]}` {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/afs"
-	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 
@@ -293,21 +293,21 @@ func (f *faulty) heal(t *testing.T) {
 }
 
 // judge checks what a run says of itself and the volume.
-func (f *faulty) judge(t *testing.T, run mirror.JobRun, stage string, words []string) {
+func (f *faulty) judge(t *testing.T, run job.Run, stage string, words []string) {
 	t.Helper()
 	v := volumeState(t, f.client, f.c, "set")
 	ok, why := v.Published()
 	t.Logf("%s at %q after %v: %s; published: %v %s", run.Outcome, run.Stage, run.Ended.Sub(run.Began), run.Error, ok, why)
-	if run.Stage != "sync" && (run.Outcome == mirror.Released) != ok {
+	if run.Stage != "sync" && (run.Outcome == job.Released) != ok {
 		t.Errorf("the run was %q, and the volume is published: %v %s", run.Outcome, ok, why)
 	}
 	if stage != "" {
-		check(t, run, mirror.Failed, stage, words...)
+		check(t, run, job.Failed, stage, words...)
 	}
 	if !v.Locked() {
 		return
 	}
-	if again := f.job(t).run(); again.Outcome != mirror.Failed || !strings.Contains(again.Error, unlock) {
+	if again := f.job(t).run(); again.Outcome != job.Failed || !strings.Contains(again.Error, unlock) {
 		t.Errorf("it is locked, and the next run is %q: %s", again.Outcome, again.Error)
 	}
 	_, err := f.c.Vos(t.Context(), "unlock", "set")
@@ -329,7 +329,7 @@ func (f *faulty) endTransactions(t *testing.T) {
 	if len(left) == 0 {
 		return
 	}
-	run := f.job(t).want(mirror.Failed, "release")
+	run := f.job(t).want(job.Failed, "release")
 	for server, numbers := range left {
 		if !strings.Contains(run.Error, "vos endtrans "+server) {
 			t.Errorf("the error does not say that %s has a transaction", server)
@@ -347,7 +347,7 @@ var transactionNumber = regexp.MustCompile(`transaction: (\d+)`)
 func (f *faulty) mend(t *testing.T) {
 	t.Helper()
 	f.next(t)
-	f.job(t).want(mirror.Released, "")
+	f.job(t).want(job.Released, "")
 	v := volumeState(t, f.client, f.c, "set")
 	if ok, why := v.Published(); !ok {
 		t.Error(why)

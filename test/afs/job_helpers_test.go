@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/afs"
-	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
@@ -62,7 +62,7 @@ type runner struct {
 }
 
 // run runs the job to its end.
-func (r runner) run() mirror.JobRun {
+func (r runner) run() job.Run {
 	r.t.Helper()
 	return r.wait(r.begin())
 }
@@ -77,20 +77,20 @@ func (r runner) begin() (id string) {
 
 // wait waits for the end of a run, and holds what the job's status says of it against
 // the record.
-func (r runner) wait(id string) mirror.JobRun {
+func (r runner) wait(id string) job.Run {
 	r.t.Helper()
-	var run mirror.JobRun
+	var run job.Run
 	r.ask(http.MethodGet, "/mirror/jobs/"+r.job+"/runs/"+id+"?wait=4m", &run)
 	if s := r.status(); s.Last == nil || s.Last.ID != run.ID || s.Last.Outcome != run.Outcome || s.Last.Error != run.Error {
 		r.t.Errorf("the record says %+v, and the status %+v", run, s.Last)
-	} else if failing := run.Outcome == mirror.Failed || run.Outcome == mirror.Held; failing != (s.State == "failing") {
+	} else if failing := run.Outcome == job.Failed || run.Outcome == job.Held; failing != (s.State == "failing") {
 		r.t.Errorf("job %s is %q after %+v", r.job, s.State, run)
 	}
 	return run
 }
 
 // want runs the job and checks how that ended, and what the error names.
-func (r runner) want(outcome mirror.Outcome, stage string, words ...string) mirror.JobRun {
+func (r runner) want(outcome job.Outcome, stage string, words ...string) job.Run {
 	r.t.Helper()
 	run := r.run()
 	if run.Outcome != outcome {
@@ -100,7 +100,7 @@ func (r runner) want(outcome mirror.Outcome, stage string, words ...string) mirr
 	return run
 }
 
-func check(t testing.TB, run mirror.JobRun, outcome mirror.Outcome, stage string, words ...string) {
+func check(t testing.TB, run job.Run, outcome job.Outcome, stage string, words ...string) {
 	t.Helper()
 	if run.Outcome != outcome || run.Stage != stage {
 		t.Errorf("the run is %q at %q, want %q at %q: %s", run.Outcome, run.Stage, outcome, stage, run.Error)
@@ -114,9 +114,9 @@ func check(t testing.TB, run mirror.JobRun, outcome mirror.Outcome, stage string
 }
 
 // status is the job's, of all that GET /mirror/status tells.
-func (r runner) status() mirror.JobStatus {
+func (r runner) status() job.Status {
 	r.t.Helper()
-	var all struct{ Jobs []mirror.JobStatus }
+	var all struct{ Jobs []job.Status }
 	r.ask(http.MethodGet, "/mirror/status", &all)
 	for _, s := range all.Jobs {
 		if s.Name == r.job {
@@ -124,7 +124,7 @@ func (r runner) status() mirror.JobStatus {
 		}
 	}
 	r.t.Fatalf("no job %s in %+v", r.job, all)
-	return mirror.JobStatus{}
+	return job.Status{}
 }
 
 // log is the log of a run.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 
@@ -25,8 +25,8 @@ func testKilledServer(t *testing.T) {
 	srv := startSite(t, config)
 	r := setReaders{srv: srv}
 	served(t, &r, 1)
-	job := runner{t, srv, "set"}
-	id := job.begin()
+	set := runner{t, srv, "set"}
+	id := set.begin()
 	waitFor(t, 10*time.Second, "locked by vos", func() bool { return volumeState(t, client, c, "set").Locked() })
 	srv.Kill()
 	srv.Restart(config)
@@ -34,19 +34,19 @@ func testKilledServer(t *testing.T) {
 	if !volumeState(t, client, c, "set").Locked() {
 		t.Error("vos has ended too early for this test to show anything")
 	}
-	s := job.status()
-	if last := s.Last; last == nil || last.ID != id || last.Outcome != mirror.Interrupted || last.Stage != "release" || last.PID == 0 {
+	s := set.status()
+	if last := s.Last; last == nil || last.ID != id || last.Outcome != job.Interrupted || last.Stage != "release" || last.PID == 0 {
 		t.Errorf("after a restart: %+v, last %+v", s, last)
 	}
-	next := job.begin()
+	next := set.begin()
 	waitFor(t, 5*time.Second, "waiting for vos", func() bool {
-		s := job.status()
+		s := set.status()
 		return s.State == "waiting" && strings.Contains(s.Waits, id)
 	})
 	if got := lines(); len(got) != 1 {
 		t.Errorf("while vos is at work: %q", got)
 	}
-	check(t, job.wait(next), mirror.Unchanged, "")
+	check(t, set.wait(next), job.Unchanged, "")
 	if got := lines(); len(got) != 2 || !strings.HasPrefix(got[1], "end ") {
 		t.Errorf("one vos has done all: %q", got)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 
@@ -67,15 +67,15 @@ func testLane(t *testing.T) {
 
 	one, two := runner{t, srv, "one"}, runner{t, srv, "two"}
 	first, second := one.begin(), two.begin()
-	for _, run := range []mirror.JobRun{one.wait(first), two.wait(second)} {
-		check(t, run, mirror.Released, "")
+	for _, run := range []job.Run{one.wait(first), two.wait(second)} {
+		check(t, run, job.Released, "")
 	}
 	watch := runner{t, srv, "docs"}
 	quiet := func() {
 		t.Helper()
 		since, idle := time.Now(), map[string]bool{}
 		waitFor(t, 30*time.Second, "two runs with nothing to do", func() bool {
-			if last := watch.status().Last; last != nil && last.Began.After(since) && last.Outcome == mirror.Unchanged {
+			if last := watch.status().Last; last != nil && last.Began.After(since) && last.Outcome == job.Unchanged {
 				idle[last.ID] = true
 			}
 			return len(idle) == 2
@@ -96,12 +96,12 @@ func testLane(t *testing.T) {
 	waitFor(t, 30*time.Second, "published: docs.c", func() bool { return published("docs.c") })
 	waitFor(t, 30*time.Second, "the lock is told", func() bool {
 		last := watch.status().Last
-		return last.Outcome == mirror.Failed && strings.Contains(last.Error, "volume docs.a: it is locked") && strings.Contains(last.Error, "vos unlock docs.a")
+		return last.Outcome == job.Failed && strings.Contains(last.Error, "volume docs.a: it is locked") && strings.Contains(last.Error, "vos unlock docs.a")
 	})
 	if _, err := c.Vos(t.Context(), "unlock", "docs.a"); err != nil {
 		t.Fatal(err)
 	}
-	if last := watch.run(); last.Outcome != mirror.Released || !published("docs.a") {
+	if last := watch.run(); last.Outcome != job.Released || !published("docs.a") {
 		t.Errorf("unlocked: %+v", last)
 	}
 	quiet()

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/afs"
-	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
@@ -90,17 +90,17 @@ func (s *synced) tree(volume string) string {
 }
 
 // release runs a job that has something to release, and one more time.
-func (s *synced) release(t *testing.T, job string) {
+func (s *synced) release(t *testing.T, name string) {
 	t.Helper()
-	r := runner{t, s.srv, job}
-	r.want(mirror.Released, "")
-	v := volumeState(t, s.client, s.c, job)
+	r := runner{t, s.srv, name}
+	r.want(job.Released, "")
+	v := volumeState(t, s.client, s.c, name)
 	if ok, why := v.Published(); !ok {
-		t.Errorf("volume %s: %s", job, why)
+		t.Errorf("volume %s: %s", name, why)
 	}
-	r.want(mirror.Unchanged, "")
-	if again := volumeState(t, s.client, s.c, job); !again.Released().Equal(v.Released()) {
-		t.Errorf("volume %s is released at %v, and again at %v without a change", job, v.Released(), again.Released())
+	r.want(job.Unchanged, "")
+	if again := volumeState(t, s.client, s.c, name); !again.Released().Equal(v.Released()) {
+		t.Errorf("volume %s is released at %v, and again at %v without a change", name, v.Released(), again.Released())
 	}
 }
 
@@ -120,7 +120,7 @@ func (s *synced) reprepro(t *testing.T) {
 	s.release(t, "deb")
 	s.served(t, 0)
 	s.archive.add(t, 1)
-	runner{t, s.srv, "deb"}.want(mirror.Released, "")
+	runner{t, s.srv, "deb"}.want(job.Released, "")
 	s.served(t, 1)
 	s.release(t, "deb") // without the old package
 	s.served(t, 1)
@@ -205,18 +205,18 @@ func (s *synced) truncated(t *testing.T) {
 	whole, err := os.ReadFile(filepath.Join(s.archive.dir, file))
 	try(t, err)
 
-	job := runner{t, s.srv, "deb"}
+	deb := runner{t, s.srv, "deb"}
 	try(t, os.WriteFile(s.hold, nil, 0o600))
-	id := job.begin()
+	id := deb.begin()
 	waitFor(t, 20*time.Second, "before the gate", func() bool {
-		run := job.status().Current
+		run := deb.status().Current
 		return run != nil && run.Stage == "gate exec"
 	})
 	try(t, s.deb.WriteFile(t.Context(), file, whole[:len(whole)-1000], cell.Attr{}))
 	try(t, os.Remove(s.hold))
-	check(t, job.wait(id), mirror.Held, "gate apt", file)
+	check(t, deb.wait(id), job.Held, "gate apt", file)
 	// The next run finds the same, before or at the gate.
-	if run := job.run(); run.Outcome != mirror.Failed && run.Outcome != mirror.Held {
+	if run := deb.run(); run.Outcome != job.Failed && run.Outcome != job.Held {
 		t.Errorf("it is as before: %+v", run)
 	}
 	if at := volumeState(t, s.client, s.c, "deb").Released(); !at.Equal(before) {
@@ -229,6 +229,6 @@ func (s *synced) truncated(t *testing.T) {
 		fi, err := os.Stat(filepath.Join(s.tree("deb"), file))
 		return err == nil && fi.Size() == int64(len(whole))
 	})
-	job.want(mirror.Released, "")
+	deb.want(job.Released, "")
 	s.served(t, version)
 }

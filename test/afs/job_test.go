@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 )
 
@@ -40,12 +40,12 @@ func testTrap(t *testing.T) {
 	try(t, os.WriteFile(script, []byte("#!/bin/sh\nfor a; do\nshift\n[ \"$a\" = -force-reclone ] || set -- \"$@\" \"$a\"\ndone\nexec \"$@\"\n"), 0o755))
 	jobs := "job set {\ntimeout 3s\n" + releaseAFS(c, script+" "+vosPrefix(t, c), "set", "tries 1") + "}\n"
 	srv := startSite(t, jobSite(t, c, jobs, "set"))
-	job := runner{t, srv, "set"}
+	set := runner{t, srv, "set"}
 
 	try(t, writeSet(t.Context(), v, 1))
 	time.Sleep(1100 * time.Millisecond) // dates are whole seconds
 	release(t, c, "set")
-	job.want(mirror.Unchanged, "")
+	set.want(job.Unchanged, "")
 	try(t, writeSet(t.Context(), v, 2))
 	vos, err := c.VosStart(t.Context(), "release", "set")
 	try(t, err)
@@ -61,14 +61,14 @@ func testTrap(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond)
 	try(t, writeSet(t.Context(), v, 3))
 
-	run := job.want(mirror.Failed, "release", "vos says that it is released", "the copies are of", reclone)
-	if log := job.log(run.ID); !strings.Contains(log, "Released volume set successfully") {
+	run := set.want(job.Failed, "release", "vos says that it is released", "the copies are of", reclone)
+	if log := set.log(run.ID); !strings.Contains(log, "Released volume set successfully") {
 		t.Errorf("vos did not say that all went well:\n%s", log)
 	}
 	if v := volumeState(t, client, c, "set"); v.Agreed() != "" {
 		t.Errorf("the copies were to be alike: %s", v.Agreed())
 	}
-	run = job.want(mirror.Released, "")
+	run = set.want(job.Released, "")
 	if took := run.Ended.Sub(run.Began); took < 3*time.Second {
 		t.Errorf("vos took %v, and was to take longer than the job may", took)
 	}

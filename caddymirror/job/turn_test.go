@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -90,7 +90,7 @@ func TestTurn(t *testing.T) {
 		take := func(x *execution) (context.Context, func(), error) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			x.j, x.cancel, x.asking = job, cancel, make(chan struct{}, 1)
-			x.rec = &JobRun{ID: "run", Began: time.Now().Round(0)}
+			x.rec = &Run{ID: "run", Began: time.Now().Round(0)}
 			release, err := x.takeTurn(ctx)
 			return ctx, release, err
 		}

@@ -1,15 +1,12 @@
-package mirror
+package job
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
 )
@@ -52,50 +49,19 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestStatsd: releases of volumes are told by the names that OpenDev has graphs of.
-func TestStatsd(t *testing.T) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	s := &Statsd{Address: conn.LocalAddr().String()}
-	told := func() string {
-		t.Helper()
-		buf := make([]byte, 1500)
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-		n, _, err := conn.ReadFrom(buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(buf[:n])
-	}
-	s.released("dir:/srv/x", time.Second, zap.NewNop())
-	s.released("", time.Second, zap.NewNop())
-	s.released("afs:example.org:mirror.ubuntu", 83500*time.Millisecond, zap.NewNop())
-	if got := told(); got != "afs.release.mirror.ubuntu:83500|ms" {
-		t.Errorf("told %q", got)
-	}
-	s.Prefix = "dfw"
-	s.released("afs:example.org:docs", 2*time.Millisecond, zap.NewNop())
-	if got := told(); got != "dfw.afs.release.docs:2|ms" {
-		t.Errorf("told %q", got)
-	}
-}
-
 // TestHangingDisk: when the state can not be written for a disk that hangs, the status
 // is there all the same.
 func TestHangingDisk(t *testing.T) {
 	e := testEngine(t, t.TempDir())
 	e.join(testJob(t, "x", Job{}, none))
-	r := e.runner("x")
+	r := e.Runner("x")
 	fifo := filepath.Join(r.dir, stateName+".tmp")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	id := begin(t, r)
-	await(t, "the run is known", func() bool { return r.status(time.Now()).State == "running" })
-	if run, ok := r.find(id); !ok || run.Outcome != "" {
+	await(t, "the run is known", func() bool { return r.Status(time.Now()).State == "running" })
+	if run, ok := r.Find(id); !ok || run.Outcome != "" {
 		t.Errorf("the run is %+v", run)
 	}
 	// The disk is well again.

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"cmp"
@@ -16,21 +16,29 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
-func (a *App) unmarshalJob(d *caddyfile.Dispenser) error {
-	if !d.NextArg() {
-		return d.ArgErr()
-	}
-	name := d.Val()
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	if !validName(name) {
-		return d.Errf("job name '%s' is not made of letters, digits, '-', '_' and '.'", name)
-	}
-	if a.Jobs[name] != nil {
-		return d.Errf("job '%s' already specified", name)
-	}
-	j := new(Job)
+// UnmarshalCaddyfile sets up the job from what follows its name:
+//
+//	{
+//		every     <duration>
+//		cron      <expression>
+//		jitter    <duration>
+//		timeout   <duration>
+//		grace     <duration>
+//		retry     <first> [<longest>]
+//		directory <path>
+//		sync      <syncer> ...
+//		gate      <gate> ...
+//		release   <releaser> ...
+//		lock      <path>
+//		hold      [<reason>]
+//		exclusive
+//		kerberos  <keytab> <principal>
+//		env       <name> <value>
+//		timestamp [<file>]
+//		log       <runs> [<size>]
+//	}
+func (j *Job) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	j.name = d.Val()
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
@@ -44,14 +52,9 @@ func (a *App) unmarshalJob(d *caddyfile.Dispenser) error {
 		}
 	}
 	// What is wrong with the whole is told with the line of its end.
-	j.name = name
 	if err := j.checkAll(); err != nil {
-		return d.Errf("job %s: %v", name, err)
+		return d.Errf("job %s: %v", j.name, err)
 	}
-	if a.Jobs == nil {
-		a.Jobs = map[string]*Job{}
-	}
-	a.Jobs[name] = j
 	return nil
 }
 
@@ -150,7 +153,7 @@ func (j *Job) set(option string, args []string) error {
 }
 
 func (j *Job) setLog(args []string) error {
-	j.Log = new(JobLog)
+	j.Log = new(Log)
 	var err error
 	if j.Log.Keep, err = strconv.Atoi(args[0]); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -60,7 +60,7 @@ func testJob(t testing.TB, name string, j Job, f fake) *Job {
 	return &j
 }
 
-func testEngine(t testing.TB, dir string) *engine {
+func testEngine(t testing.TB, dir string) *Engine {
 	t.Helper()
 	e := newEngine(dir)
 	e.holds++
@@ -72,20 +72,20 @@ func testEngine(t testing.TB, dir string) *engine {
 }
 
 // ended waits until a run that was asked for has ended.
-func ended(t testing.TB, r *runner, id string) JobRun {
+func ended(t testing.TB, r *Runner, id string) Run {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
-	run, ok := r.await(ctx, id)
+	run, ok := r.Await(ctx, id)
 	if !ok || run.Outcome == "" {
 		t.Fatalf("run %s: %+v, %t", id, run, ok)
 	}
 	return run
 }
 
-func begin(t testing.TB, r *runner) string {
+func begin(t testing.TB, r *Runner) string {
 	t.Helper()
-	id, err := r.ask(runRequest{})
+	id, err := r.Ask(Request{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestLife(t *testing.T) {
 		}
 		e := testEngine(t, dir)
 		e.join(job)
-		r := e.runner("x")
+		r := e.Runner("x")
 		time.Sleep(5 * time.Hour)
 		expect("by the schedule", 0, 2*time.Hour, 4*time.Hour)
 
@@ -135,22 +135,22 @@ func TestLife(t *testing.T) {
 			want = append(want, at)
 		}
 		expect("failing", want...)
-		if s := r.status(time.Now()); s.State != "failing" || s.Failures != 8 || s.Last.Error != "sync: no luck" || s.Last.Trigger != "retry" {
+		if s := r.Status(time.Now()); s.State != "failing" || s.Failures != 8 || s.Last.Error != "sync: no luck" || s.Last.Trigger != "retry" {
 			t.Errorf("failing: %+v, %+v", s, s.Last)
 		}
 		fail.Store(false)
 		time.Sleep(3 * time.Hour) // to 12:00
 		expect("good again", 9*time.Hour+3*time.Minute, 11*time.Hour+3*time.Minute)
-		if s := r.status(time.Now()); s.State != "idle" || s.Failures != 0 {
+		if s := r.Status(time.Now()); s.State != "idle" || s.Failures != 0 {
 			t.Errorf("good again: %+v", s)
 		}
 
-		if err := r.hold(&Hold{Reason: "upstream is moving", Since: time.Now()}); err != nil {
+		if err := r.Hold(&Hold{Reason: "upstream is moving", Since: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Hour) // to 22:00
 		expect("held")
-		if s := r.status(time.Now()); s.State != "held" || !s.Next.IsZero() || s.Hold.Reason != "upstream is moving" {
+		if s := r.Status(time.Now()); s.State != "held" || !s.Next.IsZero() || s.Hold.Reason != "upstream is moving" {
 			t.Errorf("held: %+v", s)
 		}
 		if run := ended(t, r, begin(t, r)); run.Outcome != Unchanged || run.Trigger != "manual" {
@@ -163,13 +163,13 @@ func TestLife(t *testing.T) {
 		time.Sleep(7 * time.Hour) // to 29:00
 		e = testEngine(t, dir)
 		e.join(job)
-		r = e.runner("x")
+		r = e.Runner("x")
 		time.Sleep(time.Hour)
 		expect("held, after a restart")
-		if s := r.status(time.Now()); s.State != "held" || s.Hold.Reason != "upstream is moving" || len(r.state.Runs) != 14 {
+		if s := r.Status(time.Now()); s.State != "held" || s.Hold.Reason != "upstream is moving" || len(r.state.Runs) != 14 {
 			t.Errorf("held, after a restart: %+v", s)
 		}
-		if err := r.hold(nil); err != nil {
+		if err := r.Hold(nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Hour)
@@ -189,7 +189,7 @@ func TestClockSet(t *testing.T) {
 			r := newRunner(e, job.name)
 			now := time.Now().Round(0)
 			future := now.AddDate(10, 0, 0)
-			run := &JobRun{Began: future, Ended: future, Outcome: outcome}
+			run := &Run{Began: future, Ended: future, Outcome: outcome}
 			r.configs, r.begun, r.ended = []*Job{job}, future, future
 			r.state.record(run, maxRuns)
 			_, due, _ := r.next(now)
@@ -246,10 +246,10 @@ func TestOnce(t *testing.T) {
 	for range 3 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				r := e.runner("x")
-				id, err := r.ask(runRequest{})
+				r := e.Runner("x")
+				id, err := r.Ask(Request{})
 				if err != nil {
-					if !errors.Is(err, errRunning) {
+					if !errors.Is(err, ErrRunning) {
 						t.Error(err)
 					}
 					refused.Add(1)
@@ -257,14 +257,14 @@ func TestOnce(t *testing.T) {
 					continue
 				}
 				accepted.Add(1)
-				run, ok := r.find(id)
+				run, ok := r.Find(id)
 				if !ok {
 					t.Errorf("run %s was accepted, and is not known", id)
 					return
 				}
 				for ok && run.Outcome == "" {
 					time.Sleep(time.Millisecond)
-					run, ok = r.find(id)
+					run, ok = r.Find(id)
 				}
 				if ok && run.Trigger != "manual" {
 					t.Errorf("run %s is %+v", id, run)
@@ -273,8 +273,8 @@ func TestOnce(t *testing.T) {
 		})
 	}
 	for ctx.Err() == nil {
-		for _, r := range e.all() {
-			r.status(time.Now())
+		for _, r := range e.Runners() {
+			r.Status(time.Now())
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -313,7 +313,7 @@ func TestJobReload(t *testing.T) {
 	dir := t.TempDir()
 	old := testJob(t, "x", Job{Directory: dir}, b.as("old"))
 	e.join(old)
-	r := e.runner("x")
+	r := e.Runner("x")
 	id := begin(t, r)
 	if got := <-b.begun; got != "old" {
 		t.Fatal(got)
@@ -321,7 +321,7 @@ func TestJobReload(t *testing.T) {
 	changed := testJob(t, "x", Job{Directory: dir}, b.as("new"))
 	e.join(changed)
 	e.leaveJob(old)
-	if _, err := r.ask(runRequest{}); !errors.Is(err, errRunning) {
+	if _, err := r.Ask(Request{}); !errors.Is(err, ErrRunning) {
 		t.Errorf("asked again: %v", err)
 	}
 	b.end <- struct{}{}
@@ -348,18 +348,18 @@ func TestJobReload(t *testing.T) {
 	if got := <-b.begun; got != "new" {
 		t.Errorf("after a reload that failed, the %s settings are in force", got)
 	}
-	await(t, "the job of a config that failed is gone", func() bool { return e.runner("y") == nil })
+	await(t, "the job of a config that failed is gone", func() bool { return e.Runner("y") == nil })
 
 	// Renamed, and so is what it had in its tree.
-	renamed := testJob(t, "z", Job{Directory: dir, Every: caddy.Duration(time.Hour), app: new(App)}, b.as("renamed"))
+	renamed := testJob(t, "z", Job{Directory: dir, Every: caddy.Duration(time.Hour)}, b.as("renamed"))
 	e.join(renamed)
 	e.leaveJob(changed)
-	z := e.runner("z")
-	await(t, "the renamed job waits", func() bool { return z.status(time.Now()).State == "waiting" })
-	if s := z.status(time.Now()); !strings.Contains(s.Waits, "job x runs") {
+	z := e.Runner("z")
+	await(t, "the renamed job waits", func() bool { return z.Status(time.Now()).State == "waiting" })
+	if s := z.Status(time.Now()); !strings.Contains(s.Waits, "job x runs") {
 		t.Errorf("it waits for %q", s.Waits)
 	}
-	if s := r.status(time.Now()); s.State != "leaving" {
+	if s := r.Status(time.Now()); s.State != "leaving" {
 		t.Errorf("the old one is %s", s.State)
 	}
 	b.end <- struct{}{}
@@ -369,13 +369,13 @@ func TestJobReload(t *testing.T) {
 	if got := <-b.begun; got != "renamed" {
 		t.Errorf("then begins %s", got)
 	}
-	await(t, "the removed job is gone", func() bool { return e.runner("x") == nil })
+	await(t, "the removed job is gone", func() bool { return e.Runner("x") == nil })
 	b.end <- struct{}{}
 
 	// Back by its old name, it has its history.
-	await(t, "idle", func() bool { return z.status(time.Now()).State == "idle" })
+	await(t, "idle", func() bool { return z.Status(time.Now()).State == "idle" })
 	e.join(changed)
-	if s := e.runner("x").status(time.Now()); s.Last == nil || s.Last.ID != id {
+	if s := e.Runner("x").Status(time.Now()); s.Last == nil || s.Last.ID != id {
 		t.Errorf("the history is %+v", s.Last)
 	}
 }
@@ -430,7 +430,7 @@ func TestPanicOverLine(t *testing.T) {
 		return err
 	})
 	e.join(j)
-	r := e.runner("x")
+	r := e.Runner("x")
 	if run := ended(t, r, begin(t, r)); run.Outcome != Failed || run.Error != "sync: panic in job: oops" || seen != 1 {
 		t.Errorf("run is %+v, %d lines were seen", run, seen)
 	}
@@ -474,7 +474,7 @@ func TestSteps(t *testing.T) {
 			j.gates = []namedGate{{note("gate", c.gate), "g"}}
 			j.releases = []releaser.Releaser{fakeReleaser{fake: note("release", c.release)}}
 			e.join(j)
-			r := e.runner("x")
+			r := e.Runner("x")
 			run := ended(t, r, begin(t, r))
 			if run.Outcome != c.outcome || run.Stage != c.stage || run.Error != c.err || run.Bytes != 123 {
 				t.Errorf("run is %+v", run)
@@ -507,16 +507,16 @@ func TestTimeout(t *testing.T) {
 		<-ctx.Done()
 		return errors.New("connection reset")
 	}))
-	r := e.runner("mute")
+	r := e.Runner("mute")
 	if run := ended(t, r, begin(t, r)); run.Outcome != Failed || run.Error != "time is up: 50ms: sync: connection reset" {
 		t.Errorf("%+v", run)
 	}
-	id, err := r.ask(runRequest{NoTimeout: true})
+	id, err := r.Ask(Request{NoTimeout: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(200 * time.Millisecond)
-	if run, _ := r.find(id); run.Outcome != "" {
+	if run, _ := r.Find(id); run.Outcome != "" {
 		t.Errorf("without a time-out: %+v", run)
 	}
 
@@ -527,7 +527,7 @@ func TestTimeout(t *testing.T) {
 	second.releases = []releaser.Releaser{fakeReleaser{b.as("second"), []string{"b"}, "cell"}}
 	e.join(first)
 	e.join(second)
-	one, two := e.runner("first"), e.runner("second")
+	one, two := e.Runner("first"), e.Runner("second")
 	ids := begin(t, one)
 	<-b.begun
 	if run := ended(t, two, begin(t, two)); run.Outcome != Failed || !strings.Contains(run.Error, "waiting for other releases: time is up") {
@@ -537,7 +537,7 @@ func TestTimeout(t *testing.T) {
 	if run := ended(t, one, ids); run.Outcome != Released {
 		t.Errorf("%+v", run)
 	}
-	if id, err = two.ask(runRequest{NoTimeout: true}); err != nil { // however slow the machine is
+	if id, err = two.Ask(Request{NoTimeout: true}); err != nil { // however slow the machine is
 		t.Fatal(err)
 	}
 	<-b.begun
@@ -564,12 +564,12 @@ func TestOneEngine(t *testing.T) {
 // back, so that names do not sort by age.
 func TestKept(t *testing.T) {
 	e := testEngine(t, t.TempDir())
-	e.join(testJob(t, "x", Job{Log: &JobLog{Keep: 3}}, none))
-	r := e.runner("x")
+	e.join(testJob(t, "x", Job{Log: &Log{Keep: 3}}, none))
+	r := e.Runner("x")
 	r.mu.Lock()
 	for n := range 5 {
 		id := fmt.Sprintf("20990101T00000%d.000Z", n)
-		r.state.record(&JobRun{ID: id, Outcome: Unchanged}, maxRuns)
+		r.state.record(&Run{ID: id, Outcome: Unchanged}, maxRuns)
 		openRunLog(new(disk), r.logDir(), id, 100).Close()
 	}
 	r.mu.Unlock()

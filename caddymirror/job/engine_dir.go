@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -16,8 +16,11 @@ import (
 )
 
 func init() {
-	caddy.OnExit(func(context.Context) { engines.shutdown() })
+	caddy.OnExit(func(context.Context) { Shutdown() })
 }
+
+// Shutdown ends all that runs, each with its grace, as the end of the process does.
+func Shutdown() { engines.shutdown() }
 
 // engines are the engines of this process, by the directory of their state.
 var engines enginePool
@@ -25,23 +28,13 @@ var engines enginePool
 // enginePool has engines. Its lock comes before those of engines.
 type enginePool struct {
 	mu sync.Mutex
-	m  map[string]*engine
-}
-
-// stateDir is where jobs keep what they have to know again.
-func stateDir() string { return filepath.Join(caddy.AppDataDir(), "mirror", "jobs") }
-
-// find returns the engine of a directory, or nil.
-func (p *enginePool) find(dir string) *engine {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.m[dir]
+	m  map[string]*Engine
 }
 
 // get returns the engine of a directory, made if it is not there and is needed. It is
 // kept until it is put back. A directory that cannot be used is an error; one that does
 // not answer is waited for by the jobs.
-func (p *enginePool) get(dir string, needed bool) (*engine, error) {
+func (p *enginePool) get(dir string, needed bool) (*Engine, error) {
 	for {
 		p.mu.Lock()
 		e := p.m[dir]
@@ -51,7 +44,7 @@ func (p *enginePool) get(dir string, needed bool) (*engine, error) {
 			return nil, nil
 		case e == nil:
 			if p.m == nil {
-				p.m = map[string]*engine{}
+				p.m = map[string]*Engine{}
 			}
 			e = newEngine(dir)
 			e.holds++
@@ -79,7 +72,7 @@ func (p *enginePool) get(dir string, needed bool) (*engine, error) {
 
 // put gives an engine back. One that has nothing to run gives its directory up, which
 // another process may use then.
-func (p *enginePool) put(e *engine) {
+func (p *enginePool) put(e *Engine) {
 	e.mu.Lock()
 	e.holds--
 	e.mu.Unlock()
@@ -87,7 +80,7 @@ func (p *enginePool) put(e *engine) {
 }
 
 // retire closes an engine that nobody holds and that has no jobs.
-func (p *enginePool) retire(e *engine) {
+func (p *enginePool) retire(e *Engine) {
 	e.mu.Lock()
 	lock, idle := e.lock, e.holds == 0 && len(e.runners) == 0 && !e.retired
 	if idle {
@@ -119,8 +112,8 @@ func (p *enginePool) shutdown() {
 	}
 }
 
-// hold keeps an engine from being retired. It reports false if it is.
-func (e *engine) hold() bool {
+// Hold keeps an engine from being retired. It reports false if it is.
+func (e *Engine) hold() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.retired {
@@ -132,7 +125,7 @@ func (e *engine) hold() bool {
 
 // openDir makes the directory of the state and locks it, and tries again until that is
 // done: while the disk hangs, or after it has, the server serves and jobs wait.
-func (e *engine) openDir() {
+func (e *Engine) openDir() {
 	for first := true; ; first = false {
 		done := e.disk.call()
 		lock, err := lockDir(e.dir)
@@ -173,7 +166,7 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 // own takes the lock of the directory over, if the engine still wants it.
-func (e *engine) own(lock *os.File) bool {
+func (e *Engine) own(lock *os.File) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.retired || e.ctx.Err() != nil {
@@ -184,7 +177,7 @@ func (e *engine) own(lock *os.File) bool {
 }
 
 // awaitDir waits for the directory, but not for a disk that hangs.
-func (e *engine) awaitDir() error {
+func (e *Engine) awaitDir() error {
 	select {
 	case err := <-e.first:
 		return err
@@ -195,7 +188,7 @@ func (e *engine) awaitDir() error {
 }
 
 // problem is why jobs do not know their state yet. It takes no lock of the engine.
-func (e *engine) problem(now time.Time) error {
+func (e *Engine) problem(now time.Time) error {
 	if err := e.disk.problem(now); err != nil {
 		return err
 	}

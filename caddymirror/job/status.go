@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
-// JobStatus is the state of a job.
-type JobStatus struct {
+// Status is the state of a job.
+type Status struct {
 	Name string `json:"name"`
 
 	// State is "idle", "running", "waiting" (see Waits), "held" (see Hold), "failing"
@@ -20,7 +20,7 @@ type JobStatus struct {
 	State string `json:"state"`
 
 	Next        time.Time `json:"next,omitzero"` // zero: not by itself
-	Last        *JobRun   `json:"last,omitempty"`
+	Last        *Run      `json:"last,omitempty"`
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	LastRelease time.Time `json:"last_release,omitzero"`
 	Failures    int       `json:"failures,omitempty"` // in a row
@@ -36,34 +36,34 @@ type JobStatus struct {
 
 	// Current is the run under way, Progress how far it is, and Estimate how long it
 	// may take in all, by those before it that went well; 0 is not known.
-	Current  *JobRun        `json:"current,omitempty"`
+	Current  *Run           `json:"current,omitempty"`
 	Progress *step.Progress `json:"progress,omitempty"`
 	Estimate float64        `json:"estimate_seconds,omitempty"`
 
 	// Runs are those that are remembered, the last first. Only the status of a single
 	// job has them.
-	Runs []JobRun `json:"runs,omitempty"`
+	Runs []Run `json:"runs,omitempty"`
 
 	// Problem is what of the job's state and of the last log cannot be kept, and why.
 	Problem string `json:"problem,omitempty"`
 }
 
-// jobs is the state of all jobs.
-func (a *App) jobs() []JobStatus {
-	list := []JobStatus{}
-	e := a.engine.Load()
-	if e == nil {
-		return list
+// Served is how old the release is that is served; of several copies, the oldest. Zero is
+// not known.
+func (s Status) Served() time.Time {
+	if at := oldest(s.Copies, releaser.ReadOnly); !at.IsZero() {
+		return at
 	}
-	for _, r := range e.all() {
-		list = append(list, r.status(time.Now()))
-	}
-	return list
+	return s.LastRelease // of a releaser that does not know
 }
 
-// history is the status of a job with its runs.
-func (r *runner) history(now time.Time) JobStatus {
-	s := r.status(now)
+// Written is how old the data are where they are written; of several copies, the oldest.
+// Zero is not known.
+func (s Status) Written() time.Time { return oldest(s.Copies, releaser.ReadWrite) }
+
+// History is the status of a job with its runs.
+func (r *Runner) History(now time.Time) Status {
+	s := r.Status(now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, run := range r.state.Runs {
@@ -72,10 +72,11 @@ func (r *runner) history(now time.Time) JobStatus {
 	return s
 }
 
-func (r *runner) status(now time.Time) JobStatus {
+// Status is the status of a job.
+func (r *Runner) Status(now time.Time) Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := JobStatus{
+	s := Status{
 		Name: r.name, State: "idle", LastSuccess: r.state.LastSuccess, LastRelease: r.state.LastRelease,
 		Failures: r.state.Failures, Hold: r.held(), Waits: r.waits,
 		Upstream: r.state.Upstream, Copies: slices.Clone(r.state.Copies),
@@ -83,7 +84,7 @@ func (r *runner) status(now time.Time) JobStatus {
 	if len(r.state.Runs) > 0 {
 		s.Last = new(r.state.Runs[0].clone())
 	}
-	hangs := r.hangs(now)
+	hangs := r.Hangs(now)
 	problem := errors.Join(hangs, r.problem)
 	if r.out != nil {
 		problem = errors.Join(problem, r.out.problem())
@@ -99,7 +100,7 @@ func (r *runner) status(now time.Time) JobStatus {
 	case hangs != nil:
 		s.Waits = hangs.Error()
 	case !r.isLoaded():
-		s.Waits = errNotLoaded.Error()
+		s.Waits = ErrNotLoaded.Error()
 	}
 	if len(r.configs) > 0 && s.Hold == nil && r.isLoaded() {
 		s.Next, _ = r.due(r.configs[0], now)
@@ -124,12 +125,12 @@ func (r *runner) status(now time.Time) JobStatus {
 }
 
 // estimate is the mean time of the last runs that went well. r.mu is held.
-func (r *runner) estimate() time.Duration {
+func (r *Runner) estimate() time.Duration {
 	const most = 5
 	var sum time.Duration
 	n := 0
 	for _, run := range r.state.Runs {
-		if run.Outcome.good() && n < most {
+		if run.Outcome.Good() && n < most {
 			sum += run.Ended.Sub(run.Began)
 			n++
 		}

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/gate"
-	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 	"github.com/unifiedmirrors/mirror/caddymirror/process"
 	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
@@ -27,9 +26,9 @@ var errTimeout = errors.New("time is up")
 
 // execution is a run of a job under way.
 type execution struct {
-	r    *runner
+	r    *Runner
 	j    *Job
-	rec  *JobRun
+	rec  *Run
 	out  *runLog
 	keep []*os.File // locks that last as long as any process of the run
 	last time.Time
@@ -78,7 +77,7 @@ func (x *execution) run() (note func()) {
 
 // before says how it went before: when the job last succeeded, and whether it has
 // failed since.
-func (r *runner) before() (success time.Time, failed bool) {
+func (r *Runner) before() (success time.Time, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.state.LastSuccess, r.state.Failures > 0
@@ -248,18 +247,9 @@ func (x *execution) releaseBy(ctx context.Context, rel releaser.Releaser, run *s
 	return done, err
 }
 
-// published tells that there is a new release of a target: also those who serve it on
-// this host.
+// published tells that there is a new release of a target.
 func (x *execution) published(target string, took time.Duration) {
-	if dir, ok := strings.CutPrefix(target, "dir:"); ok {
-		origin.LookAt(dir)
-	}
-	if target != "" {
-		releaseSeconds.WithLabelValues(target).Observe(took.Seconds())
-	}
-	if s := x.j.app; s != nil && s.Statsd != nil {
-		go s.Statsd.released(target, took, x.j.log) // a look-up of a name may take its time
-	}
+	x.observer().Published(target, took, x.j.log)
 	x.event(eventReleased, "release", map[string]any{"target": target, "seconds": took.Seconds()})
 }
 
@@ -289,9 +279,9 @@ func (x *execution) stage(name string, f func() error) error {
 		x.event(eventSyncStarted, name, nil)
 	}
 	err := f()
-	took := time.Since(start).Seconds()
-	x.r.update(func() { x.rec.Stages[name] += took })
-	jobSeconds.WithLabelValues(x.j.name, name).Observe(took)
+	took := time.Since(start)
+	x.r.update(func() { x.rec.Stages[name] += took.Seconds() })
+	x.observer().Stage(x.j.name, name, took)
 	if err != nil {
 		more := map[string]any{"error": err.Error()}
 		if name == "release" {
@@ -419,8 +409,8 @@ func (x *execution) environment() []string {
 // tell tells how the run has ended.
 func (x *execution) tell() {
 	rec := x.rec
-	jobRuns.WithLabelValues(x.j.name, string(rec.Outcome)).Inc()
-	if !rec.Outcome.good() && rec.Outcome != Busy {
+	x.observer().Ended(x.j.name, rec.Outcome)
+	if !rec.Outcome.Good() && rec.Outcome != Busy {
 		x.event(eventJobFailed, rec.Stage, map[string]any{"error": rec.Error})
 	}
 	fields := []zap.Field{
@@ -428,7 +418,7 @@ func (x *execution) tell() {
 		zap.Duration("duration", rec.Ended.Sub(rec.Began).Round(time.Millisecond)),
 	}
 	switch {
-	case rec.Outcome.good():
+	case rec.Outcome.Good():
 		x.j.log.Info("job done", fields...)
 	case rec.Outcome == Busy || rec.Outcome == Interrupted:
 		x.j.log.Warn("job not done", append(fields, zap.String("error", rec.Error))...)

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 // load takes up the job where it was left, once there is a directory where that is
 // kept. It reports false if there is nothing to run before that.
-func (r *runner) load() bool {
+func (r *Runner) load() bool {
 	for {
 		select {
 		case <-r.e.opened:
@@ -29,7 +29,7 @@ func (r *runner) load() bool {
 
 // read reads the state. What cannot be read or kept is told in the status: the server
 // serves.
-func (r *runner) read() {
+func (r *Runner) read() {
 	done := r.disk.call()
 	defer done()
 	var since time.Time
@@ -67,7 +67,7 @@ func (r *runner) read() {
 }
 
 // isLoaded reports whether the state is read.
-func (r *runner) isLoaded() bool {
+func (r *Runner) isLoaded() bool {
 	select {
 	case <-r.loaded:
 		return true
@@ -76,8 +76,8 @@ func (r *runner) isLoaded() bool {
 	}
 }
 
-// hangs is why the state cannot be read or kept just now, or nil.
-func (r *runner) hangs(now time.Time) error {
+// Hangs is why the state cannot be read or kept just now, or nil.
+func (r *Runner) Hangs(now time.Time) error {
 	if err := r.disk.problem(now); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (r *runner) hangs(now time.Time) error {
 }
 
 // update changes the state and keeps it. It returns when it is kept.
-func (r *runner) update(f func()) {
+func (r *Runner) update(f func()) {
 	r.mu.Lock()
 	f()
 	r.mu.Unlock()
@@ -93,7 +93,7 @@ func (r *runner) update(f func()) {
 }
 
 // save keeps the state as it is now.
-func (r *runner) save() {
+func (r *Runner) save() {
 	defer r.disk.call()()
 	r.saving.Lock()
 	defer r.saving.Unlock()
@@ -112,17 +112,17 @@ func (r *runner) save() {
 	}
 }
 
-// errConfigured says that a job cannot be resumed.
-var errConfigured = errors.New("the job is held by the configuration")
+// ErrConfigured says that a job cannot be resumed.
+var ErrConfigured = errors.New("the job is held by the configuration")
 
-// errNotLoaded says that a job cannot be told anything yet.
-var errNotLoaded = errors.New("the state of the job is not read yet")
+// ErrNotLoaded says that a job cannot be told anything yet.
+var ErrNotLoaded = errors.New("the state of the job is not read yet")
 
-// hold keeps the job from running by itself, or lets it again. An error other than
-// errNotLoaded and errConfigured is why that will not last over a restart.
-func (r *runner) hold(h *Hold) error {
+// Hold keeps the job from running by itself, or lets it again. An error other than
+// ErrNotLoaded and ErrConfigured is why that will not last over a restart.
+func (r *Runner) Hold(h *Hold) error {
 	if !r.isLoaded() {
-		return errors.Join(errNotLoaded, r.hangs(time.Now()))
+		return errors.Join(ErrNotLoaded, r.Hangs(time.Now()))
 	}
 	defer r.wake()
 	_, err := within(func() (*Hold, error) {
@@ -130,7 +130,7 @@ func (r *runner) hold(h *Hold) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.problem == nil && h == nil && r.held() != nil {
-			return nil, fmt.Errorf("%w: %s", errConfigured, r.held().Reason)
+			return nil, fmt.Errorf("%w: %s", ErrConfigured, r.held().Reason)
 		}
 		return h, r.problem
 	})

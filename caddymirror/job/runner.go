@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
-// runner runs one job, one run after the other, in one goroutine.
-type runner struct {
-	e    *engine
+// Runner runs one job, one run after the other, in one goroutine.
+type Runner struct {
+	e    *Engine
 	name string
 	dir  string
 	kick chan struct{}
@@ -37,7 +37,7 @@ type runner struct {
 
 	mu       sync.Mutex // guards what follows
 	configs  []*Job     // that have the job; the first is in force
-	state    jobState
+	state    state
 	progress step.Progress
 	manual   *manualRun // asked for, and not begun
 	missing  bool       // what the job releases is not there: it is due
@@ -54,22 +54,25 @@ type runner struct {
 // manualRun is a run that somebody has asked for.
 type manualRun struct {
 	id string
-	runRequest
+	Request
 }
 
-func newRunner(e *engine, name string) *runner {
+func newRunner(e *Engine, name string) *Runner {
 	now := time.Now().Round(0)
-	return &runner{
+	return &Runner{
 		e: e, name: name, dir: filepath.Join(e.dir, name), kick: make(chan struct{}, 1), loaded: make(chan struct{}),
 		since: now, up: now,
 	}
 }
 
+// Name is the name of the job.
+func (r *Runner) Name() string { return r.name }
+
 // lockName is a file that is locked while a run's processes live, whoever has started
 // them.
-func (r *runner) lockName() string { return filepath.Join(r.dir, "lock") }
+func (r *Runner) lockName() string { return filepath.Join(r.dir, "lock") }
 
-func (r *runner) join(j *Job) {
+func (r *Runner) join(j *Job) {
 	r.mu.Lock()
 	r.configs = append(r.configs, j)
 	r.mu.Unlock()
@@ -78,7 +81,7 @@ func (r *runner) join(j *Job) {
 
 // miss looks whether there is no release, as there is not if somebody has removed it:
 // then the job does not wait for its time.
-func (r *runner) miss(j *Job) {
+func (r *Runner) miss(j *Job) {
 	start := time.Now()
 	for _, rel := range j.releases {
 		if m, ok := rel.(releaser.Misser); ok && m.Missing() {
@@ -91,7 +94,7 @@ func (r *runner) miss(j *Job) {
 	}
 }
 
-func (r *runner) leave(j *Job) {
+func (r *Runner) leave(j *Job) {
 	r.mu.Lock()
 	r.configs = slices.DeleteFunc(r.configs, func(o *Job) bool { return o == j })
 	r.mu.Unlock()
@@ -99,7 +102,7 @@ func (r *runner) leave(j *Job) {
 }
 
 // wake has the loop look at what is to do.
-func (r *runner) wake() {
+func (r *Runner) wake() {
 	select {
 	case r.kick <- struct{}{}:
 	default:
@@ -113,7 +116,7 @@ const (
 )
 
 // loop runs the job when it is due, until no config has it any more.
-func (r *runner) loop() {
+func (r *Runner) loop() {
 	if !r.load() {
 		return
 	}
@@ -147,12 +150,12 @@ func (r *runner) loop() {
 type pending struct {
 	id      string
 	trigger string
-	runRequest
+	Request
 }
 
 // next returns the job as it is configured, when it is due, and the run to begin if
 // that is now.
-func (r *runner) next(now time.Time) (*Job, time.Time, *pending) {
+func (r *Runner) next(now time.Time) (*Job, time.Time, *pending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.configs) == 0 {
@@ -165,7 +168,7 @@ func (r *runner) next(now time.Time) (*Job, time.Time, *pending) {
 	j.active = nil
 	r.settle(now)
 	if m := r.manual; m != nil {
-		return j, now, &pending{m.id, "manual", m.runRequest}
+		return j, now, &pending{m.id, "manual", m.Request}
 	}
 	due, trigger := r.due(j, now)
 	if r.held() != nil {
@@ -175,12 +178,12 @@ func (r *runner) next(now time.Time) (*Job, time.Time, *pending) {
 		r.waits = ""
 		return j, due, nil
 	}
-	return j, due, &pending{r.newID(now), trigger, runRequest{}}
+	return j, due, &pending{r.newID(now), trigger, Request{}}
 }
 
 // settle takes what is in the future for now: the clock was set back. Else the job
 // would not run until then. r.mu is held.
-func (r *runner) settle(now time.Time) {
+func (r *Runner) settle(now time.Time) {
 	for _, t := range []*time.Time{&r.since, &r.up, &r.begun, &r.ended} {
 		if t.After(now) {
 			*t = now
@@ -189,7 +192,7 @@ func (r *runner) settle(now time.Time) {
 }
 
 // due is when the job runs next, and why. r.mu is held.
-func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
+func (r *Runner) due(j *Job, now time.Time) (time.Time, string) {
 	if r.missing && r.state.Failures == 0 && !j.schedule.manual() {
 		return later(r.up.Add(j.schedule.spread(r.up)), now), "schedule"
 	}
@@ -200,7 +203,7 @@ func (r *runner) due(j *Job, now time.Time) (time.Time, string) {
 }
 
 // held is why the job does not run by itself. r.mu is held.
-func (r *runner) held() *Hold {
+func (r *Runner) held() *Hold {
 	if h := r.state.Hold; h != nil {
 		return h
 	}
@@ -211,10 +214,10 @@ func (r *runner) held() *Hold {
 }
 
 // newID names a run by its time. r.mu is held.
-func (r *runner) newID(t time.Time) string {
+func (r *Runner) newID(t time.Time) string {
 	for {
 		id := t.UTC().Format("20060102T150405.000Z")
-		if id != r.named && !slices.ContainsFunc(r.state.Runs, func(run *JobRun) bool { return run.ID == id }) {
+		if id != r.named && !slices.ContainsFunc(r.state.Runs, func(run *Run) bool { return run.ID == id }) {
 			r.named = id
 			return id
 		}
@@ -223,7 +226,7 @@ func (r *runner) newID(t time.Time) string {
 }
 
 // run runs the job once, and reports whether it could.
-func (r *runner) run(j *Job, p *pending) bool {
+func (r *Runner) run(j *Job, p *pending) bool {
 	locks, err := r.clear(j)
 	if err != nil {
 		r.wait(err)
@@ -231,7 +234,7 @@ func (r *runner) run(j *Job, p *pending) bool {
 	}
 	defer r.e.unclaim(r)
 	defer closeAll(locks) // and no more: processes that have escaped hold them on
-	rec := &JobRun{ID: p.id, Trigger: p.trigger, Began: time.Now().Round(0), Stages: map[string]float64{}}
+	rec := &Run{ID: p.id, Trigger: p.trigger, Began: time.Now().Round(0), Stages: map[string]float64{}}
 	out := openRunLog(&r.disk, r.logDir(), rec.ID, j.Log.Size)
 	r.update(func() {
 		if r.manual != nil && r.manual.id == p.id {
@@ -265,11 +268,11 @@ func (r *runner) run(j *Job, p *pending) bool {
 	return true
 }
 
-func (r *runner) logDir() string { return filepath.Join(r.dir, "log") }
+func (r *Runner) logDir() string { return filepath.Join(r.dir, "log") }
 
 // clear makes sure that the job may run now. It may not while processes of an earlier
 // run live, whoever has started them, nor beside a job that is in its way.
-func (r *runner) clear(j *Job) (locks []*os.File, err error) {
+func (r *Runner) clear(j *Job) (locks []*os.File, err error) {
 	p, err := r.search.of(j)
 	if err != nil {
 		return nil, err
@@ -306,9 +309,9 @@ func (r *runner) clear(j *Job) (locks []*os.File, err error) {
 
 // ghost makes sure that the command of the last run does not live on, if that was
 // interrupted: some, such as ssh, close the lock that they inherit.
-func (r *runner) ghost() error {
+func (r *Runner) ghost() error {
 	r.mu.Lock()
-	var last JobRun
+	var last Run
 	if len(r.state.Runs) > 0 {
 		last = *r.state.Runs[0]
 	}
@@ -320,7 +323,7 @@ func (r *runner) ghost() error {
 }
 
 // whoIsThere says who has the job's lock.
-func (r *runner) whoIsThere() error {
+func (r *Runner) whoIsThere() error {
 	by := who(r.lockName())
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -336,7 +339,7 @@ func (r *runner) whoIsThere() error {
 }
 
 // wait notes why the job cannot run.
-func (r *runner) wait(why error) {
+func (r *Runner) wait(why error) {
 	r.mu.Lock()
 	news := r.waits == ""
 	r.waits = why.Error()
@@ -349,17 +352,27 @@ func (r *runner) wait(why error) {
 // logger is that of the config in force: a runner outlives configs.
 func logger() *zap.Logger { return caddy.Log().Named("mirror") }
 
-// errRunning says that a job runs already.
-var errRunning = errors.New("it runs already")
+// Request says how to run a job.
+type Request struct {
+	// NoTimeout lets it take as long as it takes.
+	NoTimeout bool `json:"no_timeout,omitempty"`
 
-// ask has the job run now, on hold or not.
-func (r *runner) ask(q runRequest) (id string, err error) {
+	// TakeOver runs an exclusive job though another host was ended while it ran it, and
+	// what that has started may still run.
+	TakeOver bool `json:"take_over,omitempty"`
+}
+
+// ErrRunning says that a job runs already.
+var ErrRunning = errors.New("it runs already")
+
+// Ask has the job run now, on hold or not.
+func (r *Runner) Ask(q Request) (id string, err error) {
 	r.mu.Lock()
 	switch {
 	case r.state.Current != nil:
-		err = fmt.Errorf("%w: run %s", errRunning, r.state.Current.ID)
+		err = fmt.Errorf("%w: run %s", ErrRunning, r.state.Current.ID)
 	case r.manual != nil:
-		err = fmt.Errorf("%w: run %s", errRunning, r.manual.id)
+		err = fmt.Errorf("%w: run %s", ErrRunning, r.manual.id)
 	default:
 		id = r.newID(time.Now())
 		r.manual = &manualRun{id, q}
@@ -369,12 +382,12 @@ func (r *runner) ask(q runRequest) (id string, err error) {
 	return id, err
 }
 
-// find returns a run by its ID.
-func (r *runner) find(id string) (JobRun, bool) {
+// Find returns a run by its ID.
+func (r *Runner) Find(id string) (Run, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.manual; m != nil && m.id == id {
-		return JobRun{ID: id, Trigger: "manual", Stage: "waiting"}, true
+		return Run{ID: id, Trigger: "manual", Stage: "waiting"}, true
 	}
 	if c := r.state.Current; c != nil && c.ID == id {
 		return c.clone(), true
@@ -384,13 +397,13 @@ func (r *runner) find(id string) (JobRun, bool) {
 			return run.clone(), true
 		}
 	}
-	return JobRun{}, false
+	return Run{}, false
 }
 
-// await waits until a run has ended.
-func (r *runner) await(ctx context.Context, id string) (JobRun, bool) {
+// Await waits until a run has ended.
+func (r *Runner) Await(ctx context.Context, id string) (Run, bool) {
 	for {
-		run, ok := r.find(id)
+		run, ok := r.Find(id)
 		if !ok || run.Outcome != "" {
 			return run, ok
 		}
@@ -400,4 +413,17 @@ func (r *runner) await(ctx context.Context, id string) (JobRun, bool) {
 			return run, true
 		}
 	}
+}
+
+// LastID names the run under way, or else the last one.
+func (r *Runner) LastID() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.state.Current != nil:
+		return r.state.Current.ID
+	case len(r.state.Runs) > 0:
+		return r.state.Runs[0].ID
+	}
+	return ""
 }

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -36,10 +36,10 @@ func TestForget(t *testing.T) {
 		{fake(none), "exec"},
 	}
 	e.join(j)
-	r := e.runner("x")
+	r := e.Runner("x")
 	kept := filepath.Join(dir, "x", "apt.released")
 
-	if removed, err := r.forget("apt"); len(removed) > 0 || err != nil {
+	if removed, err := r.Forget("apt"); len(removed) > 0 || err != nil {
 		t.Errorf("nothing to forget: %q, %v", removed, err)
 	}
 	id := begin(t, r)
@@ -47,22 +47,22 @@ func TestForget(t *testing.T) {
 	if err := os.WriteFile(kept, nil, 0o600); err != nil { // as an earlier run may have left it
 		t.Fatal(err)
 	}
-	if removed, err := r.forget("apt"); len(removed) > 0 || !errors.Is(err, errRunning) || !strings.Contains(err.Error(), id) {
+	if removed, err := r.Forget("apt"); len(removed) > 0 || !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), id) {
 		t.Errorf("while it runs: %q, %v", removed, err)
 	}
 	if _, err := os.Stat(kept); err != nil {
 		t.Errorf("it has forgotten while it runs: %v", err)
 	}
 	on <- struct{}{}
-	if run := ended(t, r, id); !run.Outcome.good() {
+	if run := ended(t, r, id); !run.Outcome.Good() {
 		t.Fatalf("%+v", run)
 	}
 	for _, name := range []string{"exec", "rpm", "", "../x"} {
-		if _, err := r.forget(name); !errors.Is(err, errNoMemory) {
+		if _, err := r.Forget(name); !errors.Is(err, ErrNoMemory) {
 			t.Errorf("gate %q: %v", name, err)
 		}
 	}
-	if removed, err := r.forget("apt"); !slices.Equal(removed, []string{kept, filepath.Join(dir, "x", "apt.other")}) || err != nil {
+	if removed, err := r.Forget("apt"); !slices.Equal(removed, []string{kept, filepath.Join(dir, "x", "apt.other")}) || err != nil {
 		t.Errorf("%q, %v", removed, err)
 	}
 	if _, err := os.Stat(kept); !errors.Is(err, os.ErrNotExist) {

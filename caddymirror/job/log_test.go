@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"bytes"
@@ -99,17 +99,17 @@ func TestState(t *testing.T) {
 		t.Fatal(interrupted, err)
 	}
 	for n := range 50 {
-		s.record(&JobRun{ID: fmt.Sprint(n), Outcome: []Outcome{Failed, Failed, Busy}[n%3], Ended: now}, maxRuns)
+		s.record(&Run{ID: fmt.Sprint(n), Outcome: []Outcome{Failed, Failed, Busy}[n%3], Ended: now}, maxRuns)
 	}
 	if len(s.Runs) != maxRuns || s.Runs[0].ID != "49" || s.Failures != 34 {
 		t.Errorf("%d runs, the last is %s, %d failures", len(s.Runs), s.Runs[0].ID, s.Failures)
 	}
-	s.record(&JobRun{ID: "good", Outcome: Unchanged, Ended: now}, maxRuns)
+	s.record(&Run{ID: "good", Outcome: Unchanged, Ended: now}, maxRuns)
 	if s.Failures != 0 || !s.LastSuccess.Equal(now) || !s.LastRelease.IsZero() {
 		t.Errorf("after a success: %+v", s)
 	}
 	s.Hold = &Hold{Reason: "why", Since: now}
-	s.Current = &JobRun{ID: "cut", PID: 42, Stage: "sync"}
+	s.Current = &Run{ID: "cut", PID: 42, Stage: "sync"}
 	text, err := s.text()
 	if err == nil {
 		err = saveState(dir, text)
@@ -151,19 +151,12 @@ func TestTornState(t *testing.T) {
 // TestBusy: a job that often finds its lock taken remembers its real runs, and their
 // logs.
 func TestBusy(t *testing.T) {
-	var s jobState
-	s.record(&JobRun{ID: "good", Outcome: Unchanged}, maxRuns)
+	var s state
+	s.record(&Run{ID: "good", Outcome: Unchanged}, maxRuns)
 	for n := range 100 {
-		s.record(&JobRun{ID: fmt.Sprint("busy", n), Outcome: Busy}, maxRuns)
+		s.record(&Run{ID: fmt.Sprint("busy", n), Outcome: Busy}, maxRuns)
 	}
 	if len(s.Runs) != 2 || s.Runs[0].ID != "busy99" || s.Runs[1].ID != "good" {
 		t.Errorf("%d runs, the last is %s", len(s.Runs), s.Runs[0].ID)
-	}
-}
-
-// TestOneLine: what commands print does not upset a terminal.
-func TestOneLine(t *testing.T) {
-	if got := oneLine("a\x1b[2Jb\x00\r\n\tc  d é\u202e"); got != "a?[2Jb? c d é?" {
-		t.Errorf("%q", got)
 	}
 }

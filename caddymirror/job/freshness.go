@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func (x *execution) look(ctx context.Context, run *step.Run) {
 }
 
 // note notes what the last run has seen. What could not be looked at is as it was.
-func (s *jobState) note(f freshness) {
+func (s *state) note(f freshness) {
 	if !f.upstream.IsZero() {
 		s.Upstream = f.upstream
 	}

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"errors"
@@ -117,6 +117,12 @@ func (l *runLog) Close() {
 		l.lost.Store(&err)
 	}
 	l.f = nil
+}
+
+// ReadLog copies the log of a run, at most the last so many bytes. [fs.ErrNotExist] says
+// that it is not kept any more.
+func (r *Runner) ReadLog(w io.Writer, id string, last int64) error {
+	return readRunLog(w, r.logDir(), id, last)
 }
 
 // readRunLog copies the log of a run, at most the last so many bytes.

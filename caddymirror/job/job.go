@@ -1,4 +1,7 @@
-package mirror
+// Package job brings trees up to date and releases them, when it is time: it has the jobs
+// of a configuration, the engine that runs them over configurations, and what is known of
+// their runs. What others are to know at once it tells an [Observer].
+package job
 
 import (
 	"encoding/json"
@@ -95,12 +98,12 @@ type Job struct {
 	Timestamp string `json:"timestamp,omitempty"`
 
 	// Log says how much of what commands print is kept.
-	Log *JobLog `json:"log,omitempty"`
+	Log *Log `json:"log,omitempty"`
 
 	name     string
 	log      *zap.Logger
 	storage  certmagic.Storage
-	app      *App        // whose it is
+	observer Observer    // nil: nobody
 	active   func() bool // whether that is in force; nil: it is
 	schedule schedule
 	syncer   syncer.Syncer
@@ -108,8 +111,8 @@ type Job struct {
 	releases []releaser.Releaser
 }
 
-// JobLog says how much of what commands print is kept.
-type JobLog struct {
+// Log says how much of what commands print is kept.
+type Log struct {
 	// Keep is of how many runs. More than 30 runs are remembered only if the logs of
 	// more are kept. Default: 30.
 	Keep int `json:"keep,omitempty"`
@@ -133,8 +136,8 @@ const (
 	defaultLogSize    = 16 << 20
 )
 
-// provision sets the job up. It runs nothing.
-func (j *Job) provision(ctx caddy.Context, name string, log *zap.Logger) error {
+// Provision sets the job up. It runs nothing.
+func (j *Job) Provision(ctx caddy.Context, name string, log *zap.Logger) error {
 	j.name, j.log, j.storage = name, log.With(zap.String("job", name)), ctx.Storage()
 	j.setDefaults()
 	err := j.expand()
@@ -199,7 +202,7 @@ func (j *Job) setDefaults() {
 	def(&j.RetryAfter, defaultRetryAfter)
 	def(&j.RetryMax, max(defaultRetryMax, time.Duration(j.RetryAfter)))
 	if j.Log == nil {
-		j.Log = new(JobLog)
+		j.Log = new(Log)
 	}
 	if j.Log.Keep == 0 {
 		j.Log.Keep = defaultLogKeep
@@ -292,9 +295,9 @@ func (j *Job) loadModules(ctx caddy.Context) error {
 	return nil
 }
 
-// ready makes sure that there is what the operator has to provide once and for all,
+// Ready makes sure that there is what the operator has to provide once and for all,
 // and what would else be missed in the middle of the night.
-func (j *Job) ready() error {
+func (j *Job) Ready() error {
 	err := j.steps(func(s any) error {
 		if r, ok := s.(step.Readier); ok {
 			return r.Ready()
@@ -307,8 +310,8 @@ func (j *Job) ready() error {
 	return j.Kerberos.Ready()
 }
 
-// checkTargets makes sure that nothing is released twice.
-func checkTargets(jobs map[string]*Job) error {
+// CheckTargets makes sure that nothing is released twice.
+func CheckTargets(jobs map[string]*Job) error {
 	owner := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(jobs)) {
 		for _, r := range jobs[name].releases {

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"encoding/json"
@@ -31,11 +31,11 @@ const (
 	Busy        Outcome = "busy"        // somebody else had the lock
 )
 
-// good reports whether the job has done what it is for.
-func (o Outcome) good() bool { return o == Released || o == Unchanged }
+// Good reports whether the job has done what it is for.
+func (o Outcome) Good() bool { return o == Released || o == Unchanged }
 
-// JobRun is a run of a job.
-type JobRun struct {
+// Run is a run of a job.
+type Run struct {
 	ID      string    `json:"id"`
 	Trigger string    `json:"trigger"` // "schedule", "retry" or "manual"
 	Began   time.Time `json:"began"`
@@ -64,7 +64,7 @@ type JobRun struct {
 }
 
 // clone returns a copy that shares nothing.
-func (r *JobRun) clone() JobRun {
+func (r *Run) clone() Run {
 	c := *r
 	c.Stages, c.Notes = maps.Clone(r.Stages), maps.Clone(r.Notes)
 	return c
@@ -76,11 +76,11 @@ type Hold struct {
 	Since  time.Time `json:"since,omitzero"` // zero: it is configured
 }
 
-// jobState is what is known of a job over restarts.
-type jobState struct {
+// state is what is known of a job over restarts.
+type state struct {
 	Hold        *Hold     `json:"hold,omitempty"`
-	Current     *JobRun   `json:"current,omitempty"`
-	Runs        []*JobRun `json:"runs,omitempty"` // the last first
+	Current     *Run      `json:"current,omitempty"`
+	Runs        []*Run    `json:"runs,omitempty"` // the last first
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	LastRelease time.Time `json:"last_release,omitzero"`
 	Failures    int       `json:"failures,omitempty"` // in a row
@@ -94,7 +94,7 @@ const stateName = "state.json"
 
 // loadState reads the state of a job. A run that has not ended was interrupted; it
 // is returned, too. If the state cannot be read, the job is held: it may have been.
-func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err error) {
+func loadState(dir string, now time.Time) (s state, interrupted *Run, err error) {
 	name := filepath.Join(dir, stateName)
 	text, err := step.ReadFile(name, step.MaxState)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,7 +106,7 @@ func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err 
 	if err != nil {
 		err = fmt.Errorf("reading the state of a job, now at %s.bad: %w", name, err)
 		err = errors.Join(err, os.Rename(name, name+".bad"))
-		return jobState{Hold: &Hold{Reason: err.Error(), Since: now}}, nil, err
+		return state{Hold: &Hold{Reason: err.Error(), Since: now}}, nil, err
 	}
 	if r := s.Current; r != nil {
 		r.Outcome, r.Ended = Interrupted, now
@@ -119,7 +119,7 @@ func loadState(dir string, now time.Time) (s jobState, interrupted *JobRun, err 
 }
 
 // record takes a run that has ended into the history, of which so many are kept.
-func (s *jobState) record(r *JobRun, keep int) {
+func (s *state) record(r *Run, keep int) {
 	if len(s.Runs) > 0 {
 		s.Runs[0].Tail = ""
 	}
@@ -130,7 +130,7 @@ func (s *jobState) record(r *JobRun, keep int) {
 	s.Runs = slices.Insert(s.Runs, 0, r)
 	s.Runs = slices.Clip(slices.Delete(s.Runs, min(len(s.Runs), keep), len(s.Runs)))
 	switch {
-	case r.Outcome.good():
+	case r.Outcome.Good():
 		s.LastSuccess, s.Failures = r.Ended, 0
 		if r.Outcome == Released {
 			s.LastRelease = r.Ended
@@ -141,7 +141,7 @@ func (s *jobState) record(r *JobRun, keep int) {
 }
 
 // text is the state as it is kept.
-func (s *jobState) text() ([]byte, error) {
+func (s *state) text() ([]byte, error) {
 	text, err := json.MarshalIndent(s, "", "\t")
 	return append(text, '\n'), err
 }

@@ -1,4 +1,4 @@
-package mirror
+package job
 
 import (
 	"context"
@@ -19,12 +19,12 @@ import (
 // errShutdown ends runs when the server ends.
 var errShutdown = errors.New("the server is ended")
 
-// engine runs jobs, for as long as there are any: a job goes on in it over config
+// Engine runs jobs, for as long as there are any: a job goes on in it over config
 // reloads as long as one config has the job, and a run of it goes on even if none has.
 //
-// Locks: enginePool.mu before engine.mu before runner.mu. No disk is touched while one of
+// Locks: enginePool.mu before Engine.mu before Runner.mu. No disk is touched while one of
 // them is held.
-type engine struct {
+type Engine struct {
 	dir    string
 	ctx    context.Context //nolint:containedctx // ends with the process, and runs with it
 	cancel context.CancelCauseFunc
@@ -42,64 +42,52 @@ type engine struct {
 	holds   int        // see enginePool.get
 	retired bool
 	lock    *os.File // of the directory
-	runners map[string]*runner
-	running map[*runner]claim
+	runners map[string]*Runner
+	running map[*Runner]claim
 	queue   []waiter // for what runs, in the order in which they came
 	lanes   map[string]chan struct{}
 }
 
-func newEngine(dir string) *engine {
-	e := &engine{
+func newEngine(dir string) *Engine {
+	e := &Engine{
 		dir: dir, first: make(chan error, 1), opened: make(chan struct{}), closed: make(chan struct{}),
-		runners: map[string]*runner{}, running: map[*runner]claim{}, lanes: map[string]chan struct{}{},
+		runners: map[string]*Runner{}, running: map[*Runner]claim{}, lanes: map[string]chan struct{}{},
 	}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	go e.openDir()
 	return e
 }
 
-// startJobs hands the jobs to the engine, which an earlier configuration may have
-// started.
-func (a *App) startJobs() error {
-	names := slices.Sorted(maps.Keys(a.Jobs))
+// Start has jobs run when they are due, in the engine of the directory that keeps their
+// state, which an earlier configuration may have started. There is none, and it returns
+// nil, where there are no jobs and never were. Each job is told to the observer. Nothing
+// runs before active reports that the configuration is in force: it may never be.
+// What has been started is given back by [Engine.Leave].
+func Start(dir string, jobs map[string]*Job, observer Observer, active func() bool) (*Engine, error) {
+	names := slices.Sorted(maps.Keys(jobs))
 	for _, name := range names {
-		if err := a.Jobs[name].ready(); err != nil {
-			return fmt.Errorf("job %s: %w", name, err)
+		if err := jobs[name].Ready(); err != nil {
+			return nil, fmt.Errorf("job %s: %w", name, err)
 		}
 	}
-	e, err := engines.get(stateDir(), len(names) > 0)
+	e, err := engines.get(dir, len(names) > 0)
 	if err != nil || e == nil {
-		return err
+		return nil, err
 	}
 	defer engines.put(e)
-	a.engine.Store(e)
-	jobs := make([]*Job, 0, len(names))
+	all := make([]*Job, 0, len(names))
 	for _, name := range names {
-		a.Jobs[name].app, a.Jobs[name].active = a, a.active
-		jobs = append(jobs, a.Jobs[name])
+		jobs[name].observer, jobs[name].active = observer, active
+		all = append(all, jobs[name])
 	}
-	e.join(jobs...)
-	return nil
+	e.join(all...)
+	return e, nil
 }
 
-// active reports whether the app's configuration is in force. It is not yet while
-// apps start, and may never be if one of them cannot.
-func (a *App) active() bool {
-	ctx := caddy.ActiveContext()
-	if ctx.Context == nil {
-		return false
-	}
-	app, err := ctx.AppIfConfigured("mirror")
-	return err == nil && app == a
-}
-
-// stopJobs takes the jobs back. What is running goes on, unless the process ends.
-func (a *App) stopJobs() {
-	e := a.engine.Load()
-	if e == nil {
-		return
-	}
-	for _, j := range a.Jobs {
+// Leave takes the jobs of a configuration back. What is running goes on, unless the
+// process ends. It may be called more than once.
+func (e *Engine) Leave(jobs map[string]*Job) {
+	for _, j := range jobs {
 		e.leaveJob(j)
 	}
 	if caddy.Exiting() {
@@ -113,9 +101,9 @@ const lastWait = 5 * time.Second
 
 // shutdown ends what runs, each with its grace, and waits for that. A command that is
 // to finish, and has not within the grace, is left alone.
-func (e *engine) shutdown() { e.end.Do(e.endAll) }
+func (e *Engine) shutdown() { e.end.Do(e.endAll) }
 
-func (e *engine) endAll() {
+func (e *Engine) endAll() {
 	e.cancel(errShutdown)
 	ended := make(chan struct{})
 	go func() {
@@ -137,7 +125,7 @@ func (e *engine) endAll() {
 }
 
 // grace is the longest that a job that runs may take to end.
-func (e *engine) grace() time.Duration {
+func (e *Engine) grace() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var longest time.Duration
@@ -148,7 +136,7 @@ func (e *engine) grace() time.Duration {
 }
 
 // names are those of the jobs that run.
-func (e *engine) names() []string {
+func (e *Engine) names() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	names := make([]string, 0, len(e.running))
@@ -162,8 +150,8 @@ func (e *engine) names() []string {
 // join makes jobs known. If there is one of that name already, from the config
 // before this one, its settings stay in force until that config is gone: this one
 // may fail yet. It returns when their state is read, or is not to be had just now.
-func (e *engine) join(jobs ...*Job) {
-	all := make([]*runner, 0, len(jobs))
+func (e *Engine) join(jobs ...*Job) {
+	all := make([]*Runner, 0, len(jobs))
 	for _, j := range jobs {
 		all = append(all, e.joinOne(j))
 	}
@@ -184,7 +172,7 @@ func (e *engine) join(jobs ...*Job) {
 	}
 }
 
-func (e *engine) joinOne(j *Job) *runner {
+func (e *Engine) joinOne(j *Job) *Runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.runners[j.name]
@@ -202,7 +190,7 @@ func (e *engine) joinOne(j *Job) *runner {
 }
 
 // leaveJob takes a job of a config back.
-func (e *engine) leaveJob(j *Job) {
+func (e *Engine) leaveJob(j *Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r := e.runners[j.name]; r != nil {
@@ -212,7 +200,7 @@ func (e *engine) leaveJob(j *Job) {
 
 // retire forgets a runner that has nothing to run for any more, and reports whether
 // that is so.
-func (e *engine) retire(r *runner) bool {
+func (e *Engine) retire(r *Runner) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.mu.Lock()
@@ -232,14 +220,14 @@ type claim struct {
 
 // waiter is a runner that waits for places.
 type waiter struct {
-	r *runner
+	r *Runner
 	places
 }
 
 // claim notes that a job runs. It must not yet if another one is at the same places:
 // that may be the same job by the name that it had before a reload. Those that wait
 // have their turns in the order in which they came.
-func (e *engine) claim(r *runner, j *Job, p places) error {
+func (e *Engine) claim(r *Runner, j *Job, p places) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	at := slices.IndexFunc(e.queue, func(w waiter) bool { return w.r == r })
@@ -264,14 +252,14 @@ func (e *engine) claim(r *runner, j *Job, p places) error {
 }
 
 // withdraw notes that a runner has nothing to run, and waits for nothing.
-func (e *engine) withdraw(r *runner) {
+func (e *Engine) withdraw(r *Runner) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.queue = slices.DeleteFunc(e.queue, func(w waiter) bool { return w.r == r })
 }
 
 // unclaim notes that it has ended, and wakes those that may have waited for that.
-func (e *engine) unclaim(r *runner) {
+func (e *Engine) unclaim(r *Runner) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.running, r)
@@ -280,22 +268,24 @@ func (e *engine) unclaim(r *runner) {
 	}
 }
 
-func (e *engine) runner(name string) *runner {
+// Runner returns the runner of a job, or nil.
+func (e *Engine) Runner(name string) *Runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.runners[name]
 }
 
-func (e *engine) all() []*runner {
+// Runners are those of all jobs, by name.
+func (e *Engine) Runners() []*Runner {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	all := slices.Collect(maps.Values(e.runners))
-	slices.SortFunc(all, func(a, b *runner) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b *Runner) int { return strings.Compare(a.name, b.name) })
 	return all
 }
 
 // enter waits until nobody else is in a lane. "" is no lane.
-func (e *engine) enter(ctx context.Context, lane string) (leave func(), err error) {
+func (e *Engine) enter(ctx context.Context, lane string) (leave func(), err error) {
 	if lane == "" {
 		return func() {}, nil
 	}
