@@ -178,10 +178,3 @@ func unhex(c byte) byte {
 	}
 	return c&^0x20 - 'A' + 10
 }
-
-var separators = regexp.MustCompile(`[-_.]+`)
-
-// Normalize returns the normalized name of a project (PEP 503).
-func Normalize(name string) string {
-	return strings.ToLower(separators.ReplaceAllString(name, "-"))
-}
