@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +79,7 @@ type Cache struct {
 	unsaved   map[id]unsaved
 	refreshed []id // all that are in unsaved, and perhaps others
 	fills     map[Key]*Fill
+	outdated  map[*Fill]struct{} // under way, and not in fills any more: see Discard
 	busy      map[id]struct{}
 	peeks     map[id]peek
 	gone      map[id]struct{} // removed while the scan goes on
@@ -121,18 +124,19 @@ func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
 		return nil, err
 	}
 	c := &Cache{
-		log:    log,
-		stop:   make(chan struct{}),
-		kick:   make(chan struct{}, 1),
-		first:  make(chan struct{}),
-		turns:  newTurns(limits.Fills),
-		quiet:  quiet{last: map[string]time.Time{}},
-		dir:    d,
-		limits: limits,
-		state:  Scanning,
-		fills:  map[Key]*Fill{},
-		busy:   map[id]struct{}{},
-		peeks:  map[id]peek{},
+		log:      log,
+		stop:     make(chan struct{}),
+		kick:     make(chan struct{}, 1),
+		first:    make(chan struct{}),
+		turns:    newTurns(limits.Fills),
+		quiet:    quiet{last: map[string]time.Time{}},
+		dir:      d,
+		limits:   limits,
+		state:    Scanning,
+		fills:    map[Key]*Fill{},
+		outdated: map[*Fill]struct{}{},
+		busy:     map[id]struct{}{},
+		peeks:    map[id]peek{},
 	}
 	c.idle.L = &c.mu
 	// Not the names of a cache that was here before: its fills may still end.
@@ -185,10 +189,7 @@ func (c *Cache) Close() error {
 	}
 	c.state = Closed
 	c.idle.Broadcast()
-	fills := make([]*Fill, 0, len(c.fills))
-	for _, f := range c.fills {
-		fills = append(fills, f)
-	}
+	fills := c.underWay()
 	c.mu.Unlock()
 	for _, f := range fills {
 		f.fail(fmt.Errorf("%w: cache is closed", ErrBypass))
@@ -207,6 +208,11 @@ func (c *Cache) Close() error {
 	}
 	d.close()
 	return nil
+}
+
+// underWay is all fills. Needs mu.
+func (c *Cache) underWay() []*Fill {
+	return slices.AppendSeq(slices.Collect(maps.Values(c.fills)), maps.Keys(c.outdated))
 }
 
 // quiesce waits until no file is being renamed or unlinked. Needs mu.

@@ -33,7 +33,7 @@ type Fill struct {
 	store   store
 	written int64
 
-	discarded bool // by a purge; guarded by Cache.mu
+	discarded bool // by a purge, or Discard; guarded by Cache.mu
 
 	// mu guards what follows. It is a leaf.
 	mu        sync.Mutex
@@ -41,6 +41,7 @@ type Fill struct {
 	followers int
 	idle      func() // of OnIdle
 	meta      Meta
+	fresh     Freshness
 	src       io.ReaderAt // the bytes so far
 	published int64       // of them, what readers may have
 	wake      chan struct{}
@@ -106,7 +107,7 @@ func (f *Fill) Start(meta Meta, fresh Freshness) error {
 		st.close()
 		return err
 	}
-	f.store, f.src, f.meta = st, st, meta
+	f.store, f.src, f.meta, f.fresh = st, st, meta, fresh
 	f.mu.Unlock()
 	close(f.started)
 	return nil
@@ -226,6 +227,7 @@ func (f *Fill) forget() {
 	if f.c.fills[f.key] == f {
 		delete(f.c.fills, f.key)
 	}
+	delete(f.c.outdated, f)
 	f.c.mu.Unlock()
 }
 
@@ -242,6 +244,13 @@ func (f *Fill) Meta(ctx context.Context) (Meta, error) {
 		return Meta{}, f.err
 	}
 	return f.meta, nil
+}
+
+// Fresh is what Start was given. Meta must have returned before.
+func (f *Fill) Fresh() Freshness {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fresh
 }
 
 // Published is how much of the body can be read without waiting.
@@ -319,6 +328,20 @@ func (f *Fill) GiveUp(err error) bool {
 		delete(c.fills, f.key)
 	}
 	return true
+}
+
+// Discard keeps the fill from becoming an entry, since its source has another
+// version by now. Who asks for the key from now on begins another fill; nobody who
+// reads this one is disturbed.
+func (f *Fill) Discard() {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if f.c.fills[f.key] != f {
+		return // it has ended, or an entry has come of it
+	}
+	f.discarded = true
+	delete(f.c.fills, f.key)
+	f.c.outdated[f] = struct{}{}
 }
 
 // Leave ends the use of the fill.

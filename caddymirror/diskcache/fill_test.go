@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,7 +84,7 @@ func TestOneFillPerKey(t *testing.T) {
 func running(c *Cache) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.space.reserved + int64(len(c.fills))
+	return c.space.reserved + int64(len(c.underWay()))
 }
 
 // TestWaiting has readers give up where they can wait.
@@ -516,4 +517,89 @@ func TestBuffers(t *testing.T) {
 	if n := c.buffers.Load(); n != 0 {
 		t.Errorf("%d bytes held after all fills", n)
 	}
+}
+
+// TestDiscard: a fill that is outdated serves those who follow it, makes room for
+// another at once, and is no entry, whichever of them ends first.
+func TestDiscard(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1000, 3 << 20} {
+		for _, last := range []string{"old", "new"} {
+			t.Run(fmt.Sprint(size, " ", last), func(t *testing.T) {
+				c := open(t, t.TempDir(), small)
+				begin := func(seed int) (*Fill, []byte) {
+					t.Helper()
+					body := random(size, uint64(seed))
+					f, begun := c.Fill(key(1))
+					if !begun {
+						t.Fatal("it joins the fill that is outdated")
+					}
+					if err := f.Start(Meta{Size: int64(size)}, Freshness{Release: uint64(seed)}); err != nil {
+						t.Fatal(err)
+					}
+					if got := f.Fresh().Release; got != uint64(seed) {
+						t.Errorf("it is of release %d, want %d", got, seed)
+					}
+					if _, err := f.Write(body); err != nil {
+						t.Fatal(err)
+					}
+					return f, body
+				}
+				old, oldBody := begin(1)
+				old.Discard()
+				f, body := begin(2)
+				old.Discard() // by another
+				end := []func(){
+					func() {
+						if err := old.Commit(); !errors.Is(err, ErrBypass) {
+							t.Errorf("it is stored: %v", err)
+						}
+					},
+					func() {
+						if err := f.Commit(); err != nil {
+							t.Error(err)
+						}
+					},
+				}
+				if last == "old" {
+					slices.Reverse(end)
+				}
+				for _, fn := range end {
+					fn()
+				}
+				for f, want := range map[*Fill][]byte{old: oldBody, f: body} {
+					if got, err := readFill(t.Context(), f); err != io.EOF || !bytes.Equal(got, want) {
+						t.Errorf("a reader got %d bytes of %d, %v", len(got), size, err)
+					}
+					f.Leave()
+				}
+				if got := get(t, c, key(1)); !bytes.Equal(got, body) {
+					t.Errorf("the entry has %d bytes, want those of the second fill", len(got))
+				}
+				checkIdle(t, c)
+			})
+		}
+	}
+}
+
+// TestDiscardedEndsWithCache: closing the cache ends also a fill that is outdated.
+func TestDiscardedEndsWithCache(t *testing.T) {
+	t.Parallel()
+	c := open(t, t.TempDir(), small)
+	f, _ := c.Fill(key(1))
+	defer f.Leave()
+	if err := f.Start(Meta{Size: 2000}, Freshness{}); err != nil {
+		t.Fatal(err)
+	}
+	f.Discard()
+	if n := c.Stats().Filling; n != 1 {
+		t.Errorf("%d fills are under way, want 1", n)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 1000)); !errors.Is(err, ErrBypass) {
+		t.Errorf("it goes on: %v", err)
+	}
+	f.Fail(ErrBypass)
 }

@@ -193,8 +193,8 @@ func checkIdle(t testing.TB, c *Cache) {
 	if s.reserved != 0 || s.unbacked != 0 || s.pinned != 0 {
 		t.Errorf("%d bytes reserved, %d unbacked, %d pinned by nobody", s.reserved, s.unbacked, s.pinned)
 	}
-	if len(c.fills)+len(c.busy)+len(c.peeks) > 0 || c.evicting {
-		t.Errorf("%d fills, %d busy, %d peeks, evicting %t", len(c.fills), len(c.busy), len(c.peeks), c.evicting)
+	if len(c.underWay())+len(c.busy)+len(c.peeks) > 0 || c.evicting {
+		t.Errorf("%d fills, %d busy, %d peeks, evicting %t", len(c.underWay()), len(c.busy), len(c.peeks), c.evicting)
 	}
 	sum := s.fixed.bytes
 	for _, d := range s.shards {

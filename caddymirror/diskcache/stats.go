@@ -2,8 +2,6 @@ package diskcache
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -55,7 +53,7 @@ func (c *Cache) Stats() Stats {
 	}
 	s.Size, s.MaxSize = c.onDisk(), c.limits.MaxSize
 	s.Memory, s.MaxMemory = c.memory, c.limits.Memory
-	s.Entries, s.Open, s.Filling = c.index.len(), len(c.open), len(c.fills)
+	s.Entries, s.Open, s.Filling = c.index.len(), len(c.open), len(c.fills)+len(c.outdated)
 	s.Protected = c.index.segments[protected].bytes
 	oldest := c.index.oldest()
 	if t, ok := oldest.take(c.total()); ok {
@@ -88,7 +86,7 @@ func (c *Cache) Resize(limits Limits) error {
 	c.trimMemory(0)
 	if c.space.reserved > limits.target() {
 		// No eviction makes room for what is being filled.
-		fills = slices.Collect(maps.Values(c.fills))
+		fills = c.underWay()
 	}
 	c.mu.Unlock()
 	for _, f := range fills {

@@ -166,14 +166,7 @@ func (m *Mount) list(ctx context.Context, name string) (k kept, status string, e
 // listingPatience is how long a request waits for a new listing where there is an
 // old one, as for entries.
 func (m *Mount) listingPatience(ctx context.Context, old kept) time.Duration {
-	patience := time.Duration(m.RevalidateTimeout)
-	switch {
-	case m.failover > 0 && old.release != 0 && old.release != m.state(ctx).hash:
-		return max(patience, m.failover)
-	case m.slow.Load():
-		return 0
-	}
-	return patience
+	return m.waits(old.release != 0 && old.release != m.state(ctx).hash)
 }
 
 // newListing waits until a directory has been read, once for all who want that and
@@ -183,7 +176,7 @@ func (m *Mount) newListing(ctx context.Context, name string, patience <-chan tim
 		return kept{}, err
 	}
 	epoch := m.listings.began()
-	read := m.listings.reads.DoChan(strconv.Itoa(epoch)+" "+name, func() (any, error) {
+	read := m.listings.reads.DoChan(strconv.Itoa(epoch)+" "+m.now(ctx, name), func() (any, error) {
 		return m.readListing(name, epoch)
 	})
 	select {
@@ -212,7 +205,7 @@ func (m *Mount) readListing(name string, epoch int) (k kept, err error) {
 		if errors.Is(err, origin.ErrAway) {
 			return kept{}, err
 		}
-		m.listings.forget(name)
+		m.listings.forget(name, m.newer(ctx, rel))
 		if errors.Is(err, fs.ErrNotExist) {
 			err = errNotDir
 		}
@@ -222,7 +215,7 @@ func (m *Mount) readListing(name string, epoch int) (k kept, err error) {
 		m.log.Warn("a directory listing is cut: browse memory does not suffice",
 			zap.String("directory", name), zap.Int("listed", len(l.entries)), zap.Int64("memory", m.BrowseMemory))
 	}
-	return m.listings.put(name, epoch, kept{l, time.Now(), rel.hash}), nil
+	return m.listings.put(name, epoch, m.newer(ctx, rel), kept{l, time.Now(), rel.hash}), nil
 }
 
 // packListing reads a directory of an origin, without what is hidden.

@@ -266,7 +266,7 @@ func TestListingOfSlowClients(t *testing.T) {
 	infos := simple(n)
 	s := newSite(t, mount("/t", `, "browse": true, "ttl": "1h"`, manyDirs(t, 1)))
 	m := s.h.Mounts[0]
-	m.listings.put("large", 0, kept{listing: pack(t, defaultBrowseMemory, infos...), at: time.Now()})
+	m.listings.put("large", 0, 0, kept{listing: pack(t, defaultBrowseMemory, infos...), at: time.Now()})
 	s.ask(t, "GET", "/t/large/").wantStatus(t, 200)
 
 	before := heap()

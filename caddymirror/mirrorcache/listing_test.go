@@ -274,10 +274,10 @@ func TestListingsBound(t *testing.T) {
 				case op < 14:
 					epoch := s.began()
 					first := rnd.IntN(3)
-					k := s.put(name, epoch, kept{listing: pack(t, limit, infos[first:first+500*rnd.IntN(4)]...), at: time.Now()})
+					k := s.put(name, epoch, 0, kept{listing: pack(t, limit, infos[first:first+500*rnd.IntN(4)]...), at: time.Now()})
 					using = append(using, s.share(k))
 				case op < 15:
-					s.forget(name)
+					s.forget(name, 0)
 				case op < 16:
 					s.forgetAll()
 				case len(using) > 0:
@@ -307,7 +307,7 @@ func TestListingRevoked(t *testing.T) {
 	var using []kept
 	for n := range 10 {
 		infos := simple(8000 + n)
-		k := s.share(s.put("d", 0, kept{listing: pack(t, s.max, infos...), at: time.Now()}))
+		k := s.share(s.put("d", 0, 0, kept{listing: pack(t, s.max, infos...), at: time.Now()}))
 		using = append(using, k)
 		s.check(t)
 	}
@@ -326,7 +326,7 @@ func TestListingsPurgedWhileRead(t *testing.T) {
 	s := newListings(1 << 20)
 	epoch := s.began()
 	s.forgetAll()
-	k := s.share(s.put("d", epoch, kept{listing: pack(t, s.max, simple(3)...), at: time.Now()}))
+	k := s.share(s.put("d", epoch, 0, kept{listing: pack(t, s.max, simple(3)...), at: time.Now()}))
 	if _, ok := s.use("d"); ok {
 		t.Error("a listing from before the purge is current")
 	}

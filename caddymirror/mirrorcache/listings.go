@@ -17,7 +17,7 @@ import (
 // being read of one directory, no other gets so far.
 type listings struct {
 	max   int64
-	reads singleflight.Group // by directory and epoch
+	reads singleflight.Group // by epoch, release and directory
 	large chan struct{}      // holds a value while a large directory is read
 
 	mu      sync.Mutex // guards all below, and the references to listings
@@ -83,15 +83,20 @@ func (s *listings) drop(l *listing) {
 }
 
 // put makes what was read of a directory its listing, unless all was forgotten since
-// epoch. If nothing has changed, the one that there was is kept.
-func (s *listings) put(name string, epoch int, k kept) kept {
+// epoch, or there is one of a release that is newer than k. If nothing has changed, the
+// one that there was is kept.
+func (s *listings) put(name string, epoch int, newer uint64, k kept) kept {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k.since = k.at
 	if epoch != s.epoch {
 		return k
 	}
-	if was, ok := s.current.Peek(name); ok && was.digest == k.digest {
+	was, ok := s.current.Peek(name)
+	if ok && newer != 0 && was.release == newer {
+		return k
+	}
+	if ok && was.digest == k.digest {
 		k.listing = was.listing
 		s.current.Add(name, k)
 		return k
@@ -104,10 +109,14 @@ func (s *listings) put(name string, epoch int, k kept) kept {
 	return k
 }
 
-// forget drops the listing of a directory.
-func (s *listings) forget(name string) {
+// forget drops the listing of a directory, unless it is of a release that is newer
+// than the reason for that.
+func (s *listings) forget(name string, newer uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if was, ok := s.current.Peek(name); ok && newer != 0 && was.release == newer {
+		return
+	}
 	s.remove(name)
 	s.shrink()
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
-	"github.com/unifiedmirrors/mirror/caddymirror/format"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
@@ -64,68 +63,6 @@ func (m *Mount) lookup(r *http.Request, name string) (object, error) {
 	return m.stale(r, c, e)
 }
 
-// release is the state of the first origin, and what stands for it in entries.
-type release struct {
-	origin.Release
-	hash uint64
-}
-
-// errSlow says that the origin has used up the mount's patience.
-var errSlow = errors.New("origin is slow")
-
-// state is the current release of the first origin. The first time it waits
-// for that, but not for long: as long as it is not known, entries are fresh for
-// the TTL.
-func (m *Mount) state(ctx context.Context) release {
-	if !m.looked.Load() {
-		patience := time.Duration(m.RevalidateTimeout)
-		if m.slow.Load() {
-			patience = 0
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, patience, errSlow)
-		defer cancel()
-	}
-	rel := m.origins[0].Release(ctx)
-	switch {
-	case !rel.Seen.IsZero():
-		m.looked.Store(true)
-	case context.Cause(ctx) == errSlow: // and not a client that has left
-		m.slow.Store(true)
-	}
-	if rel.Token == "" {
-		return release{Release: rel}
-	}
-	if cur := m.current.Load(); cur != nil && cur.Token == rel.Token {
-		return release{rel, cur.hash}
-	}
-	cur := release{rel, hashToken(m.origins[0].tag, rel.Token)}
-	m.current.Store(&cur)
-	return cur
-}
-
-// fresh reports whether an entry may be served without asking the origin, and
-// how long ago it was known to be current.
-func (m *Mount) fresh(ctx context.Context, e *diskcache.Entry, class format.Class) (age time.Duration, ok bool) {
-	f := e.Fresh()
-	age = max(0, time.Since(f.At))
-	if class == format.Immutable {
-		return age, true
-	}
-	rel := m.state(ctx)
-	// What a fall-back gave has no release; what the first origin gave before
-	// its release was known has to be looked up once.
-	if rel.hash == 0 || f.Release == 0 && m.fromFallback(e.Meta()) {
-		return age, age < time.Duration(m.TTL)
-	}
-	if f.Release != rel.hash {
-		return age, false
-	}
-	// While the token stays, every look at it validates all entries.
-	age = min(age, max(0, time.Since(rel.Seen)))
-	return age, m.MaxStale == 0 || age <= time.Duration(m.MaxStale)
-}
-
 // verdict is what the origin says of a stale entry.
 type verdict int
 
@@ -143,9 +80,15 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 	ctx := r.Context()
 	waiting, cancel := m.patience(ctx, e)
 	defer cancel()
-	v, err := m.revalidate(waiting, c, e)
-	switch v {
+	found := m.revalidate(waiting, c, e)
+	err := found.err
+	switch found.verdict {
 	case unchanged:
+		if found.validator != e.Meta().Validator {
+			// It was replaced meanwhile, and what has been looked at is the new one.
+			e.Close()
+			return m.lookup(r, e.Key().Name)
+		}
 		return object{entry: e, result: resultRevalidated, status: statusRevalidated}, nil
 	case gone:
 		e.Close()
@@ -180,13 +123,20 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 // newer release and the origin may be turning to another server: then the old
 // entry is the last resort.
 func (m *Mount) patience(ctx context.Context, e *diskcache.Entry) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, m.waits(m.released(ctx, e)))
+}
+
+// waits is how long a request that has something old waits for the origin. If there
+// is a newer release, the origin may be turning to another server.
+func (m *Mount) waits(released bool) time.Duration {
 	d := time.Duration(m.RevalidateTimeout)
-	if m.released(ctx, e) {
-		d = max(d, m.failover)
-	} else if m.slow.Load() {
-		d = 0
+	switch {
+	case released && m.failover > 0:
+		return max(d, m.failover)
+	case m.slow.Load():
+		return 0
 	}
-	return context.WithTimeout(ctx, d)
+	return d
 }
 
 // waitedInVain notes that the origin has let a request wait for too long, unless
@@ -230,46 +180,47 @@ func staleStatus(d time.Duration) string {
 	return "mirror; hit; ttl=" + strconv.Itoa(-max(1, int(d/time.Second))) + "; detail=origin-away"
 }
 
+// checked is what a check has found, of the entry with this validator.
 type checked struct {
-	verdict verdict
-	err     error
+	verdict   verdict
+	validator string
+	err       error
 }
 
 // revalidate asks the origin whether an entry is current, once for all that
 // want to know, and waits until ctx ends. What is found out later is noted all
 // the same.
-func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry) (verdict, error) {
+func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry) checked {
 	key := e.Key()
-	ch := m.checks.DoChan(key.Name, func() (any, error) {
-		v, err := m.check(c, key)
-		return checked{v, err}, nil
+	ch := m.checks.DoChan(m.now(ctx, key.Name), func() (any, error) {
+		return m.check(c, key), nil
 	})
 	select {
 	case res := <-ch:
-		v := res.Val.(checked)
-		return v.verdict, v.err
+		return res.Val.(checked)
 	case <-ctx.Done():
-		return unknown, origin.ErrAway
+		return checked{verdict: unknown, err: origin.ErrAway}
 	}
 }
 
-// released reports whether an entry is of another release than its origin is in, and
-// that origin may take a while to answer although it is there.
+// released reports whether an entry is of another release than its origin is in.
 func (m *Mount) released(ctx context.Context, e *diskcache.Entry) bool {
 	f := e.Fresh()
-	return m.failover > 0 && f.Release != 0 && f.Release != m.state(ctx).hash
+	return f.Release != 0 && f.Release != m.state(ctx).hash
 }
 
 // check compares an entry with what the origin has. It belongs to no request.
-func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (v verdict, err error) {
-	defer origin.Recover(m.log, "revalidation", &err)
+func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
+	defer origin.Recover(m.log, "revalidation", &found.err)
 	e, ok := c.Get(key)
 	if !ok {
-		return changed, nil
+		return checked{verdict: changed}
 	}
 	defer e.Close()
+	ctx := context.Background()
+	was := e.Meta().Validator
 	start := time.Now()
-	info, src, rel, err := m.statFor(context.Background(), key.Name, e.Meta())
+	info, src, rel, err := m.statFor(ctx, key.Name, e.Meta())
 	if time.Since(start) < time.Duration(m.RevalidateTimeout) {
 		m.slow.Store(false)
 	}
@@ -280,10 +231,10 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (v verdict, err err
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrInvalid):
 		e.Remove()
 		m.facts.learn(key.Name, err, rel.hash)
-		return gone, err
+		return checked{gone, was, err}
 	case err != nil:
-		return unknown, err
-	case src.validator(info) == "" || src.validator(info) != e.Meta().Validator:
+		return checked{unknown, was, err}
+	case src.validator(info) == "" || src.validator(info) != was:
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
 		m.dates.note(key.Name, e.Meta(), time.Now())
@@ -292,10 +243,13 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (v verdict, err err
 			f.Run(func() { m.fill(f, key.Name) })
 		}
 		f.Leave()
-		return changed, nil
+		return checked{changed, was, nil}
 	}
-	e.Refresh(diskcache.Freshness{At: time.Now(), Release: rel.hash})
-	return unchanged, nil
+	// What another check has found in a newer release stays.
+	if now := m.newer(ctx, rel); now == 0 || e.Fresh().Release != now {
+		e.Refresh(diskcache.Freshness{At: time.Now(), Release: rel.hash})
+	}
+	return checked{unchanged, was, nil}
 }
 
 // miss answers with an object that the cache does not have, or only an old
@@ -308,7 +262,7 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 		return o, err
 	}
 	f, begun := c.Fill(key)
-	res := resultCollapsed
+	res, asked := resultCollapsed, status
 	if begun {
 		if o, ok := m.overtaken(ctx, c, key); ok {
 			f.Fail(errOvertaken)
@@ -325,6 +279,17 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 		status = statusCollapsed
 	}
 	meta, err := begin(ctx, f)
+	if err == nil && !begun {
+		switch err = m.stillCurrent(ctx, key.Name, f, &meta); {
+		case errors.Is(err, errOutdated):
+			f.Discard()
+			f.Leave()
+			return m.miss(ctx, r, c, key, asked)
+		case errors.Is(err, origin.ErrAway): // an old version is better than none
+			status += "; detail=origin-away"
+			err = nil
+		}
+	}
 	if err != nil {
 		f.Leave()
 		switch {

@@ -101,7 +101,8 @@ type Mount struct {
 	parts          parts
 	past           atomic.Int64 // bodies that are read past the cache
 	dates          *dates
-	checks         singleflight.Group
+	checks         singleflight.Group // of entries, by release and name
+	looks          singleflight.Group // for what fills are of, by release and name
 	metrics        metrics
 	failover       time.Duration // how long the first origin may take that is not away
 	current        atomic.Pointer[release]

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"slices"
 	"strings"
@@ -134,10 +133,3 @@ func (s source) entityTag(info origin.Info) string {
 // useless tells times that stand for none: the epoch, which build systems give
 // to all files, and the second after it.
 func useless(t time.Time) bool { return t.IsZero() || t.Unix() == 0 || t.Unix() == 1 }
-
-func hashToken(tag, token string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(tag))
-	h.Write([]byte(token))
-	return max(1, h.Sum64())
-}
