@@ -297,6 +297,39 @@ func TestReleaseStruckWhileOpened(t *testing.T) {
 	}
 }
 
+// TestReleaseToldAtOnce: who sees that a volume has a new release does not find the
+// tree in the old one, whatever the tree is busy with.
+func TestReleaseToldAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newFakeCell(t, 1)
+	v := c.vols["root.cell"]
+	page(v, "one")
+	v.release(firstDate + 100)
+	client, tree := c.start()
+	was := tree.Release(within(t, 5*time.Second)).Token
+	wantFile(t, tree, "index", "one")
+	vol := client.cell(c.name).volume("root.cell", wire.ReadOnly)
+	tree.Last() // it is put together now
+
+	tree.mu.Lock()
+	advanced := make(chan struct{})
+	go func() {
+		defer close(advanced)
+		vol.advance(vol.order(0)[0].server, firstDate+200)
+	}()
+	for end := time.Now().Add(5 * time.Second); vol.current() != firstDate+200 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	is := make(chan string, 1)
+	go func() { is <- tree.Last().Token }()
+	time.Sleep(50 * time.Millisecond)
+	tree.mu.Unlock()
+	if token := <-is; token == was {
+		t.Errorf("the tree is still in %s", token)
+	}
+	<-advanced
+}
+
 // TestReleaseRegress: an older release is taken for meant when all sites have had
 // it for long, and nobody works on the volume.
 func TestReleaseRegress(t *testing.T) {

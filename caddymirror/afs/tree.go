@@ -95,9 +95,10 @@ type Tree struct {
 	volumes map[*volume]bool
 	own     map[*volume]bool // those on the way to the root
 
-	// last is made of the volumes; nil: to be made anew. It is stored with mu held,
-	// so that what was made before a volume moved is not stored after that.
-	last atomic.Pointer[Release]
+	// last is made of the volumes, and anew once moves has grown: with the lock of the
+	// volume that has moved held, or mu.
+	last  atomic.Pointer[lastRelease]
+	moves atomic.Uint64
 }
 
 // Tree returns the tree at a root. It asks nobody yet. It has to be closed.
@@ -315,5 +316,5 @@ func (t *Tree) use(v *volume, own bool) {
 	}
 	t.volumes[v] = true
 	v.remember(t)
-	t.last.Store(nil)
+	t.moved()
 }

@@ -171,7 +171,7 @@ func (v *volume) checkNewer(ctx context.Context, s *site) error {
 // advance makes a release that a site has the current one, unless a newer one is.
 func (v *volume) advance(by *server, release uint32) {
 	v.mu.Lock()
-	var news []*Tree
+	defer v.mu.Unlock()
 	for _, at := range v.sites {
 		if at.server == by && at.beside {
 			at.done = release
@@ -184,12 +184,14 @@ func (v *volume) advance(by *server, release uint32) {
 		}
 		v.release, v.known, v.polled = release, newSnapshot(release), time.Now()
 		v.olds = time.Time{}
-		for t := range v.watches {
-			news = append(news, t)
-		}
+		v.tell()
 	}
-	v.mu.Unlock()
-	for _, t := range news {
+}
+
+// tell has the trees with a part in the volume put their releases together anew. v.mu
+// is held, so that who reads anything of a new release finds it told.
+func (v *volume) tell() {
+	for t := range v.watches {
 		t.moved()
 	}
 }

@@ -68,22 +68,25 @@ func (t *Tree) begin() {
 
 // Last is Release for those who only want to know: it has nothing looked at.
 func (t *Tree) Last() Release {
-	if r := t.last.Load(); r != nil {
-		return *r
+	if l := t.last.Load(); l != nil && l.moves == t.moves.Load() {
+		return l.Release
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := releaseOf(t.volumes)
-	t.last.Store(&r)
-	return r
+	l := lastRelease{moves: t.moves.Load()} // before the volumes are looked at
+	l.Release = releaseOf(t.volumes)
+	t.last.Store(&l)
+	return l.Release
 }
 
-// moved has the release of the tree put together anew.
-func (t *Tree) moved() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.last.Store(nil)
+// lastRelease is the release of a tree after so many moves.
+type lastRelease struct {
+	Release
+	moves uint64
 }
+
+// moved has the release of the tree put together anew. It takes no lock.
+func (t *Tree) moved() { t.moves.Add(1) }
 
 // releaseOf puts the releases of volumes together.
 func releaseOf(volumes map[*volume]bool) Release {

@@ -526,6 +526,7 @@ func TestDiscard(t *testing.T) {
 	for _, size := range []int{1000, 3 << 20} {
 		for _, last := range []string{"old", "new"} {
 			t.Run(fmt.Sprint(size, " ", last), func(t *testing.T) {
+				t.Parallel()
 				c := open(t, t.TempDir(), small)
 				begin := func(seed int) (*Fill, []byte) {
 					t.Helper()
