@@ -214,14 +214,14 @@ func (d *Dir) Release(ctx context.Context) Release {
 	case <-s.release.looked:
 	case <-ctx.Done():
 	}
-	return s.release.last()
+	return s.lastRelease()
 }
 
 // Status tells the state of the tree, for operators. It does not ask the file
 // system.
 func (d *Dir) Status() Status {
 	s := d.state
-	r := s.release.last()
+	r := s.lastRelease()
 	if d.volume != nil {
 		r = d.volume.last()
 	}

@@ -234,6 +234,9 @@ func (s *dirState) replace(old *tree) (*tree, error) {
 		s.pool.close(t.root)
 		return nil, nil
 	}
+	if t.way.links != "" {
+		s.see(Release{Token: t.way.links, Seen: t.opened})
+	}
 	if old != nil {
 		s.drop(old)
 	}

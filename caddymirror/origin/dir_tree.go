@@ -22,7 +22,8 @@ type tree struct {
 	root   *os.Root
 	dir    os.FileInfo // of the root
 	way    way         // by which the root was opened
-	escape error       // what root says of a name that leads out of it
+	opened time.Time
+	escape error // what root says of a name that leads out of it
 	users  atomic.Int32
 }
 
@@ -43,9 +44,28 @@ func (t *tree) same(u *tree) bool {
 
 // openTree opens the tree at path. All errors are ErrAway.
 //
-// The links are read first: should a release be switched meanwhile, the tree
-// is newer than they say, never older, and isAt will tell.
+// The links are read before and after: should a release be switched meanwhile, it is
+// opened again, lest what is newer than they say be read as theirs.
 func openTree(path string) (*tree, error) {
+	for range 3 {
+		t, err := openTreeOnce(path)
+		if err != nil {
+			return nil, err
+		}
+		w, err := findWay(path)
+		if err == nil && w.links == t.way.links {
+			return t, nil
+		}
+		t.root.Close()
+		if err != nil {
+			return nil, away(err)
+		}
+	}
+	return nil, fmt.Errorf("%w: %s changes again and again", ErrAway, path)
+}
+
+func openTreeOnce(path string) (*tree, error) {
+	opened := time.Now()
 	w, err := findWay(path)
 	if err != nil {
 		return nil, away(err)
@@ -67,7 +87,7 @@ func openTree(path string) (*tree, error) {
 		return nil, away(err)
 	}
 	_, escape := root.Lstat("..") // asks nothing of the file system
-	return &tree{root: root, dir: dir, way: w, escape: errors.Unwrap(escape)}, nil
+	return &tree{root: root, dir: dir, way: w, opened: opened, escape: errors.Unwrap(escape)}, nil
 }
 
 // isAt reports whether path still leads to the tree, by the same links.

@@ -23,6 +23,7 @@ type releaseWatch struct {
 	start  sync.Once
 	looked chan struct{} // closed after the first look
 	kick   chan struct{}
+	mu     sync.Mutex // held to store seen
 	seen   atomic.Pointer[Release]
 }
 
@@ -38,12 +39,31 @@ func (w *releaseWatch) wake() {
 	}
 }
 
-// last is the release as last seen; its zero value, if it never was.
-func (w *releaseWatch) last() Release {
-	if r := w.seen.Load(); r != nil {
-		return *r
+// lastRelease is the release as last seen; its zero value, if it never was. Who is
+// given anything of a tree finds it in its release from then on.
+func (s *dirState) lastRelease() Release {
+	var r Release
+	if seen := s.release.seen.Load(); seen != nil {
+		r = *seen
 	}
-	return Release{}
+	return s.ofTree(r)
+}
+
+// ofTree is the release of the tree that is open, if that is another than was seen.
+func (s *dirState) ofTree(seen Release) Release {
+	if t := s.tree.Load(); t != nil && t.way.links != "" && t.way.links != seen.Token {
+		return Release{Token: t.way.links, Seen: t.opened}
+	}
+	return seen
+}
+
+// see notes a release, or that of a tree that has come meanwhile: it stays when the
+// tree is away.
+func (s *dirState) see(r Release) {
+	s.release.mu.Lock()
+	defer s.release.mu.Unlock()
+	r = s.ofTree(r)
+	s.release.seen.Store(&r)
 }
 
 // watchRelease looks at the release until the state is done with. A look that
@@ -54,7 +74,7 @@ func (s *dirState) watchRelease() {
 		// A late result is dropped, so an old token never replaces a new one.
 		r, err := lookup(context.Background(), s, "release", ".", s.look, nil)
 		if err == nil {
-			w.seen.Store(&r)
+			s.see(r)
 		} else {
 			s.count.note(fmt.Errorf("release: %w", err))
 		}

@@ -456,3 +456,41 @@ func TestMovedAway(t *testing.T) {
 	}
 	waitFor(t, "the tree to be back", answers(nil))
 }
+
+// TestReleaseOfTreeAtOnce: who is given anything of a new tree finds it released from
+// then on, before the next look and also when the tree has gone.
+func TestReleaseOfTreeAtOnce(t *testing.T) {
+	base := t.TempDir()
+	write(t, filepath.Join(base, "r1"), "f", "one")
+	write(t, filepath.Join(base, "r2"), "f", "two")
+	write(t, filepath.Join(base, "r2"), "new", "two")
+	root := filepath.Join(base, "current")
+	release(t, "r1", root)
+	d := newDir(t, root, checkEvery(time.Hour))
+	was := d.Release(t.Context()).Token
+	if _, err := d.Stat(t.Context(), "f"); err != nil {
+		t.Fatal(err)
+	}
+	release(t, "r2", root)
+	start := time.Now()
+	// What is missing has the root looked at.
+	if _, err := d.Stat(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	is := d.Release(t.Context())
+	if is.Token == was || is.Seen.Before(start) {
+		t.Errorf("a file of the new tree was seen, and the release is %+v", is)
+	}
+	if s := d.Status(); s.Release != is.Token {
+		t.Errorf("the status tells of release %s", s.Release)
+	}
+	if err := os.Remove(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Stat(t.Context(), "missing"); !errors.Is(err, ErrAway) {
+		t.Errorf("the root is gone: %v", err)
+	}
+	if got := d.Release(t.Context()); got.Token != is.Token {
+		t.Errorf("with the root the release is gone: %+v", got)
+	}
+}
