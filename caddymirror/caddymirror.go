@@ -8,7 +8,7 @@
 //   - mirror.syncers.*, mirror.gates.*, mirror.releasers.*, the steps of a job
 //   - mirror.origins.*, where bytes come from
 //   - afs, the app, and caddy.fs.afs: AFS for all of Caddy; `caddy afs`
-//   - mirror.formats.*, what a repository's paths mean
+//   - mirror.formats.*, how the names of a repository are answered
 package caddymirror
 
 import (

@@ -1,6 +1,9 @@
-// Package format knows what the paths of a repository mean.
+// Package format knows what the paths of a repository mean: how long an object
+// keeps its bytes, and how a name is answered.
 //
-// Formats are Caddy modules of the namespace mirror.formats.
+// Formats are Caddy modules of the namespace mirror.formats. Each is a [Format];
+// what else it can do it says by being a [Planner], an [Inspector] or an [Overlay],
+// too.
 package format
 
 // Class says how long an object keeps its bytes.

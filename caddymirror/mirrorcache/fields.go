@@ -1,6 +1,7 @@
 package mirrorcache
 
 import (
+	"cmp"
 	"mime"
 	"net/http"
 	"path"
@@ -23,6 +24,7 @@ const (
 // fields are the header fields of an object that depend on nothing but itself
 // and its encoding. They are empty where it has none.
 type fields struct {
+	mediaType       string // of the representation
 	contentType     string
 	contentEncoding string
 	contentLength   string
@@ -30,19 +32,32 @@ type fields struct {
 	lastModified    string
 	date            string // only if it must be the same as lastModified
 	modified        time.Time
+	more            []field // read out of the object
 }
 
-// fieldsOf makes the fields of the object that is served under name.
-func fieldsOf(meta *diskcache.Meta, name, encoding string) *fields {
-	f := &fields{contentType: contentType(name), contentEncoding: encoding, etag: meta.Header["Etag"]}
+type field struct{ name, value string }
+
+// representation is what an object is served as (RFC 9110 section 3.2).
+type representation struct {
+	name      string // of what was asked for
+	encoding  string // of the bytes, if they are not as name says
+	mediaType string // if it does not go by name
+}
+
+// fieldsOf makes the fields of a representation of an object.
+func fieldsOf(meta *diskcache.Meta, as representation) *fields {
+	f := &fields{
+		mediaType: as.mediaType, contentType: cmp.Or(as.mediaType, contentType(as.name)),
+		contentEncoding: as.encoding, etag: meta.Header["Etag"], more: readOut(meta),
+	}
 	if meta.Size >= 0 {
 		f.contentLength = strconv.FormatInt(meta.Size, 10)
 	}
-	if encoding != "" && f.etag != "" {
-		// Two representations never share a tag (RFC 9110 section 8.8.3.3). The
-		// mark is not "-gzip", which the encode directive takes for its own.
-		f.etag = strings.TrimSuffix(f.etag, `"`) + "." + encoding + `"`
-	}
+	// Two representations never share a tag (RFC 9110 section 8.8.3.3). The mark of
+	// an encoding is not "-gzip", which the encode directive takes for its own.
+	f.etag = markTag(f.etag, as.encoding)
+	mediaType, _, _ := strings.Cut(as.mediaType, ";")
+	f.etag = markTag(f.etag, strings.TrimSpace(mediaType))
 	if useless(meta.ModTime) {
 		return f
 	}
@@ -59,16 +74,24 @@ func fieldsOf(meta *diskcache.Meta, name, encoding string) *fields {
 	return f
 }
 
+// markTag adds a mark to an entity tag, if there are both.
+func markTag(etag, mark string) string {
+	if etag == "" || mark == "" {
+		return etag
+	}
+	return strings.TrimSuffix(etag, `"`) + "." + mark + `"`
+}
+
 // fields are those of an object. They are kept with its entry: the next hit only
 // assigns them.
-func (o *object) fields(name, encoding string) *fields {
-	keep := encoding == "" && o.entry != nil
+func (o *object) fields(as representation) *fields {
+	keep := as.encoding == "" && o.entry != nil
 	if keep {
-		if f, ok := o.entry.Memo().(*fields); ok {
+		if f, ok := o.entry.Memo().(*fields); ok && f.mediaType == as.mediaType {
 			return f
 		}
 	}
-	f := fieldsOf(o.meta(), name, encoding)
+	f := fieldsOf(o.meta(), as)
 	if keep && f.date == "" {
 		o.entry.SetMemo(f)
 	}
@@ -83,7 +106,7 @@ type header struct {
 	values []string
 }
 
-func newHeader(h http.Header) header { return header{h, make([]string, 0, 8)} }
+func newHeader(h http.Header, fields int) header { return header{h, make([]string, 0, fields)} }
 
 // set is Set for a canonical name; nothing is set to nothing.
 func (h *header) set(name, value string) {
@@ -105,13 +128,16 @@ func contentType(name string) string {
 
 // setFields sets the response's fields.
 func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Class) {
-	h := newHeader(to)
+	h := newHeader(to, 8+len(f.more))
 	h.set("Content-Type", f.contentType)
 	h.set("Content-Encoding", f.contentEncoding)
 	h.set("Content-Length", f.contentLength)
 	h.set("Etag", f.etag)
 	h.set("Last-Modified", f.lastModified)
 	h.set("Date", f.date)
+	for _, more := range f.more {
+		h.set(more.name, more.value)
+	}
 	if f.contentLength != "" {
 		h.set("Accept-Ranges", "bytes")
 	}

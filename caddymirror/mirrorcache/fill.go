@@ -57,7 +57,17 @@ func (m *Mount) copy(f *diskcache.Fill, name string) (err error) {
 	}
 	defer remote.Close()
 	meta := m.describe(name, src, remote.Info())
+	var read []byte
+	if m.inspects(name) {
+		if read, err = m.inspectRemote(context.Background(), name, remote, &meta); err != nil {
+			return err
+		}
+	}
 	err = f.Start(meta, diskcache.Freshness{At: time.Now(), Release: rel.hash})
+	if err == nil && len(read) > 0 {
+		_, err = f.Write(read)
+		remote = struct{ origin.Body }{remote} // WriteTo is for all of it
+	}
 	if err == nil {
 		err = pump(f, remote)
 	}

@@ -234,7 +234,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
 		return checked{gone, was, err}
 	case err != nil:
 		return checked{unknown, was, err}
-	case src.validator(info) == "" || src.validator(info) != was:
+	case src.validator(info) == "" || src.validator(info) != was, !m.inspected(e):
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
 		m.dates.note(key.Name, e.Meta(), time.Now())
@@ -352,7 +352,13 @@ func (m *Mount) head(ctx context.Context, name, status string) (object, error) {
 		m.facts.learn(name, err, rel.hash)
 		return object{result: resultMiss, status: statusFailed(err)}, err
 	}
-	return object{body: &body{m: m, name: name, meta: m.describe(name, src, info)}, result: resultMiss, status: strings.TrimSuffix(status, "; stored")}, nil
+	meta := m.describe(name, src, info)
+	if m.inspects(name) {
+		if err := m.inspectAt(ctx, name, &meta); err != nil {
+			return object{result: resultMiss, status: statusFailed(err)}, err
+		}
+	}
+	return object{body: &body{m: m, name: name, meta: meta}, result: resultMiss, status: strings.TrimSuffix(status, "; stored")}, nil
 }
 
 // bypass answers from the origin, past the cache.
@@ -370,8 +376,15 @@ func (m *Mount) bypass(ctx context.Context, name string) (object, error) {
 		m.facts.learn(name, err, rel.hash)
 		return object{result: resultBypass, status: statusBypass}, err
 	}
+	meta := m.describe(name, src, remote.Info())
+	if m.inspects(name) {
+		if err := m.inspectAt(ctx, name, &meta); err != nil {
+			remote.Close()
+			return object{result: resultBypass, status: statusBypass}, err
+		}
+	}
 	return object{
-		body:   &body{m: m, name: name, meta: m.describe(name, src, remote.Info()), remote: remote},
+		body:   &body{m: m, name: name, meta: meta, remote: remote},
 		result: resultBypass, status: statusBypass,
 	}, nil
 }

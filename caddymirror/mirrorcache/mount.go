@@ -39,8 +39,8 @@ type Mount struct {
 	// `caddy_mirror_old_name_requests_total`.
 	OldNames []string `json:"old_names,omitempty"`
 
-	// Format tells which objects never change under their name. Default:
-	// plain, for which all may.
+	// Format tells which objects never change under their name, and how a name is
+	// answered. Default: plain, a tree of which nothing is known.
 	FormatRaw json.RawMessage `json:"format,omitempty" caddy:"namespace=mirror.formats inline_key=format"`
 
 	// Cache is the name of the cache to use. Default: `default`.
@@ -95,6 +95,8 @@ type Mount struct {
 	origins        []source
 	format         format.Format
 	formatName     string
+	plans          *plans           // nil if the format has none
+	inspector      format.Inspector // nil if the format is none
 	precompressors map[string]encode.Precompressed
 	listings       *listings
 	facts          *facts
@@ -156,6 +158,9 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	// The first origin, and not the others, is part of what a key means: a
 	// fall-back that comes or goes loses nothing.
 	m.group = m.Prefix + "\x00" + m.origins[0].String()
+	if err := m.overlay(ctx); err != nil {
+		return err
+	}
 	m.facts = newFacts()
 	m.parts = newParts()
 	m.dates = newDates()
@@ -225,7 +230,28 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 		return fmt.Errorf("module %T is not a format", mod)
 	}
 	m.formatName = mod.(caddy.Module).CaddyModule().ID.Name()
+	if p, ok := m.format.(format.Planner); ok {
+		m.plans = newPlans(p, m.hidden)
+	}
+	m.inspector, _ = m.format.(format.Inspector)
 	return m.loadPrecompressors(ctx)
+}
+
+// overlay has the format lay files that it makes over the origins.
+func (m *Mount) overlay(ctx caddy.Context) error {
+	o, ok := m.format.(format.Overlay)
+	if !ok {
+		return nil
+	}
+	for i := range m.origins {
+		src := &m.origins[i]
+		over, err := o.Over(src.Origin, format.Env{Context: ctx, Log: m.log, Facts: &storedFacts{m, src.tag}})
+		if err != nil {
+			return fmt.Errorf("format %s: %w", m.formatName, err)
+		}
+		src.Origin = over
+	}
+	return nil
 }
 
 func (m *Mount) loadPrecompressors(ctx caddy.Context) error {
@@ -290,6 +316,9 @@ func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.g
 // forget drops what is known of names and directories.
 func (m *Mount) forget() {
 	m.facts.clear()
+	if m.plans != nil {
+		m.plans.kept.Purge()
+	}
 	if m.listings != nil {
 		m.listings.forgetAll()
 	}
@@ -320,19 +349,36 @@ func (m *Mount) Purge(p, prefix string) (int, error) {
 	}
 	switch {
 	case p == "" && prefix == "":
-		return c.Purge(m.group, nil)
+		n, err := c.Purge(m.group, nil)
+		if _, ok := m.format.(format.Overlay); ok {
+			_, ferr := c.Purge(m.factsGroup(), nil)
+			err = errors.Join(err, ferr)
+		}
+		return n, err
 	case prefix != "":
 		prefix = strings.TrimPrefix(prefix, "/")
 		return c.Purge(m.group, func(name string) bool { return strings.HasPrefix(name, prefix) })
 	}
 	clean := cleanPath("/" + p)
+	if m.plans != nil {
+		if names := m.plans.names(clean[1:]); len(names) > 0 {
+			return m.purgeFiles(c, names)
+		}
+	}
 	if !strings.HasSuffix(clean, "/") {
 		return m.purgeFile(c, clean[1:])
 	}
 	// What is served for a directory are its index files.
-	purged := 0
+	names := make([]string, 0, len(m.IndexNames))
 	for _, index := range m.IndexNames {
-		n, err := m.purgeFile(c, path.Join(clean[1:], index))
+		names = append(names, path.Join(clean[1:], index))
+	}
+	return m.purgeFiles(c, names)
+}
+
+func (m *Mount) purgeFiles(c *diskcache.Cache, names []string) (purged int, err error) {
+	for _, name := range names {
+		n, err := m.purgeFile(c, name)
 		purged += n
 		if err != nil {
 			return purged, err

@@ -91,7 +91,7 @@ func (m *Mount) part(ctx context.Context, r *http.Request, name, status string) 
 	if meta.Validator == "" || meta.Size <= smallObject {
 		return object{}, false, nil
 	}
-	code, ranges := m.evaluate(r, &o, o.fields(name, ""), m.format.Class(name))
+	code, ranges := m.evaluate(r, &o, o.fields(representation{name: name}), m.format.Class(name))
 	switch {
 	case code == http.StatusOK:
 		return object{}, false, nil

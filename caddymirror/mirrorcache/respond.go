@@ -19,21 +19,20 @@ import (
 )
 
 // respond answers with an object, in full or as the request's conditions and
-// ranges have it, and closes it. name is what it is served as; encoding is of
-// its bytes, if they are not as name says.
+// ranges have it, and closes it.
 //
 // Its error is one that no byte was sent before.
-func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, name, encoding string) error {
+func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as representation) error {
 	defer o.close()
-	f := o.fields(name, encoding)
-	class := m.format.Class(name)
+	f := o.fields(as)
+	class := m.format.Class(as.name)
 	status, ranges := http.StatusOK, []httpcond.Range(nil)
 	if httpcond.Conditional(r.Header) {
 		status, ranges = m.evaluate(r, o, f, class)
 	}
 	if err := o.await(r, status, ranges); err != nil {
 		if old, ok := m.instead(r.Context(), o); ok {
-			return m.respond(w, r, &old, name, encoding)
+			return m.respond(w, r, &old, as)
 		}
 		return m.fail(w, r, object{status: statusFailed(err)}, err)
 	}
@@ -74,7 +73,7 @@ func (m *Mount) evaluate(r *http.Request, o *object, f *fields, class format.Cla
 		size = -1
 	}
 	status, ranges = httpcond.Evaluate(r.Method, r.Header, httpcond.Validators{
-		ETag: f.etag, Modified: f.modified, DateStrong: strong, DateShared: m.precompressors != nil,
+		ETag: f.etag, Modified: f.modified, DateStrong: strong, DateShared: m.precompressors != nil || f.mediaType != "",
 	}, size)
 	if o.body != nil {
 		// One range is answered at once; several are parts of what will be wanted

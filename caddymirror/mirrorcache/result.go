@@ -18,7 +18,7 @@ const (
 	resultCollapsed                 // from a fill that another request began
 	resultBypass                    // from the origin, past the cache
 	resultNotFound                  // not there, forbidden, or nonsense
-	resultRejected                  // neither GET nor HEAD, or control characters in the path
+	resultRejected                  // neither GET nor HEAD, control characters in the path, or nothing acceptable
 	resultRedirect
 	resultListing
 	resultError   // the origin is away and the cache has nothing

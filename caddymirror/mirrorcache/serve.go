@@ -44,6 +44,11 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 	if len(m.Hide) > 0 && m.hidden(name) {
 		return m.fail(w, r, object{result: resultHit, status: statusHit}, fs.ErrNotExist)
 	}
+	if m.plans != nil {
+		if p := m.plans.of(r, rest[1:]); p != nil {
+			return m.servePlan(w, r, rest, p)
+		}
+	}
 	if isDir {
 		return m.serveDir(w, r, name)
 	}
@@ -53,13 +58,13 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) error {
 	m.vary(w)
 	if m.precompressors != nil {
-		done, err := m.servePrecompressed(w, r, name)
+		done, err := m.servePrecompressed(w, r, r, representation{name: name})
 		switch {
 		case done:
 			return err
 		case err != nil:
 			if o, ok := m.cached(r, name); ok {
-				return m.respond(w, r, &o, name, "")
+				return m.respond(w, r, &o, representation{name: name})
 			}
 			return m.fail(w, r, object{status: statusAway}, err)
 		}
@@ -74,7 +79,7 @@ func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) e
 	if err != nil {
 		return m.fail(w, r, o, err)
 	}
-	return m.respond(w, r, &o, name, "")
+	return m.respond(w, r, &o, representation{name: name})
 }
 
 // serveDir answers a request for a directory: with an index file, or with a
@@ -104,28 +109,40 @@ func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) er
 // serveIndex answers with an index file of a directory, and reports whether there
 // was an answer: if the origin is away, there is one, too.
 func (m *Mount) serveIndex(w http.ResponseWriter, r *http.Request, dir, file string) (done bool, err error) {
-	var o object
+	done, o, err := m.serveOne(w, r, r, representation{name: file})
+	switch {
+	case done || err == nil:
+		return done, err
+	case errors.Is(err, origin.ErrAway) && m.serveOldListing(w, r, dir):
+		return true, nil // there was no index when it was read
+	}
+	return true, m.fail(w, r, o, err)
+}
+
+// serveOne answers with one of several files that may answer, if it is there, and
+// reports whether it has answered. If not, an error says that this cannot be found
+// out, or that the file cannot be had; o is as fail wants it. It is looked for as
+// ask has it: r, with patience.
+func (m *Mount) serveOne(w http.ResponseWriter, r, ask *http.Request, as representation) (done bool, o object, err error) {
 	if m.precompressors != nil {
-		if done, err = m.servePrecompressed(w, r, file); done {
-			return true, err
+		if done, err = m.servePrecompressed(w, r, ask, as); done {
+			return true, object{}, err
 		}
 	}
 	if err == nil {
-		o, err = m.lookup(r, file)
-	} else if old, ok := m.cached(r, file); ok {
+		o, err = m.lookup(ask, as.name)
+	} else if old, ok := m.cached(r, as.name); ok {
 		o, err = old, nil
 	} else {
 		o.status = statusAway
 	}
 	switch {
 	case err == nil:
-		return true, m.respond(w, r, &o, file, "")
+		return true, object{}, m.respond(w, r, &o, as)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
-		return false, nil
-	case errors.Is(err, origin.ErrAway) && m.serveOldListing(w, r, dir):
-		return true, nil // there was no index when it was read
+		return false, o, nil
 	}
-	return true, m.fail(w, r, o, err)
+	return false, o, err
 }
 
 // serveNoIndex answers for what ends in a slash and has no index file: a
@@ -169,8 +186,9 @@ func (m *Mount) vary(w http.ResponseWriter) {
 
 // servePrecompressed answers with the file that lies beside name in an
 // encoding that the client accepts, and reports whether there was one. If there was
-// none, an error says that the origin is away.
-func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name string) (done bool, err error) {
+// none, an error says that the origin is away. ask is as for serveOne.
+func (m *Mount) servePrecompressed(w http.ResponseWriter, r, ask *http.Request, as representation) (done bool, err error) {
+	name := as.name
 	for _, encoding := range encode.AcceptedEncodings(r, m.PrecompressedOrder) {
 		p, ok := m.precompressors[encoding]
 		if !ok {
@@ -180,10 +198,11 @@ func (m *Mount) servePrecompressed(w http.ResponseWriter, r *http.Request, name 
 		if !possible(side) || m.hidden(side) {
 			continue
 		}
-		o, err := m.lookup(r, side)
+		o, err := m.lookup(ask, side)
 		switch {
 		case err == nil && m.hasFile(r.Context(), name):
-			return true, m.respond(w, r, &o, name, encoding)
+			as.encoding = encoding
+			return true, m.respond(w, r, &o, as)
 		case err == nil: // left over from a file that is gone
 			o.close()
 		case errors.Is(err, origin.ErrAway):

@@ -63,6 +63,9 @@ func (m *Mount) state(ctx context.Context) release {
 func (m *Mount) fresh(ctx context.Context, e *diskcache.Entry, class format.Class) (age time.Duration, ok bool) {
 	f := e.Fresh()
 	age = max(0, time.Since(f.At))
+	if !m.inspected(e) {
+		return age, false
+	}
 	if class == format.Immutable {
 		return age, true
 	}

@@ -1,0 +1,16 @@
+package format
+
+import "io"
+
+// Inspector is a [Format] that reads response fields out of objects. They are read
+// once, when the object comes into the cache, and kept with it.
+type Inspector interface {
+	// Inspects reports whether objects of this name may have such fields.
+	Inspects(name string) bool
+
+	// Fields are an object's, by canonical name. Reads may cost a request to the
+	// origin each, and object is to be read where its fields are expected only. The
+	// errors are those of reading: an object that is not as it should be has no
+	// fields.
+	Fields(name string, object io.ReaderAt, size int64) (map[string]string, error)
+}
