@@ -17,7 +17,6 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/command"
 	"github.com/unifiedmirrors/mirror/caddymirror/job"
-	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
 func jobCommands() []*cobra.Command {
@@ -186,17 +185,7 @@ func line(fl caddycmd.Flags, name string) string {
 	if err := ask(fl, http.MethodGet, jobURI(name, ""), nil, &s); err != nil {
 		return err.Error()
 	}
-	return strings.TrimSpace(bar(s.Progress) + " " + jobStatus{s}.now())
-}
-
-// bar draws how far a run is, if that is known.
-func bar(p *step.Progress) string {
-	const width = 24
-	if p == nil || p.Done < 0 || p.Done > 1 {
-		return ""
-	}
-	n := int(p.Done * width)
-	return "[" + strings.Repeat("#", n) + strings.Repeat("-", width-n) + "]"
+	return jobStatus{s}.now()
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

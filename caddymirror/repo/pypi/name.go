@@ -10,10 +10,13 @@ func Normalize(project string) string {
 	}
 	b := make([]byte, 0, len(project))
 	for i := range len(project) {
-		if c := project[i]; !isSeparator(c) {
+		switch c := project[i]; {
+		case c == '-' || c == '_' || c == '.':
+			if i == 0 || !isSeparator(project[i-1]) {
+				b = append(b, '-')
+			}
+		default:
 			b = append(b, c)
-		} else if i == 0 || !isSeparator(project[i-1]) {
-			b = append(b, '-')
 		}
 	}
 	return strings.ToLower(string(b))
