@@ -12,7 +12,7 @@ export GOFLAGS
 
 # Packages without Caddy's standard modules: quick to build with -race.
 LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs diskcache format httpcond origin panics process repo step)
-MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command gate job mirror mirrorcache program releaser syncer)
+MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command gate job mirror mirrorcache mirrorpages program releaser syncer)
 
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, a file system that can hang,

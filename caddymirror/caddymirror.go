@@ -3,6 +3,7 @@
 //
 //   - http.handlers.mirror_cache, the directive: trees under URL prefixes,
 //     each served through a bounded disk cache
+//   - http.handlers.mirror_clients: configuration for clients of what is mirrored
 //   - mirror, the app: the caches, and the jobs
 //   - admin.api.mirror, and the command `caddy mirror`
 //   - mirror.syncers.*, mirror.gates.*, mirror.releasers.*, the steps of a job
@@ -18,6 +19,7 @@ import (
 	_ "github.com/unifiedmirrors/mirror/caddymirror/gate"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/mirror"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/mirrorcache"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/mirrorpages"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/origin"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/releaser"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/syncer"

@@ -105,6 +105,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return next.ServeHTTP(w, r)
 }
 
+// Served implements mirror.Server.
+func (h *Handler) Served() []mirror.Served {
+	all := make([]mirror.Served, 0, len(h.Mounts))
+	for _, m := range h.Mounts {
+		all = append(all, mirror.Served{Prefix: strings.TrimSuffix(m.Prefix, "/"), Format: m.formatName, OldNames: m.OldNames})
+	}
+	return all
+}
+
 // cleanPath is p without empty and dot elements. A slash at the end stays.
 func cleanPath(p string) string {
 	if p == "" || p[0] != '/' {
@@ -125,4 +134,5 @@ var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddy.Validator             = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ mirror.Server               = (*Handler)(nil)
 )
