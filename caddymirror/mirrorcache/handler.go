@@ -67,6 +67,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.oldNames, err = oldNamesOf(h.Mounts); err != nil {
 		return err
 	}
+	if s, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		s.RegisterConnContext(keepConn)
+	}
 	h.byLength = slices.SortedStableFunc(slices.Values(h.Mounts), func(a, b *Mount) int {
 		return cmp.Compare(len(b.Prefix), len(a.Prefix))
 	})

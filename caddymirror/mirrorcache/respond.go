@@ -53,7 +53,8 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as re
 	case r.Method == http.MethodHead:
 		w.WriteHeader(http.StatusOK)
 	case o.inMemory():
-		n, _ := w.Write(o.entry.Bytes())
+		c := client{w: w, r: r}
+		n, _ := c.Write(o.entry.Bytes())
 		m.metrics.fromMemory.Add(float64(n))
 	default:
 		m.send(w, r, o, 0, -1)
@@ -181,7 +182,7 @@ func (m *Mount) respondParts(w http.ResponseWriter, r *http.Request, o *object, 
 	w.WriteHeader(http.StatusPartialContent)
 	b := o.reader(m)
 	var sent int64
-	err := parts.Write(client{w}, func(w io.Writer, part httpcond.Range) error {
+	err := parts.Write(&client{w: w, r: r}, func(w io.Writer, part httpcond.Range) error {
 		n, err := b.copyRange(r.Context(), w, part.Start, part.Length)
 		sent += n
 		return err
@@ -193,15 +194,24 @@ func (m *Mount) respondParts(w http.ResponseWriter, r *http.Request, o *object, 
 // send sends n bytes of an object from off on, or all if n is negative.
 func (m *Mount) send(w http.ResponseWriter, r *http.Request, o *object, off, n int64) {
 	b := o.reader(m)
-	sent, err := b.copyRange(r.Context(), client{w}, off, n)
+	sent, err := b.copyRange(r.Context(), &client{w: w, r: r}, off, n)
 	m.metrics.bytes(b).Add(float64(sent))
 	m.finish(r.Context(), b.name, err)
 }
 
-// client is a writer whose errors are the client's.
-type client struct{ w io.Writer }
+// client is a writer whose errors are the client's. Its first large write goes
+// out together with the head.
+type client struct {
+	w      io.Writer
+	r      *http.Request
+	corked bool
+}
 
-func (c client) Write(p []byte) (int, error) {
+func (c *client) Write(p []byte) (int, error) {
+	if !c.corked && len(p) >= corkSize {
+		c.corked = true
+		defer cork(c.r)()
+	}
 	n, err := c.w.Write(p)
 	if err != nil {
 		err = errClient
