@@ -1,6 +1,7 @@
 package job
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/gate"
 	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
@@ -433,6 +436,46 @@ func TestPanicOverLine(t *testing.T) {
 	r := e.Runner("x")
 	if run := ended(t, r, begin(t, r)); run.Outcome != Failed || run.Error != "sync: panic in job: oops" || seen != 1 {
 		t.Errorf("run is %+v, %d lines were seen", run, seen)
+	}
+}
+
+// TestManyCommands: a step runs several commands at a time; those of strangers get none of
+// the job's tickets and environment.
+func TestManyCommands(t *testing.T) {
+	e := testEngine(t, t.TempDir())
+	var outs [4]bytes.Buffer
+	var kerberos string
+	j := testJob(t, "x", Job{Env: map[string]string{"SECRET": "x"}}, func(ctx context.Context, r *step.Run) error {
+		r.Count(map[string]int{"built": 3})
+		var g errgroup.Group
+		for i := range outs {
+			g.Go(func() error {
+				_, err := r.Command(ctx, step.Command{
+					Name: "/bin/sh", Args: []string{"-c", "sleep 0.2; echo $1 $SECRET $A", "sh", strconv.Itoa(i)},
+					Env: []string{"A=a"}, Out: &outs[i], Untrusted: true,
+				})
+				return err
+			})
+		}
+		err := g.Wait()
+		_, trusted := r.Command(ctx, step.Command{Name: "/bin/true"})
+		kerberos = fmt.Sprint(trusted)
+		return err
+	})
+	j.Kerberos = &step.Kerberos{Keytab: "/k", Principal: "p", Command: "/nonexistent/k5start"}
+	e.join(j)
+	r := e.Runner("x")
+	run := ended(t, r, begin(t, r))
+	if run.Outcome != Unchanged && run.Outcome != Released || run.PID != 0 || run.Counts["built"] != 3 {
+		t.Errorf("run is %+v", run)
+	}
+	for i := range outs {
+		if got := outs[i].String(); got != strconv.Itoa(i)+" a\n" {
+			t.Errorf("command %d printed %q", i, got)
+		}
+	}
+	if !strings.Contains(kerberos, "k5start") {
+		t.Errorf("others: %s", kerberos)
 	}
 }
 

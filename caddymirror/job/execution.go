@@ -341,34 +341,55 @@ func (x *execution) step() *step.Run {
 			x.r.progress = p
 			x.r.mu.Unlock()
 		},
+		Count: func(counts map[string]int) {
+			counts = maps.Clone(counts)
+			x.r.mu.Lock()
+			x.rec.Counts = counts
+			x.r.mu.Unlock()
+		},
 	}
 }
 
-// command runs a command of a step.
+// command runs a command of a step. Several may run at a time.
 func (x *execution) command(ctx context.Context, c step.Command) (step.Result, error) {
 	var failed error // to understand what it prints
+	pid := 0
 	cmd := process.Command{
 		Name: c.Name, Args: c.Args, Dir: c.Dir, Env: append(x.environment(), c.Env...), Out: x.out, Line: x.lines(c.Line, &failed),
 		Grace: time.Duration(x.j.Grace), Finish: c.Finish, Left: x.leave, Keep: x.keep,
-		Started: func(pid int) { x.r.update(func() { x.rec.PID, x.rec.Mark = pid, process.Mark(pid) }) },
+		Started: func(p int) {
+			pid = p
+			x.r.update(func() { x.rec.PID, x.rec.Mark = pid, process.Mark(pid) })
+		},
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = x.j.Directory
 	}
 	k := x.j.Kerberos
-	if c.Kerberos != nil {
+	switch {
+	case c.Untrusted:
+		k, cmd.Env = nil, c.Env
+	case c.Kerberos != nil:
 		k = c.Kerberos
 	}
 	cmd.Name, cmd.Args = k.Around(c.Name, c.Args)
-	x.out.note("$ %q\n", append([]string{cmd.Name}, cmd.Args...))
+	if c.Out != nil {
+		cmd.Out = c.Out
+	} else {
+		x.out.note("$ %q\n", append([]string{cmd.Name}, cmd.Args...))
+	}
 	res, err := process.Run(ctx, cmd)
 	x.r.update(func() {
 		if errors.Is(err, process.ErrLeft) {
-			x.left = x.rec.PID
+			x.left = pid
 		}
-		x.rec.PID = 0
+		if x.rec.PID == pid {
+			x.rec.PID = 0
+		}
+		if c.Out == nil {
+			x.tail = res.Tail
+		}
 	})
-	x.tail = res.Tail
 	if failed != nil && !errors.Is(err, process.ErrLeft) {
 		return step.Result{Code: -1}, failed
 	}

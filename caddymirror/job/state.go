@@ -61,12 +61,16 @@ type Run struct {
 	// Notes are what syncers note of the run: "serial" and "todo" of bandersnatch,
 	// "source" of rsync.
 	Notes map[string]string `json:"notes,omitempty"`
+
+	// Counts are how many of what steps work on they have found in which state: "built"
+	// and "failed" of wheels.
+	Counts map[string]int `json:"counts,omitempty"`
 }
 
 // clone returns a copy that shares nothing.
 func (r *Run) clone() Run {
 	c := *r
-	c.Stages, c.Notes = maps.Clone(r.Stages), maps.Clone(r.Notes)
+	c.Stages, c.Notes, c.Counts = maps.Clone(r.Stages), maps.Clone(r.Notes), maps.Clone(r.Counts)
 	return c
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/command"
 	"github.com/unifiedmirrors/mirror/caddymirror/job"
+	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
 func jobCommands() []*cobra.Command {
@@ -185,7 +186,17 @@ func line(fl caddycmd.Flags, name string) string {
 	if err := ask(fl, http.MethodGet, jobURI(name, ""), nil, &s); err != nil {
 		return err.Error()
 	}
-	return jobStatus{s}.now()
+	return strings.TrimSpace(bar(s.Progress) + " " + jobStatus{s}.now())
+}
+
+// bar draws how far a run is, if that is known.
+func bar(p *step.Progress) string {
+	const width = 24
+	if p == nil || p.Done < 0 || p.Done > 1 {
+		return ""
+	}
+	n := int(p.Done * width)
+	return "[" + strings.Repeat("#", n) + strings.Repeat("-", width-n) + "]"
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

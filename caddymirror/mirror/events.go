@@ -85,9 +85,21 @@ var (
 	jobRunning = desc("job_running", "1 while the job runs.", "job")
 	jobHeld    = desc("job_held", "1 while the job is held.", "job")
 	jobFails   = desc("job_failures", "Failures of the job in a row.", "job")
+	jobItems   = desc("job_items", "What the run under way, or else the last, has worked on, as wheels, by what became of it.", "job", "state")
 	jobData    = desc("job_data_timestamp_seconds", "How new the data of the job are at each stage: upstream, where they are written (rw), and where they are served from (ro).",
 		"job", "stage", "target", "site")
 )
+
+// counts are those of the run under way, or else of the last.
+func counts(j job.Status) map[string]int {
+	switch {
+	case j.Current != nil:
+		return j.Current.Counts
+	case j.Last != nil:
+		return j.Last.Counts
+	}
+	return nil
+}
 
 // collectJobs sends the state of jobs.
 func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string), jobs []job.Status) {
@@ -102,6 +114,9 @@ func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...s
 		send(jobRunning, gauge, bit(j.Current != nil), j.Name)
 		send(jobHeld, gauge, bit(j.Hold != nil), j.Name)
 		send(jobFails, gauge, float64(j.Failures), j.Name)
+		for state, n := range counts(j) {
+			send(jobItems, gauge, float64(n), j.Name, state)
+		}
 		if !j.Upstream.IsZero() {
 			send(jobData, gauge, float64(j.Upstream.Unix()), j.Name, "upstream", "", "")
 		}

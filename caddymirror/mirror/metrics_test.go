@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/job"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 )
@@ -37,5 +38,17 @@ caddy_mirror_origin_errors_total{kind="timeout",mount="/m",origin="/o"} 4
 	// Other tests of the process have panics of their own.
 	if n, all := testutil.CollectAndCount(collector{a}, "caddy_mirror_panics_total"), len(panics.Counts()); n == 0 || n != all {
 		t.Errorf("panics have %d series, want %d", n, all)
+	}
+}
+
+// TestCountsOfJobs: what the run under way counts is shown, and else what the last has.
+func TestCountsOfJobs(t *testing.T) {
+	j := job.Status{Last: &job.Run{Counts: map[string]int{"built": 1}}}
+	if got := counts(j); got["built"] != 1 {
+		t.Errorf("of the last run: %v", got)
+	}
+	j.Current = &job.Run{Counts: map[string]int{"built": 2}}
+	if got := counts(j); got["built"] != 2 {
+		t.Errorf("of the run under way: %v", got)
 	}
 }

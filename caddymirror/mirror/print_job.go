@@ -67,6 +67,9 @@ func (s jobStatus) print(out io.Writer) error {
 		for _, name := range slices.Sorted(maps.Keys(r.Notes)) {
 			notes = append(notes, name+" "+r.Notes[name])
 		}
+		for _, name := range slices.Sorted(maps.Keys(r.Counts)) {
+			notes = append(notes, fmt.Sprintf("%s %d", name, r.Counts[name]))
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\t%s\n", r.ID, r.Trigger, ago(r.Began),
 			r.Ended.Sub(r.Began).Round(time.Millisecond), fetched, r.Outcome, oneLine(strings.Join(notes, " ")))
 	}

@@ -41,7 +41,7 @@ type Run struct {
 
 	// Command runs a command as the job has it: with its environment, in a process
 	// group that ends with the run, with Kerberos tickets where so configured. What
-	// it prints goes to Out.
+	// it prints goes to Out. Several commands may run at a time.
 	Command func(ctx context.Context, c Command) (Result, error)
 
 	// Report tells how far the run is. It may be called often.
@@ -53,6 +53,10 @@ type Run struct {
 
 	// Bytes is counted up by a syncer that knows how much it has fetched.
 	Bytes int64
+
+	// Counts are how many of what they work on steps have found in which state: "built",
+	// "failed". They are replaced as a whole, by Count, which may be called often.
+	Count func(map[string]int)
 
 	// Notes are what steps want to be remembered of the run, by name: "serial". They are
 	// few and short.
@@ -92,6 +96,14 @@ type Command struct {
 
 	// Kerberos is how it gets tickets. Default: as the job has it.
 	Kerberos *Kerberos
+
+	// Out gets what it prints, and not the log of the run, which does not name the
+	// command then either.
+	Out io.Writer
+
+	// Untrusted has the command run without the job's tickets and with no environment but
+	// Env: what it runs was written by strangers.
+	Untrusted bool
 
 	// Finish has the command left to end by itself when the run is to end: nobody
 	// kills `vos release`.

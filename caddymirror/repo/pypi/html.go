@@ -138,7 +138,9 @@ func anchor(z *html.Tokenizer, more bool) (l File, ok bool, err error) {
 		case "data-dist-info-metadata": // its old name
 			old, isOld = string(value), true
 		case "data-yanked":
-			l.Yanked = true
+			l.Yanked, l.YankedReason = true, string(value)
+		case "data-requires-python":
+			l.RequiresPython = string(value)
 		}
 	}
 	// To pip all values say that there are metadata, "false" too.

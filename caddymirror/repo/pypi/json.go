@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/transform"
@@ -99,7 +100,14 @@ func (p Reader) file(j *jsonReader) (File, error) {
 		case "dist-info-metadata": // its old name
 			old.told, old.there, old.sum, err = j.metadata()
 		case "yanked":
-			_, l.Yanked, err = j.truth()
+			l.Yanked, l.YankedReason, err = j.yanked()
+		case "requires-python":
+			l.RequiresPython, err = j.textOr()
+		case "upload-time":
+			var text string
+			if text, err = j.textOr(); text != "" {
+				l.UploadTime, _ = time.Parse(time.RFC3339Nano, text) // else it is not known
+			}
 		default:
 			err = j.skip()
 		}
@@ -209,6 +217,33 @@ func (j *jsonReader) text() (string, error) {
 	return text, nil
 }
 
+// textOr reads a string, empty if it is anything else: pip does not look at it, or not
+// closely.
+func (j *jsonReader) textOr() (string, error) {
+	depth := j.depth
+	token, err := j.token()
+	if err != nil {
+		return "", err
+	}
+	if j.depth > depth {
+		return "", j.leave(depth)
+	}
+	text, _ := token.(string)
+	return text, nil
+}
+
+// yanked reads what Python takes for true, or the reason.
+func (j *jsonReader) yanked() (is bool, reason string, err error) {
+	depth := j.depth
+	token, err := j.token()
+	if err != nil {
+		return false, "", err
+	}
+	reason, _ = token.(string)
+	is, err = j.truthOf(token, depth)
+	return is, reason, err
+}
+
 // size reads a size, -1 if it is not known. pip does not look at it.
 func (j *jsonReader) size(remark func(string)) (int64, error) {
 	depth := j.depth
@@ -262,19 +297,8 @@ func (j *jsonReader) openHashes(none bool) (sum digest.Digest, err error) {
 	return sum, err
 }
 
-// truth reads a value, and reports whether it is more than null, and what Python takes for
-// true.
-func (j *jsonReader) truth() (told, is bool, err error) {
-	depth := j.depth
-	token, err := j.token()
-	if err != nil {
-		return false, false, err
-	}
-	is, err = j.truthOf(token, depth)
-	return token != nil, is, err
-}
-
-// truthOf is truth of a value, the first token of which was read when depth were open.
+// truthOf reports whether Python takes a value for true, the first token of which was read
+// when depth were open.
 func (j *jsonReader) truthOf(token json.Token, depth int) (bool, error) {
 	switch token := token.(type) {
 	case nil:

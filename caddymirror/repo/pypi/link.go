@@ -1,4 +1,4 @@
-// Package pypi reads the pages of the simple repository API, which Python package indexes
+// Package pypi reads and writes the pages of the simple repository API, which Python package indexes
 // have (PEP 503, 592, 658, 691, 700, 714).
 package pypi
 
@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
@@ -32,8 +33,17 @@ type File struct {
 	// MetadataDigest is the checksum of the metadata, if that is told.
 	MetadataDigest digest.Digest
 
-	// Yanked says that installers do not choose the file unless they must (PEP 592).
-	Yanked bool
+	// RequiresPython says which Pythons the file is for, empty if that is not told.
+	RequiresPython string
+
+	// UploadTime is when the file was uploaded (PEP 700), zero if it is not told: HTML
+	// has none.
+	UploadTime time.Time
+
+	// Yanked says that installers do not choose the file unless they must (PEP 592), and
+	// YankedReason why.
+	Yanked       bool
+	YankedReason string
 }
 
 // PageNames are the names that bandersnatch has pages under, the one that tells most last.

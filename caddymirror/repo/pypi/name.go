@@ -10,13 +10,10 @@ func Normalize(project string) string {
 	}
 	b := make([]byte, 0, len(project))
 	for i := range len(project) {
-		switch c := project[i]; {
-		case c == '-' || c == '_' || c == '.':
-			if i == 0 || !isSeparator(project[i-1]) {
-				b = append(b, '-')
-			}
-		default:
+		if c := project[i]; !isSeparator(c) {
 			b = append(b, c)
+		} else if i == 0 || !isSeparator(project[i-1]) {
+			b = append(b, '-')
 		}
 	}
 	return strings.ToLower(string(b))
