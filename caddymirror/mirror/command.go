@@ -23,7 +23,7 @@ func init() {
 Asks a running Caddy, through its admin API, for the state of its package
 mirror, or tells it what to do.`,
 		CobraFunc: func(cmd *cobra.Command) {
-			command.Group(cmd, append(jobCommands(), statusCommand(), purgeCommand())...)
+			command.Group(cmd, append(jobCommands(), statusCommand(), purgeCommand(), checkCommand())...)
 		},
 	})
 }

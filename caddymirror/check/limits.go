@@ -1,0 +1,33 @@
+package check
+
+// What a mirror may send. ARCHITECTURE.md has the table of all limits.
+const (
+	// maxPage is how large a page or a listing may be, in bytes: the list of all of PyPI
+	// has some 40 MB.
+	maxPage = 256 << 20
+
+	// maxIndex is how large a compressed index of packages may be, if nothing says it.
+	maxIndex = 2 << 30
+
+	// maxFile is how large a file may be whose index does not say it.
+	maxFile = 64 << 30
+
+	// minRate is how fast an answer must be on average, in bytes a second, once Timeout
+	// has passed: slower ones have no end.
+	minRate = 16 << 10
+
+	// maxHeader is how large the header of an answer may be.
+	maxHeader = 256 << 10
+
+	// maxRedirects is how many redirects are followed.
+	maxRedirects = 5
+
+	// workers is how many files are looked at together.
+	workers = 4
+
+	// maxFindings is how many faults, and notes, of a mount are kept. More are counted.
+	maxFindings = 20
+
+	// maxListings is how many directories of [Files] are listed.
+	maxListings = 10_000
+)

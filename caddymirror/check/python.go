@@ -1,0 +1,212 @@
+package check
+
+import (
+	"context"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
+)
+
+// pipAccept is what pip asks for; oldAccept is what pips before 22.2 do, and easy_install.
+const (
+	pipAccept = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
+	oldAccept = "text/html"
+)
+
+func accept(types string) http.Header { return http.Header{"Accept": {types}} }
+
+// index looks at a package index, whose pages are below root.
+func (l *mountLook) index(ctx context.Context, root string) {
+	at := l.at(root)
+	projects := picker[string]{n: l.Sample}
+	crew := newCrew(ctx)
+	defer crew.wait()
+	look := func(name string) {
+		crew.do(func(ctx context.Context) { l.project(ctx, at.JoinPath(name+"/")) })
+	}
+	if l.All {
+		projects.all = look
+	}
+	last := ""
+	err := l.page(ctx, at, pipAccept, "projects", func(page *url.URL, f pypi.File) error {
+		name := projectOf(page, f.URL)
+		if name == "" || name == last { // the same in two spellings
+			return nil
+		}
+		last = name
+		projects.see(name)
+		return nil
+	})
+	l.listed(projects.seen)
+	if err == nil && projects.seen == 0 {
+		err = fault.Errorf("lists no projects")
+	}
+	l.failed(ctx, Index, at, err)
+	for _, name := range projects.kept {
+		look(name)
+	}
+}
+
+// projectOf returns the normalized name of the project that a link on the list of all leads
+// to, "" if it is no project: one level below the list, which has other links, too.
+func projectOf(page *url.URL, href string) string {
+	u, err := page.Parse(href)
+	if err != nil || u.Host != page.Host {
+		return ""
+	}
+	rest, ok := strings.CutPrefix(u.Path, page.Path)
+	rest = strings.TrimSuffix(rest, "/")
+	if !ok || u.RawQuery != "" || !projectName.MatchString(rest) || strings.HasPrefix(rest, "index.") || pypi.IsDistribution(rest) {
+		return ""
+	}
+	return pypi.Normalize(rest)
+}
+
+// projectName is a name of a project (PEP 508).
+var projectName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+
+// page reads a page, and calls see with what it lists and the address that it is from. Its
+// error is a fault of the page.
+func (l *mountLook) page(ctx context.Context, at *url.URL, types, key string, see func(page *url.URL, f pypi.File) error) error {
+	s, err := l.spool(ctx, at, accept(types), maxPage, digest.Digest{}, "")
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r := pypi.Reader{
+		See:    func(f pypi.File) error { return see(s.at, f) },
+		Remark: func(text string) { l.noteOnce(Index, at, text) },
+	}
+	kind, _, _ := mime.ParseMediaType(s.kind)
+	read, known := map[string]func(io.Reader) error{
+		"text/html":                           r.HTML,
+		"application/vnd.pypi.simple.v1+html": r.HTML,
+		"application/vnd.pypi.simple.v1+json": func(in io.Reader) error { return r.JSON(in, key) },
+	}[kind]
+	switch {
+	case !known:
+		return fault.Errorf("is of the type %s, which pip does not take for a page", fault.Show(s.kind))
+	case types == oldAccept && kind != "text/html":
+		return fault.Errorf("is of the type %s though text/html was asked for", fault.Show(s.kind))
+	}
+	return fault.Of(read(s))
+}
+
+// project looks at the page of a project, as new and old pips ask for it, and at files
+// that it lists: one of them, or all.
+func (l *mountLook) project(ctx context.Context, at *url.URL) {
+	files := picker[pypi.File]{n: 1}
+	var from *url.URL
+	see := func(page *url.URL, f pypi.File) error {
+		from = page
+		name := f.URL
+		if i := strings.IndexAny(name, "?#"); i >= 0 {
+			name = name[:i]
+		}
+		if text, err := url.PathUnescape(path.Base(name)); err == nil {
+			name = text
+		}
+		if pypi.IsDistribution(name) { // pip follows no other links
+			files.see(f)
+		}
+		return nil
+	}
+	if l.All {
+		files.all = func(f pypi.File) { l.distribution(ctx, from, f) }
+	}
+	if err := l.page(ctx, at, pipAccept, "files", see); err != nil {
+		l.failed(ctx, Index, at, err)
+		return
+	}
+	if err := l.page(ctx, at, oldAccept, "files", func(*url.URL, pypi.File) error { return nil }); err != nil {
+		l.failed(ctx, Index, at, err)
+		return
+	}
+	l.look(ctx, object{at: at, size: -1, aspect: Index, request: accept(pipAccept), generated: true})
+	for _, f := range files.kept {
+		l.distribution(ctx, from, f)
+	}
+}
+
+// distribution looks at a file of a project, and at the metadata beside it.
+func (l *mountLook) distribution(ctx context.Context, page *url.URL, f pypi.File) {
+	u, err := page.Parse(strings.TrimSpace(f.URL))
+	if err != nil {
+		l.fault(Index, page, "links %s, which is no address", fault.Show(f.URL))
+		return
+	}
+	if err := l.c.allows(u); err != nil {
+		l.fault(Index, page, "links elsewhere: %s", err)
+		return
+	}
+	sum := f.Digest
+	if sum.Kind == "" {
+		if sum, err = pypi.DigestOfURL(f.URL); err != nil {
+			l.failed(ctx, Index, page, err)
+			return
+		}
+	}
+	if sum.Kind == "" {
+		l.noteOnce(Index, page, "has no checksums for some files")
+	}
+	u.Fragment, u.RawFragment = "", ""
+	l.look(ctx, object{at: u, size: f.Size, digest: sum, by: shown(page), aspect: File})
+	if f.Metadata {
+		m := *u
+		m.Path += ".metadata"
+		m.RawPath = ""
+		l.look(ctx, object{at: &m, size: -1, digest: f.MetadataDigest, by: shown(page), aspect: Metadata})
+	}
+}
+
+// platform is a name of a directory of wheels: distribution, version and architecture.
+var platform = regexp.MustCompile(`^[a-z][a-z0-9.]*-[0-9][0-9.a-z]*-[a-z0-9_]+$`)
+
+// wheels looks at the index of each platform, or at the mount itself if it is one.
+func (l *mountLook) wheels(ctx context.Context) {
+	platforms := l.Names
+	if len(platforms) == 0 {
+		at := l.at("")
+		found, err := l.platforms(ctx, at)
+		if err != nil {
+			if isMissing(err) {
+				err = fault.Errorf("%s: which platforms? Name them: --%s %s,ubuntu-22.04-x86_64", err, Wheel, l.Path)
+			}
+			l.failed(ctx, Index, at, err)
+			return
+		}
+		platforms = found
+	}
+	if len(platforms) == 0 {
+		l.index(ctx, "")
+		return
+	}
+	for _, name := range platforms {
+		l.index(ctx, strings.Trim(name, "/")+"/")
+	}
+}
+
+// platforms returns those that a mount lists.
+func (l *mountLook) platforms(ctx context.Context, at *url.URL) (names []string, err error) {
+	err = l.page(ctx, at, oldAccept, "projects", func(page *url.URL, f pypi.File) error {
+		u, err := page.Parse(f.URL)
+		if err != nil || u.Host != page.Host {
+			return nil //nolint:nilerr // it is no platform
+		}
+		rest, ok := strings.CutPrefix(u.Path, page.Path)
+		name, isDir := strings.CutSuffix(rest, "/")
+		if ok && isDir && platform.MatchString(name) && len(names) < maxListings {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
+}
