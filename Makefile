@@ -15,9 +15,10 @@ LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs check diskc
 MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command gate job mirror mirrorcache mirrorpages program releaser syncer)
 
 # Debian's names of what the tests run: a C compiler for the race detector,
-# the clients and repository tools of test/clients, a file system that can hang,
+# the clients and repository tools of test/clients, what builds wheels, a file system that can hang,
 # the servers of an AFS cell in network namespaces, and of a Kerberos realm.
 PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 rsync \
+	python3-venv python3-dev python3-wheel-whl \
 	createrepo-c rpm dnf xz-utils bzip2 zstd \
 	openafs-dbserver openafs-fileserver openafs-client openafs-fuse \
 	iproute2 nftables \

@@ -23,4 +23,5 @@ import (
 	_ "github.com/unifiedmirrors/mirror/caddymirror/origin"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/releaser"
 	_ "github.com/unifiedmirrors/mirror/caddymirror/syncer"
+	_ "github.com/unifiedmirrors/mirror/caddymirror/syncer/wheels"
 )

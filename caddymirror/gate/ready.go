@@ -31,6 +31,9 @@ func (g *Rpm) Place(dir string) error { return step.NeedDirectory(dir) }
 func (g *Pypi) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
+func (g *Wheel) Place(dir string) error { return step.NeedDirectory(dir) }
+
+// Place implements [step.Placer].
 func (e *Exists) Place(dir string) error { return step.NeedDirectory(dir) }
 
 // Place implements [step.Placer].
@@ -47,6 +50,7 @@ var (
 	_ step.Placer  = (*Apt)(nil)
 	_ step.Placer  = (*Rpm)(nil)
 	_ step.Placer  = (*Pypi)(nil)
+	_ step.Placer  = (*Wheel)(nil)
 	_ step.Placer  = (*Exists)(nil)
 	_ step.Placer  = (*Same)(nil)
 	_ step.Placer  = (*Shrink)(nil)

@@ -104,8 +104,8 @@ func (s *Spec) limits() error {
 	if s.Memory > 0 {
 		all[unix.RLIMIT_DATA] = uint64(s.Memory)
 	}
-	if s.FileSize > 0 {
-		all[unix.RLIMIT_FSIZE] = uint64(s.FileSize)
+	if s.Disk > 0 {
+		all[unix.RLIMIT_FSIZE] = uint64(s.Disk)
 	}
 	for what, n := range all {
 		if err := unix.Setrlimit(what, &unix.Rlimit{Cur: n, Max: n}); err != nil {

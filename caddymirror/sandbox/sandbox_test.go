@@ -229,9 +229,13 @@ func TestLimits(t *testing.T) {
 	if r.code != ExitProcesses || r.took > 15*time.Second {
 		t.Errorf("many processes: %d, %q, %v", r.code, r.out, r.took)
 	}
-	r = confined(t, "head -c 3000000 /dev/zero >big; ls -l big", func(s *Spec) { s.FileSize = 1 << 20 })
+	r = confined(t, "head -c 3000000 /dev/zero >big; ls -l big", func(s *Spec) { s.Disk = 1 << 20 })
 	if !strings.Contains(r.out, " 1048576 ") {
 		t.Errorf("a large file: %d, %q", r.code, r.out)
+	}
+	r = confined(t, "for i in 1 2 3; do head -c 900000 /dev/zero >big$i; done; exec sleep 60", func(s *Spec) { s.Disk = 1 << 20 })
+	if r.code != ExitDisk || r.took > 15*time.Second {
+		t.Errorf("many files: %d, %q, %v", r.code, r.out, r.took)
 	}
 }
 

@@ -49,8 +49,8 @@ type Spec struct {
 	Memory    int64         `json:"memory,omitempty"`
 	Processes int           `json:"processes,omitempty"`
 
-	// FileSize is how large a file may become. Default: no limit.
-	FileSize int64 `json:"file_size,omitempty"`
+	// Disk is how many bytes there may be in Writable, and in any file. Default: no limit.
+	Disk int64 `json:"disk,omitempty"`
 
 	// Proxy is a socket in the file system that leads to an HTTP proxy. The command
 	// reaches it over TCP, see Env, and has no other network. Empty: as this program.
@@ -70,6 +70,7 @@ const (
 	ExitTime      = 121 // it took too long
 	ExitMemory    = 122 // it used too much memory
 	ExitProcesses = 123 // it had too many processes
+	ExitDisk      = 125 // it wrote too much
 	ExitEnded     = 124 // it was ended, since the run was, or whoever had begun it
 )
 

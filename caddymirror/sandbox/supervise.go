@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -110,6 +112,7 @@ func (s *Spec) watch(cmd *exec.Cmd, parent int, ended <-chan os.Signal) int {
 	}()
 	tick := time.NewTicker(look)
 	defer tick.Stop()
+	full := s.fills(exited)
 	var late <-chan time.Time
 	if s.Time > 0 {
 		timer := time.NewTimer(s.Time)
@@ -126,6 +129,8 @@ func (s *Spec) watch(cmd *exec.Cmd, parent int, ended <-chan os.Signal) int {
 			status, why = ExitEnded, "it was ended"
 		case <-late:
 			status, why = ExitTime, fmt.Sprintf("it was killed: it took more than %v", s.Time)
+		case <-full:
+			status, why = ExitDisk, fmt.Sprintf("it was killed: it wrote more than %s", humanize.IBytes(uint64(s.Disk)))
 		case <-tick.C:
 			if os.Getppid() != parent {
 				status, why = ExitEnded, "it was killed: who has begun it is gone"
@@ -155,6 +160,50 @@ func (s *Spec) judge(all []proc) (status int, why string) {
 		return ExitProcesses, fmt.Sprintf("it was killed: it had more than %d processes", s.Processes)
 	}
 	return 0, ""
+}
+
+// fills returns a channel that is closed when the writable directories have more in them
+// than they may.
+func (s *Spec) fills(exited <-chan struct{}) <-chan struct{} {
+	full := make(chan struct{})
+	if s.Disk <= 0 {
+		return full
+	}
+	go func() {
+		const least = 10 * look
+		for nap := least; ; {
+			select {
+			case <-exited:
+				return
+			case <-time.After(nap):
+			}
+			start := time.Now()
+			if size(s.Writable) > s.Disk {
+				close(full)
+				return
+			}
+			nap = max(least, 20*time.Since(start)) // a twentieth of the time at most
+		}
+	}()
+	return full
+}
+
+// size is how much directories have on disk.
+func size(dirs []string) (sum int64) {
+	for _, dir := range dirs {
+		_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil //nolint:nilerr // it has just been removed, or is not to be read
+			}
+			if info, err := d.Info(); err == nil && !d.IsDir() {
+				if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+					sum += stat.Blocks * 512
+				}
+			}
+			return nil
+		})
+	}
+	return sum
 }
 
 // killAll kills what there is below this process, until nothing is. Orphans come to it.
