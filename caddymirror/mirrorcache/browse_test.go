@@ -310,11 +310,7 @@ func TestListingAsFileServer(t *testing.T) {
 	}
 	s := newSite(t, mount("/", `, "browse": true`, tree))
 
-	ctx, err := caddy.ProvisionContext(&caddy.Config{Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := caddy.NewContext(ctx)
+	ctx, cancel := provision(t, nil)
 	t.Cleanup(cancel)
 	mod, err := ctx.LoadModuleByID("http.handlers.file_server", fmt.Appendf(nil, `{"root": %q, "browse": {}, "index_names": []}`, tree))
 	if err != nil {

@@ -37,13 +37,9 @@ type site struct {
 func newSite(t testing.TB, mounts ...string) *site {
 	t.Helper()
 	s := &site{dir: filepath.Join(t.TempDir(), "cache")}
-	ctx, err := caddy.ProvisionContext(&caddy.Config{AppsRaw: caddy.ModuleMap{
+	ctx, cancel := provision(t, caddy.ModuleMap{
 		"mirror": json.RawMessage(fmt.Sprintf(`{"caches": {"default": {"path": %q, "min_free": "0", "max_size": 268435456}}}`, s.dir)),
-	}, Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := caddy.NewContext(ctx)
+	})
 	t.Cleanup(cancel)
 	mod, err := ctx.LoadModuleByID("http.handlers.mirror_cache", []byte(`{"mounts": [`+strings.Join(mounts, ",")+`]}`))
 	if err != nil {
@@ -69,6 +65,25 @@ func newSite(t testing.TB, mounts ...string) *site {
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveAs(h, w, r) }))
 	t.Cleanup(s.Close)
 	return s
+}
+
+// provisioning is held while Caddy provisions, which writes to certmagic's defaults
+// without a lock: outside of tests it does so once at a time.
+var provisioning sync.Mutex
+
+// provision is a context of Caddy's with these apps, which logs errors only.
+func provision(t testing.TB, apps caddy.ModuleMap) (caddy.Context, context.CancelFunc) {
+	t.Helper()
+	provisioning.Lock()
+	defer provisioning.Unlock()
+	ctx, err := caddy.ProvisionContext(&caddy.Config{
+		AppsRaw: apps,
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{Level: "ERROR"}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caddy.NewContext(ctx)
 }
 
 // awaitScan waits until the cache has read its directory: nothing is filled before,

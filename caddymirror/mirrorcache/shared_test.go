@@ -32,14 +32,13 @@ type releasedOrigin struct {
 	calls   map[string]int
 }
 
-// hold is of one call: reached is closed when it has its answer, which it gives once
-// letGo is closed.
+// hold is of one call, or of every one: reached is closed when the first has its
+// answer, which it gives once letGo is closed.
 type hold struct {
 	reached, letGo chan struct{}
-	once           sync.Once
+	every          bool
+	reach, end     func()
 }
-
-func (h *hold) end() { h.once.Do(func() { close(h.letGo) }) }
 
 // newReleased has a mount read from an origin with releases.
 func newReleased(t *testing.T, more string) (*site, *releasedOrigin) {
@@ -70,8 +69,15 @@ func (o *releasedOrigin) next(name string, body []byte) {
 }
 
 // hold holds the next call.
-func (o *releasedOrigin) hold(op string) *hold {
-	h := &hold{reached: make(chan struct{}), letGo: make(chan struct{})}
+func (o *releasedOrigin) hold(op string) *hold { return o.holdAs(op, false) }
+
+// holdEvery holds all calls from now on.
+func (o *releasedOrigin) holdEvery(op string) *hold { return o.holdAs(op, true) }
+
+func (o *releasedOrigin) holdAs(op string, every bool) *hold {
+	h := &hold{reached: make(chan struct{}), letGo: make(chan struct{}), every: every}
+	h.reach = sync.OnceFunc(func() { close(h.reached) })
+	h.end = sync.OnceFunc(func() { close(h.letGo) })
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.holds[op] = h
@@ -82,10 +88,12 @@ func (o *releasedOrigin) hold(op string) *hold {
 func (o *releasedOrigin) held(op string) {
 	o.mu.Lock()
 	h := o.holds[op]
-	delete(o.holds, op)
+	if h != nil && !h.every {
+		delete(o.holds, op)
+	}
 	o.mu.Unlock()
 	if h != nil {
-		close(h.reached)
+		h.reach()
 		<-h.letGo
 	}
 }
@@ -339,7 +347,7 @@ func TestManyLeaveOlderFill(t *testing.T) {
 	a := s.later(t, "/t/f")
 	<-h.reached
 	o.next("f", two)
-	look := o.hold("stat")
+	look := o.holdEvery("stat")
 	var asked []<-chan answer
 	for range 20 {
 		asked = append(asked, s.later(t, "/t/f"))
