@@ -97,8 +97,10 @@ func (f File) writeHTML(w *bufio.Writer) {
 		if f.MetadataDigest.Kind != "" {
 			value = f.MetadataDigest.Kind + "=" + hexSum(f.MetadataDigest)
 		}
-		// Of old pips, some know the first name only (PEP 714).
-		put(w, ` data-dist-info-metadata="`, value, `" data-core-metadata="`, value, `"`)
+		// Not under its old name: the pips that know that alone, up to 23.0, fail on it
+		// if the wheel spells the project in another way than who asks for it, and on any
+		// in JSON (PEP 714).
+		put(w, ` data-core-metadata="`, value, `"`)
 	}
 	if f.Yanked {
 		put(w, ` data-yanked="`, escape(f.YankedReason), `"`)
@@ -156,7 +158,7 @@ func (f File) writeJSON(w *bufio.Writer) {
 		if f.MetadataDigest.Kind != "" {
 			value = hashes(f.MetadataDigest)
 		}
-		put(w, `,"core-metadata":`, value, `,"dist-info-metadata":`, value)
+		put(w, `,"core-metadata":`, value)
 	}
 	switch {
 	case f.Yanked && f.YankedReason != "":
