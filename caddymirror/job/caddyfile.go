@@ -29,6 +29,12 @@ import (
 //		sync      <syncer> ...
 //		gate      <gate> ...
 //		release   <releaser> ...
+//		release_when [changes <number>] [after <duration>] [project <file>] [{
+//			changes <number>
+//			after   <duration>
+//			project <file>
+//		}]
+//		release_at_least <duration>|off
 //		lock      <path>
 //		hold      [<reason>]
 //		exclusive
@@ -42,7 +48,7 @@ func (j *Job) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		many := option == "gate" || option == "release" || option == "env"
+		many := option == "gate" || option == "release" || option == "release_when" || option == "env"
 		if seen[option] && !many {
 			return d.Errf("%s already specified", option)
 		}
@@ -81,11 +87,16 @@ func (j *Job) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 		return modules(d, "mirror.gates", "gate", &j.GatesRaw)
 	case "release":
 		return modules(d, "mirror.releasers", "releaser", &j.ReleasesRaw)
+	case "release_when":
+		if j.ReleaseWhen == nil {
+			j.ReleaseWhen = new(ReleaseWhen)
+		}
+		return j.ReleaseWhen.unmarshalCaddyfile(d)
 	}
 	args := d.RemainingArgs()
 	most, ok := map[string]int{
 		"every": 1, "cron": 1, "jitter": 1, "timeout": 1, "grace": 1, "retry": 2, "directory": 1, "lock": 1,
-		"exclusive": 0, "hold": 1, "kerberos": 2, "env": 2, "timestamp": 1, "log": 2,
+		"exclusive": 0, "hold": 1, "kerberos": 2, "env": 2, "timestamp": 1, "log": 2, "release_at_least": 1,
 	}[option]
 	if !ok {
 		return d.Errf("unrecognized subdirective '%s'", option)
@@ -144,10 +155,68 @@ func (j *Job) set(option string, args []string) error {
 			return fmt.Errorf("%s already specified", args[0])
 		}
 		j.Env[args[0]] = args[1]
+	case "release_at_least":
+		if args[0] == "off" {
+			j.ReleaseAtLeast = -1
+			return nil
+		}
+		return parseDuration(args[0], &j.ReleaseAtLeast)
 	case "timestamp":
 		j.Timestamp = strings.Join(append(args, "timestamp.txt")[:1], "")
 	case "log":
 		return j.setLog(args)
+	}
+	return nil
+}
+
+// unmarshalCaddyfile reads conditions, which stand on the line or in a block after it, and
+// may be on several lines.
+func (w *ReleaseWhen) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	some := false
+	for d.NextArg() {
+		some = true
+		if err := w.unmarshalCondition(d); err != nil {
+			return err
+		}
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		some = true
+		if err := w.unmarshalCondition(d); err != nil {
+			return err
+		}
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+	}
+	if !some {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func (w *ReleaseWhen) unmarshalCondition(d *caddyfile.Dispenser) error {
+	what := d.Val()
+	switch {
+	case what != "changes" && what != "after" && what != "project":
+		return d.Errf("release_when: unrecognized condition '%s'", what)
+	case what == "changes" && w.Changes != 0, what == "after" && w.After != 0:
+		return d.Errf("release_when: %s already specified", what)
+	case !d.NextArg():
+		return d.ArgErr()
+	}
+	switch what {
+	case "changes":
+		n, err := strconv.Atoi(d.Val())
+		if err != nil || n < 1 {
+			return d.Errf("release_when: changes: '%s' is not a number, 1 or more", d.Val())
+		}
+		w.Changes = n
+	case "after":
+		if err := parseDuration(d.Val(), &w.After); err != nil {
+			return d.Errf("release_when: after: %v", err)
+		}
+	case "project":
+		w.Projects = append(w.Projects, d.Val())
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/gate"
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 	"github.com/unifiedmirrors/mirror/caddymirror/process"
-	"github.com/unifiedmirrors/mirror/caddymirror/releaser"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -33,10 +31,8 @@ type execution struct {
 	keep []*os.File // locks that last as long as any process of the run
 	last time.Time
 
-	behind bool // the tree may have what was not released, since the last run failed
-
-	noTimeout bool // it has all time
-	takeOver  bool // whatever another host may have begun
+	request Request
+	manual  bool // somebody has asked for it
 
 	cancel context.CancelCauseFunc // ends it
 	turn   *turn                   // of an exclusive job
@@ -45,6 +41,7 @@ type execution struct {
 	fresh freshness // of the data, when it has ended
 
 	targets []string // of the release under way
+	stamp   bool     // it gets a timestamp, whatever the syncer says
 
 	tail string // of what the last command printed
 
@@ -58,7 +55,7 @@ func (x *execution) run() (note func()) {
 	ctx, cancel := context.WithCancelCause(x.r.e.ctx)
 	defer cancel(nil)
 	x.cancel = cancel
-	if !x.noTimeout {
+	if !x.request.NoTimeout {
 		timer := time.AfterFunc(time.Duration(x.j.Timeout), func() {
 			cancel(fmt.Errorf("%w: %v", errTimeout, time.Duration(x.j.Timeout)))
 		})
@@ -69,40 +66,33 @@ func (x *execution) run() (note func()) {
 		time.AfterFunc(time.Duration(x.j.Grace), func() { close(x.leave) })
 	})
 	defer stop()
-	x.last, x.behind = x.r.before()
-	released, err := x.guarded(ctx)
+	x.r.mu.Lock()
+	x.last = x.r.state.LastSuccess
+	x.r.mu.Unlock()
+	outcome, err := x.guarded(ctx)
 	cause := context.Cause(ctx)
-	return func() { x.note(released, err, cause) }
-}
-
-// before says how it went before: when the job last succeeded, and whether it has
-// failed since.
-func (r *Runner) before() (success time.Time, failed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state.LastSuccess, r.state.Failures > 0
+	return func() { x.note(outcome, err, cause) }
 }
 
 // guarded takes the steps, and has a run fail and not the server if one of them
 // panics: they read what others wrote.
-func (x *execution) guarded(ctx context.Context) (released bool, err error) {
+func (x *execution) guarded(ctx context.Context) (outcome Outcome, err error) {
 	defer panics.Recover(x.j.log, "job", &err)
 	return x.steps(ctx)
 }
 
 // note notes how the run has ended, and why it was to end if it was. The runner's
 // lock is held.
-func (x *execution) note(released bool, err, cause error) {
+func (x *execution) note(outcome Outcome, err, cause error) {
 	rec := x.rec
+	x.r.state.syncEnded(rec)
 	if exit, ok := errors.AsType[*process.ExitError](err); ok {
 		rec.Code = exit.Status.ExitStatus()
 	}
 	_, verdict := errors.AsType[*gate.Verdict](err)
 	switch {
-	case err == nil && released:
-		rec.Outcome = Released
 	case err == nil:
-		rec.Outcome = Unchanged
+		rec.Outcome = outcome
 	case errors.Is(err, errBusy):
 		rec.Outcome = Busy
 	case errors.Is(cause, errShutdown):
@@ -122,35 +112,67 @@ func (x *execution) note(released bool, err, cause error) {
 	rec.Error, rec.Tail = err.Error(), x.tail
 }
 
-// steps takes them.
-func (x *execution) steps(ctx context.Context) (released bool, err error) {
+// steps takes them. They end early if there is nothing to release, or not yet.
+func (x *execution) steps(ctx context.Context) (outcome Outcome, err error) {
 	x.r.update(func() { x.rec.Stage = "lock" })
 	unlock, err := x.locks(ctx)
 	defer unlock()
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	run := x.step()
 	defer func() { x.look(x.r.e.ctx, run) }()
 	if x.j.syncer != nil {
-		err := x.stage("sync", func() error {
-			defer func() { x.fetched(run.Bytes) }()
-			if err := x.j.syncer.Sync(ctx, run); err != nil {
-				return err
-			}
-			return x.alone()
-		})
-		if err != nil {
-			return false, err
+		known := x.known(ctx)
+		if err := x.sync(ctx, run); err != nil {
+			return "", err
 		}
-		x.fresh.synced = time.Now().Round(0)
+		switch d := x.decide(ctx, run, known); {
+		case !d.release && d.waits:
+			return Pending, nil
+		case !d.release:
+			return Unchanged, nil
+		default:
+			x.stamp = d.stamp
+		}
 	}
 	for _, g := range x.j.gates {
 		if err := x.stage("gate "+g.name, func() error { return g.Check(ctx, run) }); err != nil {
-			return false, err
+			return "", err
 		}
 	}
-	return x.release(ctx, run)
+	released, err := x.release(ctx, run)
+	switch {
+	case err != nil:
+		return "", err
+	case released:
+		return Released, nil
+	}
+	return Unchanged, nil
+}
+
+// sync brings the tree up to date, and counts what that brings.
+func (x *execution) sync(ctx context.Context, run *step.Run) error {
+	x.r.mu.Lock()
+	x.r.state.Syncing = true // kept before the sync begins
+	x.r.mu.Unlock()
+	err := x.stage("sync", func() error {
+		defer func() { x.fetched(run.Bytes) }()
+		if err := x.j.syncer.Sync(ctx, run); err != nil {
+			return err
+		}
+		err := x.alone()
+		if err != nil {
+			run.Changed = nil
+		}
+		return err
+	})
+	x.count(ctx, run)
+	if err == nil {
+		x.fresh.synced = time.Now().Round(0)
+		x.fresh.seen = x.rec.Began
+	}
+	return err
 }
 
 // alone makes sure that nothing of the sync is left that may still write to the tree.
@@ -174,97 +196,6 @@ func (x *execution) fetched(n int64) {
 	x.r.mu.Lock()
 	x.rec.Bytes = n
 	x.r.mu.Unlock()
-}
-
-// release publishes what the gates have let pass.
-func (x *execution) release(ctx context.Context, run *step.Run) (released bool, err error) {
-	if len(x.j.releases) == 0 {
-		return false, x.released(run)
-	}
-	if x.j.Timestamp != "" && (run.Changed == nil || *run.Changed || x.behind) {
-		if err := x.stage("timestamp", x.timestamp); err != nil {
-			return false, err
-		}
-	}
-	var errs []error
-	for _, rel := range x.j.releases {
-		x.targets = rel.Targets()
-		err := x.stage("release", func() error {
-			leave, err := x.enter(ctx, rel.Lane())
-			if err != nil {
-				return err
-			}
-			defer leave()
-			done, err := x.releaseBy(ctx, rel, run)
-			released = released || done
-			return err
-		})
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if err != nil && (run.Synced || ctx.Err() != nil) {
-			break
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return released, err
-	}
-	return released, x.released(run)
-}
-
-// enter waits until nobody else is in a queue of releases, and makes sure that it is
-// still this host's turn then.
-func (x *execution) enter(ctx context.Context, queue string) (leave func(), err error) {
-	if leave, err = x.r.e.enter(ctx, queue); err != nil {
-		return nil, err
-	}
-	if err := x.keepTurn(ctx); err != nil {
-		leave()
-		return nil, err
-	}
-	return leave, nil
-}
-
-// releaseBy has a releaser publish, and tells what it has.
-func (x *execution) releaseBy(ctx context.Context, rel releaser.Releaser, run *step.Run) (done bool, err error) {
-	told := false
-	run.Released = func(target string, took time.Duration) {
-		told = true
-		x.published(target, took)
-	}
-	start := time.Now()
-	done, err = rel.Release(ctx, run)
-	if !done || told {
-		return done, err
-	}
-	targets := rel.Targets()
-	if len(targets) == 0 {
-		targets = []string{""}
-	}
-	for _, target := range targets {
-		x.published(target, time.Since(start))
-	}
-	return done, err
-}
-
-// published tells that there is a new release of a target.
-func (x *execution) published(target string, took time.Duration) {
-	x.observer().Published(target, took, x.j.log)
-	x.event(eventReleased, "release", map[string]any{"target": target, "seconds": took.Seconds()})
-}
-
-// released tells the gates that what they have seen is the last good state now.
-func (x *execution) released(run *step.Run) error {
-	for _, g := range x.j.gates {
-		after, ok := g.Gate.(gate.Recorder)
-		if !ok {
-			continue
-		}
-		if err := after.Released(run); err != nil {
-			return fmt.Errorf("gate %s: noting what was released: %w", g.name, err)
-		}
-	}
-	return nil
 }
 
 // stage takes one step.
@@ -306,28 +237,6 @@ func failure(stage string) string {
 		return eventGateFailed
 	}
 	return eventReleaseFailed
-}
-
-// timestamp writes the time into the tree.
-func (x *execution) timestamp() error {
-	root, err := os.OpenRoot(x.j.Directory)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	temp := x.j.Timestamp + ".tmp"
-	// A snapshot may have one that was left over: not to be written into.
-	if err := root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	err = root.WriteFile(temp, []byte(time.Now().UTC().Format("2006-01-02T15:04:05,000000000-07:00")+"\n"), 0o644)
-	if err == nil {
-		err = root.Chmod(temp, 0o644) // whatever the umask: it is served
-	}
-	if err != nil {
-		return err
-	}
-	return root.Rename(temp, x.j.Timestamp)
 }
 
 // step is the run as its steps see it.

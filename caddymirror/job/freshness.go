@@ -16,6 +16,8 @@ const lookTime = 30 * time.Second
 // are written, and where they are served from.
 type freshness struct {
 	upstream time.Time // zero: not known
+	seen     time.Time // up to when the tree has what upstream had; zero: it was not seen
+	serial   int64     // of upstream; zero: not known
 	synced   time.Time // when the tree was brought up to date; zero: it was not
 	copies   []releaser.Copy
 	notes    map[string]string
@@ -23,7 +25,7 @@ type freshness struct {
 
 // look sees how new the data are at the end of a run.
 func (x *execution) look(ctx context.Context, run *step.Run) {
-	x.fresh.upstream, x.fresh.notes = run.Upstream, run.Notes
+	x.fresh.upstream, x.fresh.serial, x.fresh.notes = run.Upstream, run.Serial, run.Notes
 	if ctx.Err() != nil {
 		return // the server is ended
 	}
@@ -46,6 +48,12 @@ func (x *execution) look(ctx context.Context, run *step.Run) {
 func (s *state) note(f freshness) {
 	if !f.upstream.IsZero() {
 		s.Upstream = f.upstream
+	}
+	if !f.seen.IsZero() {
+		s.Seen = f.seen
+	}
+	if f.serial != 0 {
+		s.Serial = f.serial
 	}
 	if f.copies != nil {
 		s.Copies = merge(s.Copies, f.copies)

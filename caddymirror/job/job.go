@@ -4,6 +4,8 @@
 package job
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +66,15 @@ type Job struct {
 	// Releases are how the tree becomes the new state, in order.
 	ReleasesRaw []json.RawMessage `json:"releases,omitempty" caddy:"namespace=mirror.releasers inline_key=releaser"`
 
+	// ReleaseWhen is when what a sync brings is released. A run that brings nothing releases
+	// nothing. Default: at once.
+	ReleaseWhen *ReleaseWhen `json:"release_when,omitempty"`
+
+	// ReleaseAtLeast is how long after a release all steps are taken and the tree is
+	// released as it is, though only bookkeeping has changed, as timestamps, or it waits
+	// for ReleaseWhen. -1 is never. Default: 24h.
+	ReleaseAtLeast caddy.Duration `json:"release_at_least,omitempty"`
+
 	// RetryAfter is how long after a failure the job is tried again; twice as long
 	// after each further one, up to RetryMax. Default: 1m, and 1h or, if that is more,
 	// RetryAfter.
@@ -101,6 +112,7 @@ type Job struct {
 	Log *Log `json:"log,omitempty"`
 
 	name     string
+	settings string // of the steps, as a hash
 	log      *zap.Logger
 	storage  certmagic.Storage
 	observer Observer    // nil: nobody
@@ -134,6 +146,8 @@ const (
 	defaultRetryMax   = time.Hour
 	defaultLogKeep    = 30
 	defaultLogSize    = 16 << 20
+
+	defaultReleaseAtLeast = 24 * time.Hour
 )
 
 // Provision sets the job up. It runs nothing.
@@ -150,6 +164,7 @@ func (j *Job) Provision(ctx caddy.Context, name string, log *zap.Logger) error {
 	if j.schedule, err = newSchedule(j); err != nil {
 		return err
 	}
+	j.settings = j.hash()
 	if err := j.loadModules(ctx); err != nil {
 		return err
 	}
@@ -159,6 +174,16 @@ func (j *Job) Provision(ctx caddy.Context, name string, log *zap.Logger) error {
 		}
 		return nil
 	})
+}
+
+// hash tells settings of steps from others: what they have let pass may not be what these
+// do.
+func (j *Job) hash() string {
+	h := sha256.New()
+	for _, part := range slices.Concat([]json.RawMessage{[]byte(j.Directory), []byte(j.Timestamp), j.SyncRaw}, j.GatesRaw, []json.RawMessage{nil}, j.ReleasesRaw) {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // steps calls f with each step of the job, until it returns an error, and adds what
@@ -199,6 +224,7 @@ func (j *Job) setDefaults() {
 	}
 	def(&j.Timeout, defaultJobTimeout)
 	def(&j.Grace, defaultGrace)
+	def(&j.ReleaseAtLeast, defaultReleaseAtLeast)
 	def(&j.RetryAfter, defaultRetryAfter)
 	def(&j.RetryMax, max(defaultRetryMax, time.Duration(j.RetryAfter)))
 	if j.Log == nil {
@@ -230,7 +256,7 @@ func (j *Job) expand() error {
 			*path = filepath.Clean(*path)
 		}
 	}
-	return nil
+	return j.ReleaseWhen.expand()
 }
 
 // isAbs reports whether a path is absolute. What begins with a placeholder may be.
@@ -254,6 +280,13 @@ func (j *Job) check() error {
 		return errors.New("a timestamp needs a directory")
 	case j.SyncRaw == nil && j.ReleasesRaw == nil:
 		return errors.New("there is nothing to do: neither sync nor release")
+	case j.ReleaseWhen != nil && (j.SyncRaw == nil || j.ReleasesRaw == nil):
+		return errors.New("release_when needs a sync, and a release")
+	case j.ReleaseAtLeast < 0 && j.ReleaseAtLeast != -1:
+		return errors.New("release_at_least is negative, and not -1")
+	}
+	if err := j.ReleaseWhen.check(); err != nil {
+		return err
 	}
 	if err := j.Kerberos.Check(); err != nil {
 		return err
@@ -305,6 +338,9 @@ func (j *Job) Ready() error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := j.ReleaseWhen.ready(); err != nil {
 		return err
 	}
 	return j.Kerberos.Ready()

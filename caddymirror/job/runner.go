@@ -245,7 +245,7 @@ func (r *Runner) run(j *Job, p *pending) bool {
 		r.progress = step.Progress{Done: -1}
 	})
 	x := &execution{
-		r: r, j: j, rec: rec, out: out, keep: locks, asking: make(chan struct{}, 1), noTimeout: p.NoTimeout, takeOver: p.TakeOver,
+		r: r, j: j, rec: rec, out: out, keep: locks, asking: make(chan struct{}, 1), request: p.Request, manual: p.trigger == "manual",
 	}
 	note := x.run()
 	out.Close()
@@ -360,6 +360,9 @@ type Request struct {
 	// TakeOver runs an exclusive job though another host was ended while it ran it, and
 	// what that has started may still run.
 	TakeOver bool `json:"take_over,omitempty"`
+
+	// Release has it released even if the sync has brought nothing.
+	Release bool `json:"release,omitempty"`
 }
 
 // ErrRunning says that a job runs already.

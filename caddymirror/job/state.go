@@ -25,6 +25,7 @@ type Outcome string
 const (
 	Released    Outcome = "released"    // all went well, and there is a new release
 	Unchanged   Outcome = "unchanged"   // all went well, and there was nothing to release
+	Pending     Outcome = "pending"     // all went well, and what was brought is released later
 	Failed      Outcome = "failed"      // a step failed
 	Held        Outcome = "gate"        // a gate would not let it pass
 	Interrupted Outcome = "interrupted" // this process was ended in the middle of it
@@ -32,7 +33,7 @@ const (
 )
 
 // Good reports whether the job has done what it is for.
-func (o Outcome) Good() bool { return o == Released || o == Unchanged }
+func (o Outcome) Good() bool { return o == Released || o == Unchanged || o == Pending }
 
 // Run is a run of a job.
 type Run struct {
@@ -89,7 +90,19 @@ type state struct {
 	LastRelease time.Time `json:"last_release,omitzero"`
 	Failures    int       `json:"failures,omitempty"` // in a row
 
+	// Backlog is what the tree has and the last release has not; nil if nothing. While
+	// Syncing is set it may be more.
+	Backlog *Backlog `json:"backlog,omitempty"`
+	Syncing bool     `json:"syncing,omitempty"`
+
+	// Settled is when the tree was last released, or found to be what is released, by a
+	// run that took all steps, and Settings what its settings were.
+	Settled  time.Time `json:"settled,omitzero"`
+	Settings string    `json:"settings,omitempty"`
+
 	// How new the data were at each stage when the last run ended.
+	Seen     time.Time       `json:"seen,omitzero"`
+	Serial   int64           `json:"serial,omitempty"`
 	Upstream time.Time       `json:"upstream,omitzero"`
 	Copies   []releaser.Copy `json:"copies,omitempty"`
 }
@@ -115,11 +128,24 @@ func loadState(dir string, now time.Time) (s state, interrupted *Run, err error)
 	if r := s.Current; r != nil {
 		r.Outcome, r.Ended = Interrupted, now
 		r.Error = "the server was ended while the job ran"
+		s.syncEnded(r)
 		s.Current = nil
 		s.record(r, len(s.Runs)+1)
 		interrupted = r
 	}
 	return s, interrupted, nil
+}
+
+// syncEnded notes the end of the sync of a run, if nobody has counted what it brought.
+func (s *state) syncEnded(r *Run) {
+	if s.Syncing {
+		s.Syncing, s.Backlog = false, s.Backlog.vague(r.Began)
+	}
+}
+
+// settle notes that the tree is what is released.
+func (s *state) settle(settings string, now time.Time) {
+	s.Backlog, s.Settled, s.Settings = nil, now, settings
 }
 
 // record takes a run that has ended into the history, of which so many are kept.

@@ -26,8 +26,18 @@ type Status struct {
 	Failures    int       `json:"failures,omitempty"` // in a row
 	Hold        *Hold     `json:"hold,omitempty"`
 
-	// Upstream is when upstream last changed what it has, by its indexes, and Copies
-	// are how new the data are where they are written and where they are served from:
+	// Pending is what was brought and is not released yet.
+	Pending *Backlog `json:"pending,omitempty"`
+
+	// Seen is when upstream was last seen: when the last sync that went well began.
+	Seen time.Time `json:"seen,omitzero"`
+
+	// Serial is the number by which upstream counts its changes, that the tree has come
+	// to, as of PyPI; 0 if there is none.
+	Serial int64 `json:"serial,omitempty"`
+
+	// Upstream is when upstream last changed what it has, by its indexes, or up to when the
+	// tree has all of that, by bandersnatch's `last-modified`, and Copies are how new the data are where they are written and where they are served from:
 	// both as they were when the last run ended.
 	Upstream time.Time       `json:"upstream,omitzero"`
 	Copies   []releaser.Copy `json:"copies,omitempty"`
@@ -79,6 +89,7 @@ func (r *Runner) Status(now time.Time) Status {
 	s := Status{
 		Name: r.name, State: "idle", LastSuccess: r.state.LastSuccess, LastRelease: r.state.LastRelease,
 		Failures: r.state.Failures, Hold: r.held(), Waits: r.waits,
+		Pending: r.state.Backlog.shown(), Seen: r.state.Seen, Serial: r.state.Serial,
 		Upstream: r.state.Upstream, Copies: slices.Clone(r.state.Copies),
 	}
 	if len(r.state.Runs) > 0 {

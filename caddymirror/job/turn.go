@@ -91,7 +91,7 @@ func (x *execution) newTurn() (mine turn, err error) {
 	}
 	// Hosts may have been made as copies of one.
 	mine = turn{Instance: id.String() + "@" + host, Host: host, Run: x.rec.ID, Began: x.rec.Began}
-	if !x.noTimeout {
+	if !x.request.NoTimeout {
 		mine.Until = mine.Began.Add(time.Duration(x.j.Timeout + x.j.Grace))
 	}
 	return mine, nil
@@ -107,7 +107,7 @@ func pause(ctx context.Context, d time.Duration) {
 // mayFollow makes sure that nothing of another host's turn can be left.
 func (x *execution) mayFollow(last, mine turn) error {
 	switch {
-	case last.Run == "" || x.takeOver:
+	case last.Run == "" || x.request.TakeOver:
 		return nil
 	case last.Instance == mine.Instance: // was ended, and nothing of it lives: the local lock is free
 		return nil

@@ -117,7 +117,7 @@ func (x *execution) loadTurn(ctx context.Context, storage certmagic.Storage) (la
 	if err != nil {
 		return last, fmt.Errorf("looking in Caddy's storage who runs the job: %w", err)
 	}
-	if err := json.Unmarshal(text, &last); err != nil && !x.takeOver {
+	if err := json.Unmarshal(text, &last); err != nil && !x.request.TakeOver {
 		return last, fmt.Errorf("looking in Caddy's storage who runs the job: %s cannot be read (%w); if nothing runs: caddy mirror run %s --take-over",
 			turnKey(x.j.name), err, x.j.name)
 	}

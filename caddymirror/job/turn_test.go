@@ -119,7 +119,7 @@ func TestTurn(t *testing.T) {
 		if _, _, err := take(new(execution)); !errors.Is(err, errBusy) || !strings.Contains(err.Error(), "host b runs it (theirs") {
 			t.Errorf("the other's turn: %v", err)
 		}
-		if _, release, err = take(&execution{takeOver: true}); err != nil {
+		if _, release, err = take(&execution{request: Request{TakeOver: true}}); err != nil {
 			t.Fatal(err)
 		}
 		release()
@@ -151,7 +151,7 @@ func TestTurn(t *testing.T) {
 
 		// Without a timeout it is nobody else's turn, and one of our own that was
 		// killed is no obstacle.
-		x := &execution{takeOver: true, noTimeout: true}
+		x := &execution{request: Request{TakeOver: true, NoTimeout: true}}
 		ctx, release, err := take(x)
 		if err != nil || !m.turn().Until.IsZero() {
 			t.Fatalf("%v, noted is %+v", err, m.turn())
@@ -199,7 +199,7 @@ func TestTurn(t *testing.T) {
 		if _, _, err := take(new(execution)); err == nil || !strings.Contains(err.Error(), "mirror/jobs/x.json cannot be read") {
 			t.Errorf("garbage: %v", err)
 		}
-		if _, release, err = take(&execution{takeOver: true}); err != nil {
+		if _, release, err = take(&execution{request: Request{TakeOver: true}}); err != nil {
 			t.Errorf("garbage, taking over: %v", err)
 		}
 

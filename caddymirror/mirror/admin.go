@@ -20,7 +20,7 @@ func init() {
 //	POST /mirror/purge   {"mount": "/pypi", "path": "/simple/x/", "prefix": "/simple/"}
 //
 //	GET  /mirror/jobs/NAME            state of a job, see job.Status
-//	POST /mirror/jobs/NAME/run        {"no_timeout": true, "take_over": true}: 202 and {"id": ID}
+//	POST /mirror/jobs/NAME/run        {"release": true, "no_timeout": true, "take_over": true}: 202 and {"id": ID}
 //	GET  /mirror/jobs/NAME/runs/ID    a run, see job.Run; ?wait=30s waits for its end
 //	POST /mirror/jobs/NAME/hold       {"reason": "..."}: it does not run by itself
 //	POST /mirror/jobs/NAME/resume     it does again

@@ -22,15 +22,17 @@ import (
 
 func jobCommands() []*cobra.Command {
 	run := &cobra.Command{
-		Use:   "run JOB [--wait] [--no-timeout] [--take-over]",
+		Use:   "run JOB [--wait] [--release] [--no-timeout] [--take-over]",
 		Short: "Runs a job now",
 		Long: `
-Runs a job now, on hold or not. With --wait it waits for the end of the run, and
-the exit status is 1 if that has failed.`,
+Runs a job now, on hold or not, and releases what waits for the conditions of
+release_when. A run that brings nothing releases nothing, but with --release. With
+--wait it waits for the end of the run, and the exit status is 1 if that has failed.`,
 		Args: command.Args("JOB"),
 		RunE: jobCommand(runJob),
 	}
 	run.Flags().Bool("wait", false, "Wait for the end of the run, and show how far it is")
+	run.Flags().Bool("release", false, "Take all steps and release the tree even if the sync brings nothing")
 	run.Flags().Bool("no-timeout", false, "Let the run take as long as it takes")
 	run.Flags().Bool("take-over", false, "Run an exclusive job though another host has not said that it has ended its own run")
 	hold := &cobra.Command{
@@ -119,7 +121,7 @@ func post(fl caddycmd.Flags, uri string, body, into any) error {
 
 func runJob(fl caddycmd.Flags, name string) error {
 	var begun runReply
-	if err := post(fl, jobURI(name, "/run"), job.Request{NoTimeout: fl.Bool("no-timeout"), TakeOver: fl.Bool("take-over")}, &begun); err != nil {
+	if err := post(fl, jobURI(name, "/run"), job.Request{NoTimeout: fl.Bool("no-timeout"), TakeOver: fl.Bool("take-over"), Release: fl.Bool("release")}, &begun); err != nil {
 		return err
 	}
 	if !fl.Bool("wait") {

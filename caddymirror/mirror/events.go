@@ -86,6 +86,10 @@ var (
 	jobHeld    = desc("job_held", "1 while the job is held.", "job")
 	jobFails   = desc("job_failures", "Failures of the job in a row.", "job")
 	jobItems   = desc("job_items", "What the run under way, or else the last, has worked on, as wheels, by what became of it.", "job", "state")
+	jobSeen    = desc("job_upstream_seen_timestamp_seconds", "When upstream was last seen: when the last sync that went well began.", "job")
+	jobSerial  = desc("job_upstream_serial", "The number by which upstream counts its changes, that the tree has come to.", "job")
+	jobPending = desc("job_pending_changes", "Changes that were brought and are not released yet, as far as they are counted.", "job")
+	jobSince   = desc("job_pending_since_timestamp_seconds", "When the first of what is not released yet was brought.", "job")
 	jobData    = desc("job_data_timestamp_seconds", "How new the data of the job are at each stage: upstream, where they are written (rw), and where they are served from (ro).",
 		"job", "stage", "target", "site")
 )
@@ -111,6 +115,18 @@ func collectJobs(send func(*prometheus.Desc, prometheus.ValueType, float64, ...s
 		if !j.LastRelease.IsZero() {
 			send(jobRelease, gauge, float64(j.LastRelease.Unix()), j.Name)
 		}
+		if !j.Seen.IsZero() {
+			send(jobSeen, gauge, float64(j.Seen.Unix()), j.Name)
+		}
+		if j.Serial != 0 {
+			send(jobSerial, gauge, float64(j.Serial), j.Name)
+		}
+		pending := 0
+		if j.Pending != nil {
+			pending = j.Pending.Changes
+			send(jobSince, gauge, float64(j.Pending.Since.Unix()), j.Name)
+		}
+		send(jobPending, gauge, float64(pending), j.Name)
 		send(jobRunning, gauge, bit(j.Current != nil), j.Name)
 		send(jobHeld, gauge, bit(j.Hold != nil), j.Name)
 		send(jobFails, gauge, float64(j.Failures), j.Name)

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -53,7 +54,7 @@ func (s jobStatus) print(out io.Writer) error {
 	}
 	w := newTable(out)
 	fmt.Fprintln(w, "\nSTAGE\tAS OF\tWHERE")
-	fmt.Fprintf(w, "upstream\t%s\t-\n", ago(s.Upstream))
+	fmt.Fprintf(w, "upstream\t%s\t%s\n", ago(s.Upstream), s.upstream())
 	for _, c := range s.Copies {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Stage, ago(c.At), strings.TrimSpace(c.Target+" "+c.Site), oneLine(c.Error))
 	}
@@ -74,6 +75,18 @@ func (s jobStatus) print(out io.Writer) error {
 			r.Ended.Sub(r.Began).Round(time.Millisecond), fetched, r.Outcome, oneLine(strings.Join(notes, " ")))
 	}
 	return w.Flush()
+}
+
+// upstream is what else is known of upstream.
+func (s jobStatus) upstream() string {
+	var texts []string
+	if s.Serial != 0 {
+		texts = append(texts, fmt.Sprintf("serial %d", s.Serial))
+	}
+	if !s.Seen.IsZero() {
+		texts = append(texts, "last seen "+ago(s.Seen))
+	}
+	return cmp.Or(strings.Join(texts, ", "), "-")
 }
 
 // oneLine is a text that cannot upset a terminal: what commands print is in it.
@@ -101,6 +114,9 @@ func (s jobStatus) wrong() []string {
 // now says what the job is doing, or why it is not.
 func (s jobStatus) now() string {
 	text := s.doing()
+	if pending := s.pending(); pending != "" && s.Current == nil {
+		text = strings.TrimPrefix(text+"; "+pending, "-; ")
+	}
 	if s.Hold == nil {
 		return text
 	}
@@ -109,6 +125,19 @@ func (s jobStatus) now() string {
 		return held
 	}
 	return text + "; " + held
+}
+
+// pending says what is not released yet.
+func (s jobStatus) pending() string {
+	b := s.Pending
+	if b == nil || b.Why == "" {
+		return "" // then it is to be, and the last run says why it is not
+	}
+	text := "to be released: " + b.Why + ", the first " + ago(b.Since)
+	if !b.Due.IsZero() {
+		text += "; at the latest " + ago(b.Due)
+	}
+	return text
 }
 
 func (s jobStatus) doing() string {

@@ -39,6 +39,9 @@ type PublicJob struct {
 	LastRelease time.Time `json:"last_release,omitzero"`
 	Next        time.Time `json:"next,omitzero"`
 
+	// Seen is when upstream was last seen.
+	Seen time.Time `json:"seen,omitzero"`
+
 	// Upstream is when upstream last changed what it has, and Served when what is
 	// served was written; of several copies, the oldest. Zero is not known.
 	Upstream time.Time `json:"upstream,omitzero"`
@@ -84,7 +87,7 @@ var jobStates = []string{"idle", "running", "waiting", "held", "failing", "leavi
 func publicJob(s job.Status) PublicJob {
 	p := PublicJob{
 		Name: s.Name, State: "unknown", LastSuccess: s.LastSuccess, LastRelease: s.LastRelease, Next: s.Next,
-		Upstream: s.Upstream, Served: s.Served(),
+		Seen: s.Seen, Upstream: s.Upstream, Served: s.Served(),
 	}
 	if slices.Contains(jobStates, s.State) {
 		p.State = s.State

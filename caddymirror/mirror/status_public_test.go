@@ -58,6 +58,9 @@ var decisions = map[string]string{
 	"Jobs.LastRelease":   instead, // if no copy tells when it was written
 	"Jobs.Failures":      secret,
 	"Jobs.Hold":          secret,
+	"Jobs.Pending":       secret,
+	"Jobs.Seen":          shown,
+	"Jobs.Serial":        secret,
 	"Jobs.Upstream":      shown,
 	"Jobs.Copies.Target": secret,
 	"Jobs.Copies.Stage":  secret,
@@ -100,6 +103,10 @@ func (f *filler) fill(path string, v reflect.Value) {
 	case reflect.Uint64:
 		v.SetUint(uint64(7_700_000 + f.n))
 		f.mark(path, fmt.Sprint(v.Uint()))
+	case reflect.Bool:
+		if d, _ := decided(path); d != secret {
+			f.t.Errorf("%s has no mark to be found by, and is not secret", path)
+		}
 	case reflect.Float64:
 		v.SetFloat(float64(7_700_000+f.n) + 0.5)
 		f.mark(path, fmt.Sprint(7_700_000+f.n)+".5")

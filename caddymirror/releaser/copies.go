@@ -10,6 +10,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/afs"
 	"github.com/unifiedmirrors/mirror/caddymirror/afs/wire"
+	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
 // Copy is a place where what a releaser publishes lies, or is written.
@@ -52,6 +53,15 @@ type Misser interface {
 	Releaser
 
 	Missing() bool
+}
+
+// Comparer is a Releaser that can compare the tree with what it has published.
+type Comparer interface {
+	Releaser
+
+	// Same reports whether they are the same, but for bookkeeping
+	// ([step.Run.Bookkeeping]). It publishes nothing.
+	Same(ctx context.Context, r *step.Run) (bool, error)
 }
 
 // Copies implements Keeper: the read-write volumes and their read-only sites.
@@ -124,4 +134,6 @@ var (
 	_ Keeper = (*AFS)(nil)
 	_ Keeper = (*Snapshot)(nil)
 	_ Misser = (*Snapshot)(nil)
+
+	_ Comparer = (*Snapshot)(nil)
 )

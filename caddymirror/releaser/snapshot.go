@@ -160,14 +160,10 @@ const (
 
 // Release releases the tree.
 func (s *Snapshot) Release(ctx context.Context, r *step.Run) (bool, error) {
-	tree := s.Tree
-	if tree == "" {
-		tree = r.Dir
+	tree, err := s.tree(r)
+	if err != nil {
+		return false, err
 	}
-	if tree == "" {
-		return false, errors.New("no tree: neither the job nor the snapshot has a directory")
-	}
-	tree = filepath.Clean(tree)
 	if err := s.apart(tree); err != nil {
 		return false, err
 	}
@@ -188,7 +184,7 @@ func (s *Snapshot) Release(ctx context.Context, r *step.Run) (bool, error) {
 	}
 	if current != "" {
 		r.Report(step.Progress{Stage: "comparing", Done: -1, Detail: tree + " with " + current})
-		same, err := s.compare(ctx, r, tree, current)
+		same, err := s.compare(ctx, r, tree, current, nil)
 		if same {
 			s.prune(ctx, r, filepath.Base(current)) // the last release may not have come to it
 		}
@@ -210,6 +206,36 @@ func (s *Snapshot) Release(ctx context.Context, r *step.Run) (bool, error) {
 	r.Log.Info("released", zap.String("tree", tree), zap.String("link", s.Link), zap.String("release", name))
 	s.prune(ctx, r, name)
 	return true, nil
+}
+
+// tree is the tree that is released.
+func (s *Snapshot) tree(r *step.Run) (string, error) {
+	switch {
+	case s.Tree != "":
+		return filepath.Clean(s.Tree), nil
+	case r.Dir != "":
+		return filepath.Clean(r.Dir), nil
+	}
+	return "", errors.New("no tree: neither the job nor the snapshot has a directory")
+}
+
+// Same implements [Comparer]. Files that somebody has written into are not the same.
+func (s *Snapshot) Same(ctx context.Context, r *step.Run) (bool, error) {
+	tree, err := s.tree(r)
+	if err != nil {
+		return false, err
+	}
+	current, err := s.current()
+	if err != nil || current == "" {
+		return false, err
+	}
+	var ignored func(path string) bool
+	if rel, err := filepath.Rel(r.Dir, tree); err == nil && r.Bookkeeping != nil && r.Dir != "" {
+		ignored = func(path string) bool {
+			return r.Bookkeeping(filepath.ToSlash(filepath.Join(rel, strings.TrimPrefix(path, tree))))
+		}
+	}
+	return s.compare(ctx, r, tree, current, ignored)
 }
 
 // prepare looks at the tree, and makes the directory of the releases.

@@ -15,8 +15,9 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
-// compare reports whether the tree has the same files as a release.
-func (s *Snapshot) compare(ctx context.Context, r *step.Run, tree, release string) (bool, error) {
+// compare reports whether the tree has the same files as a release. Those that are ignored,
+// by their paths, do not count; nil ignores none.
+func (s *Snapshot) compare(ctx context.Context, r *step.Run, tree, release string, ignored func(path string) bool) (bool, error) {
 	a, err := openFolder(nil, tree)
 	if err != nil {
 		return false, err
@@ -28,7 +29,7 @@ func (s *Snapshot) compare(ctx context.Context, r *step.Run, tree, release strin
 	}
 	defer b.close()
 	_, made, _ := parseName(filepath.Base(release))
-	c := comparer{crew: newCrew(ctx), made: made.UnixNano(), now: time.Now().UnixNano()}
+	c := comparer{crew: newCrew(ctx), made: made.UnixNano(), now: time.Now().UnixNano(), ignored: ignored}
 	err = c.finish(r, "comparing", func() error { return c.compare(a, b) })
 	if path := c.written.Load(); path != nil {
 		r.Log.Warn("a file of the tree was written into, and so was its release; files must be replaced", zap.String("file", *path))
@@ -50,6 +51,7 @@ var errDiffers = errors.New("the trees differ")
 type comparer struct {
 	*crew
 	made, now int64 // when the release was made, and now
+	ignored   func(path string) bool
 	written   atomic.Pointer[string]
 }
 
@@ -61,6 +63,10 @@ func (c *comparer) compare(a, b *folder) error {
 	others, err := b.names()
 	if err != nil {
 		return err
+	}
+	if c.ignored != nil {
+		skip := func(name string) bool { return c.ignored(a.path + "/" + name) }
+		names, others = slices.DeleteFunc(names, skip), slices.DeleteFunc(others, skip)
 	}
 	if !slices.Equal(names, others) {
 		return errDiffers

@@ -47,9 +47,21 @@ type Run struct {
 	// Report tells how far the run is. It may be called often.
 	Report func(Progress)
 
-	// Changed is set by a syncer that knows whether it has changed the tree; nil
-	// is not known.
+	// Changed is set by a syncer that knows whether it has changed the tree, bookkeeping
+	// aside; nil is not known. It counts also if the sync has failed.
 	Changed *bool
+
+	// Changes are what a syncer has changed, if it knows, also in a sync that fails.
+	Changes Changes
+
+	// Bookkeeping is set by a syncer that writes files though there is nothing new:
+	// timestamps, status files. It reports whether a file is one of those, by its name
+	// relative to Dir.
+	Bookkeeping func(name string) bool
+
+	// Serial is the number by which upstream counts its changes, that the tree has come
+	// to. Zero is not known.
+	Serial int64
 
 	// Bytes is counted up by a syncer that knows how much it has fetched.
 	Bytes int64
@@ -62,8 +74,8 @@ type Run struct {
 	// few and short.
 	Notes map[string]string
 
-	// Upstream is when upstream last changed what it has, by its own indexes. The
-	// first step that knows sets it; zero is not known.
+	// Upstream is when upstream last changed what it has, by its own indexes, or up to
+	// when the tree has all of that. The first step that knows sets it; zero is not known.
 	Upstream time.Time
 
 	// Synced says that the job has brought the tree up to date. Else others write what

@@ -7,13 +7,16 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -28,6 +31,12 @@ func init() {
 // that the mirror has come to, and `todo`, the packages that are left to do, which is
 // there only as long as there are any. A run after which more are left than may be has
 // failed.
+//
+// Each run writes files though PyPI is quiet: `status`, `generation`, `.lock` and
+// `web/last-modified`. The tree has changed if the serial has, or packages were left to
+// do; not if bandersnatch says that none of the changes is about a package that it
+// mirrors. What has changed are the packages whose index pages it says that it stores.
+// The date in `web/last-modified` is up to when the tree has all of PyPI.
 type Bandersnatch struct {
 	// The configuration file of bandersnatch. It must be there: bandersnatch would
 	// write an example. If it is relative, it is so to the directory of the job. Required.
@@ -113,7 +122,8 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 	if err != nil {
 		return err
 	}
-	var l bandersnatchLog
+	r.Bookkeeping = keptBy(r.Dir, dir)
+	l := bandersnatchLog{all: -1, stored: r.Changes.Add}
 	_, err = r.Command(ctx, step.Command{
 		Name: b.Command,
 		Args: []string{"--config", b.Config, "mirror"},
@@ -129,6 +139,9 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 			zap.String("serial", after.serial), zap.String("before", before.serial),
 			zap.String("wanted", after.target), zap.Int("todo", after.todo))
 	}
+	if e == nil && after == before && l.told && l.all < 0 {
+		r.Changed = new(false) // it has come to no package
+	}
 	switch {
 	case err != nil && l.failure != "" && ctx.Err() == nil:
 		return fmt.Errorf("%w (%s)", err, l.failure)
@@ -142,8 +155,49 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 		return fmt.Errorf("bandersnatch left %d packages to do%s: the mirror is at serial %s, PyPI at %s%s",
 			after.todo, after.among(), after.serial, after.target, l.last())
 	}
-	r.Changed = new(after != before || before.todo > 0)
+	r.Serial, _ = strconv.ParseInt(after.serial, 10, 64)
+	if r.Upstream, err = readLastModified(dir); err != nil {
+		r.Log.Warn("it is not known up to when the tree has all of PyPI", zap.Error(err))
+	}
+	// The serial moves with packages that are not mirrored, too. It is in the list of all
+	// projects.
+	moved := after != before && l.all != 0
+	r.Changed = new(moved || before.todo > 0)
+	if !*r.Changed {
+		r.Bookkeeping = keptBy(r.Dir, dir, pypi.RootPages...)
+	}
 	return nil
+}
+
+// keptBy reports whether files of the tree dir are bookkeeping of a bandersnatch that has
+// its mirror in another directory, which may be the same; these files of it are, too.
+func keptBy(dir, mirror string, too ...string) func(name string) bool {
+	return func(name string) bool {
+		name, err := filepath.Rel(mirror, filepath.Join(dir, filepath.FromSlash(name)))
+		if err != nil {
+			return false
+		}
+		name = filepath.ToSlash(name)
+		return pypi.Bookkeeping(name) || slices.Contains(too, name)
+	}
+}
+
+// readLastModified reads up to when the mirror has all of PyPI. A date in the future is
+// none, and an error.
+func readLastModified(dir string) (time.Time, error) {
+	name := filepath.Join(dir, "web", pypi.LastModified)
+	text, err := step.ReadFile(name, step.MaxConfig)
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := pypi.ParseLastModified(string(text))
+	if err == nil && t.After(time.Now().Add(time.Minute)) {
+		err = fmt.Errorf("%v is in the future", t)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return t, nil
 }
 
 // directory is where bandersnatch keeps its mirror. Its configuration may be relative to
@@ -223,19 +277,27 @@ func readStatus(dir string) (s bandersnatchStatus, err error) {
 
 // bandersnatchLog follows what bandersnatch prints: "TIME LEVEL: TEXT (FILE:LINE)".
 type bandersnatchLog struct {
-	all, done int
-	failure   string // the last
+	stored  func(project string)
+	told    bool   // it has begun, and says so
+	all     int    // packages; negative is not known
+	done    int    // of these
+	failure string // the last
 }
 
-var packagesToSync = regexp.MustCompile(`\b([0-9]+) packages to sync`)
+var (
+	packagesToSync = regexp.MustCompile(`\b([0-9]+) packages to sync`)
+	storingPage    = regexp.MustCompile(`\bStoring index page(?:\(s\))?: (\S+)`)
+)
 
 func (l *bandersnatchLog) line(line string) step.Progress {
 	if m := packagesToSync.FindStringSubmatch(line); m != nil {
 		l.all, _ = strconv.Atoi(m[1])
 	}
-	if strings.Contains(line, "Storing index page") {
+	if m := storingPage.FindStringSubmatch(line); m != nil {
 		l.done++
+		l.stored(pypi.Normalize(m[1]))
 	}
+	l.told = l.told || strings.Contains(line, "INFO: Syncing with ")
 	if strings.Contains(line, "ERROR: ") || strings.Contains(line, "CRITICAL: ") {
 		l.failure = line
 	}

@@ -4,42 +4,64 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fakeBandersnatch is a script in the place of bandersnatch: there is no PyPI to
 // mirror here. It behaves as bandersnatch does: it has the serial that it has come to
 // in `status`, what is left to do in `todo` while there is any, writes an example if
 // it has no configuration, and its exit status is 0 even if packages failed, unless
-// it was told to stop on errors.
+// it was told to stop on errors. It writes the same files: in each run `.lock`,
+// `generation`, and, if all went well, `web/last-modified` and `status`; the list of all
+// projects if anything changed at PyPI, whether that is mirrored or not; pages of the
+// packages.
 //
-// What to do it reads from the file `do` in the directory: serials, packages, failures.
+// What to do it reads from the file `do` beside its configuration: serials, packages,
+// failures; that PyPI is away; whether it logs at all.
 const fakeBandersnatch = `
 test "$1" = --config || exit 2
 test "$3" = mirror || exit 2
 test -e "$2" || { echo example >"$2"; echo "WARNING: Config file missing" >&2; exit 1; }
 dir=$(sed -n '/^\[mirror\]/,$s/^directory = //p' "$2")
-now() { echo "2026-01-01 00:00:00,000 $*" >&2; }
-. "$dir/do"
+now() { test "$mute" || echo "2026-01-01 00:00:00,000 $*" >&2; }
+rewrite() { cat >"$1.tmp" && mv "$1.tmp" "$1"; }
+. "$(dirname "$2")/do"
+mkdir -p "$dir/web/simple" "$dir/web/packages" "$dir/web/json" "$dir/web/local-stats/days"
+: >"$dir/.lock"
+printf 5 >"$dir/generation"
 now "INFO: Syncing with https://pypi.example.org/. (mirror.py:50)"
+began=$(date -u +%Y%m%dT%H:%M:%S)
+test "$away" && { now "ERROR: Cannot connect to host pypi.example.org:443 (master.py:90)"; exit 1; }
 now "INFO: $(echo $packages | wc -w) packages to sync. (mirror.py:80)"
 failed=
+left="$packages"
 for p in $packages; do
+	left=${left#$p}; left=${left# }
 	case " $failures " in
 	*" $p "*)
 		now "ERROR: Error syncing package: $p@$serial (mirror.py:90)"
 		failed="$failed$p $serial
 "
 		test "$stop" && { printf '%s\n%s' $serial "$failed" >"$dir/todo"; now "ERROR: Exiting early after error. (mirror.py:99)"; exit 1; };;
-	*) now "INFO: Storing index page(s): $p (simple.py:10)";;
+	*)
+		now "INFO: Storing index page(s): $p - in $dir/web/simple/$p (simple.py:10)"
+		mkdir -p "$dir/web/simple/$p"
+		echo "<a href=x>x</a><!--SERIAL $serial-->" | rewrite "$dir/web/simple/$p/index.html"
+		echo "{}" | rewrite "$dir/web/json/$p"
+		{ echo $serial; for q in $left; do echo "$q $serial"; done; } | rewrite "$dir/todo"
+		test "$die" && kill -9 $$;;
 	esac
 done
+test "$serial" = "$(cat "$dir/status" 2>/dev/null)" || (ls "$dir/web/simple"; echo "<!--SERIAL $serial-->") | rewrite "$dir/web/simple/index.html"
 if test "$failed"; then
 	printf '%s\n%s' $serial "$failed" >"$dir/todo"
 else
 	rm -f "$dir/todo"
 	now "INFO: New mirror serial: $serial (mirror.py:110)"
+	echo $began | rewrite "$dir/web/last-modified"
 	printf %s $serial >"$dir/status"
 fi
 `
@@ -49,7 +71,7 @@ func TestBandersnatch(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "bandersnatch.conf")
 	b := provision(t, &Bandersnatch{Config: config, Command: script(t, fakeBandersnatch)})
 	do := func(serial int, packages, failures, stop string) {
-		write(t, filepath.Join(dir, "do"), fmt.Sprintf("serial=%d packages='%s' failures='%s' stop=%s\n", serial, packages, failures, stop))
+		write(t, filepath.Join(filepath.Dir(config), "do"), fmt.Sprintf("serial=%d packages='%s' failures='%s' stop=%s\n", serial, packages, failures, stop))
 	}
 	j := newJob(t)
 	notes := func(serial, todo string) {
@@ -120,6 +142,91 @@ func TestBandersnatch(t *testing.T) {
 	if _, ok := j.Notes["serial"]; ok {
 		t.Error(j.Notes)
 	}
+}
+
+// quietly is a bandersnatch whose mirror is in a directory of the job's, and that does
+// what it is told.
+func quietly(t *testing.T) (j *job, b *Bandersnatch, do func(settings string)) {
+	t.Helper()
+	j = newJob(t)
+	config := filepath.Join(t.TempDir(), "bandersnatch.conf")
+	write(t, config, "[mirror]\ndirectory = "+j.Dir+"/pypi\n")
+	b = provision(t, &Bandersnatch{Config: config, Command: script(t, fakeBandersnatch)})
+	return j, b, func(settings string) {
+		t.Helper()
+		write(t, filepath.Join(filepath.Dir(config), "do"), settings+"\n")
+	}
+}
+
+// TestBandersnatchQuiet: a run over a quiet index changes nothing, whatever it writes, and
+// all that it writes is known as bookkeeping.
+func TestBandersnatchQuiet(t *testing.T) {
+	j, b, do := quietly(t)
+	do("serial=7 packages='Foo.Bar baz'")
+	j.sync(b)
+	j.wantChanged(new(true))
+	j.wantChanges("baz", "foo-bar")
+	if j.Serial != 7 || time.Since(j.Upstream) > time.Minute || time.Until(j.Upstream) > 0 {
+		t.Errorf("serial %d, up to %v", j.Serial, j.Upstream)
+	}
+	bookkeeping := func(what string, least ...string) {
+		t.Helper()
+		before := files(t, j.Dir)
+		time.Sleep(20 * time.Millisecond) // the kernel's clock ticks
+		j.sync(b)
+		j.wantChanged(new(false))
+		j.wantChanges()
+		names := written(before, files(t, j.Dir))
+		for _, name := range names {
+			if !j.Bookkeeping(name) {
+				t.Errorf("%s: %s is written, and is no bookkeeping", what, name)
+			}
+		}
+		for _, name := range least {
+			if !slices.Contains(names, "pypi/"+name) {
+				t.Errorf("%s: %s is not written: the stand-in is none", what, name)
+			}
+		}
+	}
+	for _, name := range []string{"status", "pypi/web/simple/foo/index.html", "pypi/web/simple/status", "pypi/web/simple/index.html"} {
+		if j.Bookkeeping(name) {
+			t.Errorf("%s is bookkeeping", name)
+		}
+	}
+	do("serial=7 packages=''")
+	for range 5 {
+		bookkeeping("quiet", ".lock", "generation", "status", "web/last-modified")
+	}
+	do("serial=9 packages=''")
+	bookkeeping("what changes is not mirrored", "status", "web/last-modified", "web/simple/index.html")
+	if j.Serial != 9 {
+		t.Errorf("serial is %d", j.Serial)
+	}
+	do("serial=9 away=yes")
+	j.fail(b, "Cannot connect")
+	j.wantChanged(new(false))
+
+	do("serial=11 packages=baz")
+	j.sync(b)
+	j.wantChanged(new(true))
+	j.wantChanges("baz")
+	do("serial=13 packages=baz mute=yes") // by its log_config
+	j.sync(b)
+	j.wantChanged(new(true))
+	j.wantChanges()
+	do("serial=13 mute=yes away=yes")
+	j.fail(b, "exit status 1")
+	j.wantChanged(nil)
+
+	// Killed after the first of two packages.
+	do("serial=15 packages='baz qux' die=yes")
+	j.fail(b, "killed")
+	j.wantChanged(nil)
+	j.wantChanges("baz")
+	do("serial=15 packages=qux")
+	j.sync(b)
+	j.wantChanged(new(true))
+	j.wantChanges("qux")
 }
 
 func TestBandersnatchDirectory(t *testing.T) {

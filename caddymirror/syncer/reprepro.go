@@ -30,6 +30,9 @@ func init() {
 //     long.
 //  3. `checkpool fast` and `check`: all files are there.
 //
+// It has changed something if an index has changed, by the Release files below `dists`,
+// whose dates do not count, or a file was deleted.
+//
 // What fails ends the run. A reprepro that is killed may leave its database damaged:
 // give the job a long timeout and a long grace.
 //
@@ -204,24 +207,24 @@ func (p *Reprepro) Sync(ctx context.Context, r *step.Run) error {
 	if err := l.check(r.Dir); err != nil {
 		return err
 	}
+	before, err := l.indexes()
+	if err != nil {
+		return fmt.Errorf("reading the indexes: %w", err)
+	}
 	a := reprepro{p, l, r}
-	nothing := false
-	err = a.command(ctx, "update", func(line string) {
-		nothing = nothing || strings.HasPrefix(line, "Nothing to do found.")
-	}, append([]string{"update"}, p.Update...)...)
+	err = a.command(ctx, "update", nil, append([]string{"update"}, p.Update...)...)
 	if err != nil {
 		return err
 	}
 	r.Upstream = l.upstream()
 	deleted, err := a.deletions(ctx)
-	switch {
-	case deleted:
-		r.Changed = new(true)
-	case nothing && err == nil:
-		r.Changed = new(false)
-	}
-	if err != nil || p.NoCheck {
+	now, e := l.indexes()
+	if err = errors.Join(err, e); err != nil {
 		return err
+	}
+	r.Changed = new(before.changed(now, r.Changes.Add) || deleted)
+	if p.NoCheck {
+		return nil
 	}
 	if err := a.command(ctx, "checks", nil, "checkpool", "fast"); err != nil {
 		return err
@@ -349,6 +352,9 @@ func (a *reprepro) deletions(ctx context.Context) (deleted bool, err error) {
 		}
 		if err := a.command(ctx, "deletions", nil, append([]string{"deleteifunreferenced"}, due[:n]...)...); err != nil {
 			return deleted, err
+		}
+		for _, name := range due[:n] {
+			a.Changes.Add(name)
 		}
 		deleted, due = true, due[n:]
 	}

@@ -95,7 +95,7 @@ func TestReprepro(t *testing.T) {
 	before := time.Now().Truncate(time.Second)
 	time.Sleep(time.Until(before.Add(1100 * time.Millisecond))) // dates are whole seconds
 	j.sync(m)
-	j.wantChanged(nil)
+	j.wantChanged(new(true))
 	a.has("bar_1", "foo_1")
 	// Upstream's date, not that of when the tree was written.
 	if up := j.Upstream; up.IsZero() || up.After(before) || time.Since(up) > time.Minute {
@@ -112,6 +112,10 @@ func TestReprepro(t *testing.T) {
 	a.reprepro("remove", "test", "bar")
 	j.sync(m)
 	j.wantChanged(new(true))
+	if names, _ := j.Changes.Names(); !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, "/Packages.gz") }) ||
+		!slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "pool/") }) {
+		t.Errorf("changes are %q", names)
+	}
 	a.has("bar_1", "foo_2", "foo_3")
 	if want := []string{"update", "deletions", "checks"}; !slices.Equal(j.stages, want) {
 		t.Errorf("stages are %v", j.stages)

@@ -3,6 +3,7 @@ package syncer
 import (
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -81,6 +82,14 @@ type Rsync struct {
 	// What not to delete though upstream does not have it, as patterns of rsync. The
 	// timestamp of the job is kept in any case. Default: `/timestamp.txt`.
 	Keep []string `json:"keep,omitempty"`
+
+	// What upstream writes though it has nothing new: a run that brings nothing else has
+	// changed nothing. Patterns are those of shells; one without a slash fits in all
+	// directories, one that begins with a slash in the uppermost, and one that ends with
+	// a slash fits all that is in such directories. What is given replaces the default:
+	// what is known to be such of apt, rpm and pypi mirrors, as `project/trace/*`,
+	// `timestamp.txt` and `lastupdate`.
+	Bookkeeping []string `json:"bookkeeping,omitempty"`
 
 	// How long the connection may be silent. AFS stores a file when it is closed,
 	// and rsync is silent meanwhile. Default: `5m`.
@@ -171,6 +180,11 @@ func (s *Rsync) Validate() error {
 			}
 		}
 	}
+	for _, p := range s.Bookkeeping {
+		if _, err := path.Match(p, ""); err != nil || strings.Trim(p, "/ ") == "" {
+			return fmt.Errorf("bookkeeping: %q is not a pattern", p)
+		}
+	}
 	if s.DeleteAfter != nil && *s.DeleteAfter < -1 {
 		return errors.New("delete_after is a number of runs, or -1 for never")
 	}
@@ -197,6 +211,7 @@ func (s *Rsync) Validate() error {
 //		delete_after    <runs>|never
 //		max_delete      <number>|<percent>%
 //		keep            <pattern...>
+//		bookkeeping     <pattern...>
 //		timeout         <duration>
 //		connect_timeout <duration>
 //		bwlimit         <rate>
@@ -210,7 +225,7 @@ func (s *Rsync) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	repeats := func(option string) bool {
 		switch option {
-		case "exclude", "include", "indexes", "keep", "args":
+		case "exclude", "include", "indexes", "keep", "bookkeeping", "args":
 			return true
 		}
 		return false
@@ -228,6 +243,8 @@ func (s *Rsync) option(d *caddyfile.Dispenser, option string) error {
 		return some(d, &s.Indexes)
 	case "keep":
 		return some(d, &s.Keep)
+	case "bookkeeping":
+		return some(d, &s.Bookkeeping)
 	case "args":
 		return some(d, &s.Args)
 	case "two_phase":

@@ -78,9 +78,7 @@ func (p *pass) findGone(ctx context.Context) (gone []string, all int, err error)
 	args = append(args, p.s.Args...)
 	out := output{deleting: func(name string) { gone = append(gone, name) }}
 	// What else it would change has been changed since we copied it.
-	changed := p.changed
 	err = p.rsync(ctx, "deletions", args, &out)
-	p.changed = changed
 	if out.cut > 0 {
 		p.r.Log.Warn("gone upstream, but kept, since their names are too long", zap.Int("files", out.cut))
 	}
@@ -97,9 +95,7 @@ func (p *pass) allows(n, all int) bool {
 func (p *pass) makeWay(ctx context.Context, stage string, args []string) ([]string, error) {
 	var names []string
 	out := output{deleting: func(name string) { names = append(names, name) }}
-	changed := p.changed
 	err := p.rsync(ctx, stage, append(slices.Clone(args), "--force", "--dry-run", "--info=progress0"), &out)
-	p.changed = changed
 	if err != nil && !vanished(err) {
 		return nil, err
 	}
@@ -135,7 +131,7 @@ func (p *pass) remove(ctx context.Context, names []string) error {
 			return err
 		}
 		if removed {
-			p.changed = true
+			p.changing(name)
 			fmt.Fprintf(p.r.Out, "deleted %q\n", name)
 		}
 		if i%1000 == 0 {

@@ -15,7 +15,10 @@ type output struct {
 	// deleting is called with each name that is deleted; directories end in a slash.
 	deleting func(name string)
 
-	changed bool
+	// changing is called with each name that is changed, "" if it is not known;
+	// directories end in a slash.
+	changing func(name string)
+
 	reason  string // the first error
 	full    bool   // there is no space left
 	missing bool   // upstream does not have the directory
@@ -41,8 +44,8 @@ func (o *output) line(line string) {
 		o.delete(strings.TrimPrefix(line[len("*deleting "):], "  "), len(line))
 	case itemized.MatchString(line):
 		// The time of a directory is set again after whatever was done in it.
-		if !strings.HasPrefix(line, ".d..t...... ") {
-			o.changed = true
+		if o.changing != nil && !strings.HasPrefix(line, ".d..t...... ") {
+			o.changing(itemName(line))
 		}
 	case strings.HasPrefix(line, "rsync: "), strings.HasPrefix(line, "@ERROR"):
 		o.failure(line)
@@ -59,13 +62,35 @@ func (o *output) line(line string) {
 func (o *output) delete(name string, length int) {
 	if length >= maxLine {
 		o.cut++
-		return
+		name = ""
 	}
-	if o.deleting != nil {
+	switch {
+	case name == "" && o.deleting != nil:
+	case o.deleting != nil:
 		o.deleting(unescape(name))
-	} else {
-		o.changed = true
+	case o.changing != nil:
+		o.changing(unescape(name))
 	}
+}
+
+// itemName is the name in a line of changes, "" if the line was cut. Of a link, or of what
+// is linked to another, it is what stands before the arrow.
+func itemName(line string) string {
+	if len(line) >= maxLine {
+		return ""
+	}
+	name := line[len("cL+++++++++ "):]
+	arrow := ""
+	switch {
+	case line[1] == 'L':
+		arrow = " -> "
+	case line[0] == 'h':
+		arrow = " => "
+	}
+	if arrow != "" {
+		name, _, _ = strings.Cut(name, arrow)
+	}
+	return unescape(name)
 }
 
 // failure notes the first error: the last that rsync prints says only where in its

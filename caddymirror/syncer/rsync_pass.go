@@ -24,11 +24,31 @@ func (s *Rsync) Sync(ctx context.Context, r *step.Run) error {
 		return err
 	}
 	p := pass{s: s, r: r}
+	r.Bookkeeping = s.isBookkeeping()
 	err := p.run(ctx)
 	if err == nil || p.changed {
 		r.Changed = new(p.changed)
 	}
 	return err
+}
+
+// isBookkeeping tells files that are written though there is nothing new.
+func (s *Rsync) isBookkeeping() func(name string) bool {
+	if s.Bookkeeping != nil {
+		return among(s.Bookkeeping)
+	}
+	return bookkeeping
+}
+
+// changing notes what is changed in the tree: "" is a name that is not known.
+func (p *pass) changing(name string) {
+	if p.r.Bookkeeping(name) {
+		return
+	}
+	p.changed = true
+	if name != "" && !strings.HasSuffix(name, "/") {
+		p.r.Changes.Add(name)
+	}
 }
 
 // checkTree refuses a directory that seems to be a mount point without its file
@@ -62,7 +82,7 @@ type pass struct {
 	s       *Rsync
 	r       *step.Run
 	source  string
-	changed bool // something in the tree
+	changed bool // something in the tree, and not bookkeeping
 	vague   bool // files kept vanishing upstream
 	cleared int  // files and directories deleted to make way
 }
@@ -139,17 +159,17 @@ func hide(patterns []string) []string {
 // that upstream is at work, it is run once more.
 func (p *pass) copy(ctx context.Context, stage string, args []string) error {
 	args = append(slices.Clone(args), "--partial-dir="+p.partialDir())
-	err := p.rsync(ctx, stage, args, new(output))
+	err := p.rsync(ctx, stage, args, p.output())
 	if e, ok := errors.AsType[*rsyncError](err); ok && e.blocked {
 		if args, err = p.makeWay(ctx, stage, args); err != nil {
 			return err
 		}
-		err = p.rsync(ctx, stage, args, new(output))
+		err = p.rsync(ctx, stage, args, p.output())
 	}
 	if !vanished(err) {
 		return err
 	}
-	err = p.rsync(ctx, stage, args, new(output))
+	err = p.rsync(ctx, stage, args, p.output())
 	if vanished(err) {
 		p.vague = true
 		p.r.Log.Warn("files vanish upstream", zap.String("source", p.source), zap.Error(err))
@@ -157,6 +177,9 @@ func (p *pass) copy(ctx context.Context, stage string, args []string) error {
 	}
 	return err
 }
+
+// output reads what a run prints that changes the tree.
+func (p *pass) output() *output { return &output{changing: p.changing} }
 
 func (p *pass) partialDir() string { return filepath.Join(p.r.State, "rsync-partial") }
 
@@ -175,7 +198,6 @@ func (p *pass) rsync(ctx context.Context, stage string, args []string, out *outp
 		Line: out.line,
 	})
 	p.r.Bytes += out.bytes()
-	p.changed = p.changed || out.changed
 	if err == nil {
 		return nil
 	}

@@ -897,14 +897,18 @@ func TestOutput(t *testing.T) {
 			t.Errorf("%q is %q, want %q", text, got, want)
 		}
 	}
-	for line, changed := range map[string]bool{
-		">f+++++++++ x": true, "cd+++++++++ x/": true, ".f...p..... x": true, "cLc.t...... x -> y": true, "hf+++++++++ x => y": true,
-		".d..t...... x/": false, ".d..tp..... x/": true, "sent 1 bytes": false, "motd >f+++++++++ x": false, "": false,
+	const none = "none"
+	for line, want := range map[string]string{
+		">f+++++++++ x": "x", "cd+++++++++ x/": "x/", ".f...p..... x": "x", "cLc.t...... x -> y": "x", "hf+++++++++ x => y": "x",
+		">f+++++++++ x -> y": "x -> y", `>f.st...... a b\#012`: "a b\n", "*deleting   x/y": "x/y",
+		">f+++++++++ " + strings.Repeat("a", maxLine): "", "*deleting   " + strings.Repeat("a", maxLine): "",
+		".d..t...... x/": none, ".d..tp..... x/": "x/", "sent 1 bytes": none, "motd >f+++++++++ x": none, "": none,
 	} {
-		o := output{report: func(step.Progress) {}}
+		got := none
+		o := output{report: func(step.Progress) {}, changing: func(name string) { got = name }}
 		o.line(line)
-		if o.changed != changed {
-			t.Errorf("%q: changed is %v", line, o.changed)
+		if got != want {
+			t.Errorf("%q: changed is %q, want %q", line, got, want)
 		}
 	}
 	var deleted []string

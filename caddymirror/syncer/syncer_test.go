@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,7 +85,7 @@ func (j *job) report(p step.Progress) {
 // sync is a run that succeeds.
 func (j *job) sync(s Syncer) {
 	j.t.Helper()
-	j.Changed, j.Bytes, j.stages, j.commands = nil, 0, nil, nil
+	j.Changed, j.Changes, j.Bytes, j.stages, j.commands = nil, step.Changes{}, 0, nil, nil
 	j.out.Reset()
 	if err := s.Sync(j.t.Context(), j.Run); err != nil {
 		j.t.Fatalf("%v\n%s", err, j.printed())
@@ -91,7 +95,7 @@ func (j *job) sync(s Syncer) {
 // fail is a run that fails, and what of.
 func (j *job) fail(s Syncer, why string) {
 	j.t.Helper()
-	j.Changed, j.Bytes, j.stages, j.commands = nil, 0, nil, nil
+	j.Changed, j.Changes, j.Bytes, j.stages, j.commands = nil, step.Changes{}, 0, nil, nil
 	j.out.Reset()
 	if err := s.Sync(j.t.Context(), j.Run); err == nil || !strings.Contains(err.Error(), why) {
 		j.t.Fatalf("%v, want %q\n%s", err, why, j.printed())
@@ -105,6 +109,52 @@ func (j *job) wantChanged(want *bool) {
 	case j.Changed == nil || want == nil || *j.Changed != *want:
 		j.t.Errorf("changed is %v, want %v\n%s", str(j.Changed), str(want), j.printed())
 	}
+}
+
+// wantChanges are the names of what has changed.
+func (j *job) wantChanges(want ...string) {
+	j.t.Helper()
+	if names, more := j.Changes.Names(); !slices.Equal(names, want) || more != 0 {
+		j.t.Errorf("changes are %q and %d more, want %q\n%s", names, more, want, j.printed())
+	}
+}
+
+// files are the regular files of a tree, each with what tells whether it was written.
+func files(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		all[rel] = fmt.Sprint(fi.ModTime(), fi.Size(), fi.Sys().(*syscall.Stat_t).Ino)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// written are the files that have been written, made or removed between two looks.
+func written(before, after map[string]string) (names []string) {
+	for name, v := range after {
+		if before[name] != v {
+			names = append(names, name)
+		}
+	}
+	for name := range before {
+		if _, ok := after[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func str(b *bool) string {

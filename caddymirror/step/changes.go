@@ -1,0 +1,39 @@
+package step
+
+import (
+	"maps"
+	"slices"
+)
+
+// MaxChanges is how many names of changes are kept. Of more only their number is known.
+const MaxChanges = 10_000
+
+// Changes are what was changed in a tree, by name. The zero value is none.
+type Changes struct {
+	names map[string]struct{}
+	more  int
+}
+
+// Add notes a change: the normalised name of a Python project, or a file, relative to the
+// tree. The same name twice is one change.
+func (c *Changes) Add(name string) {
+	if _, ok := c.names[name]; ok {
+		return
+	}
+	if len(c.names) == MaxChanges {
+		c.more++
+		return
+	}
+	if c.names == nil {
+		c.names = map[string]struct{}{}
+	}
+	c.names[name] = struct{}{}
+}
+
+// Count is how many there are. Beyond [MaxChanges] a name that comes twice counts twice.
+func (c *Changes) Count() int { return len(c.names) + c.more }
+
+// Names are those that are kept, sorted, and how many are not.
+func (c *Changes) Names() (names []string, more int) {
+	return slices.Sorted(maps.Keys(c.names)), c.more
+}
