@@ -67,6 +67,31 @@ func TestOldName(t *testing.T) {
 	}
 }
 
+// TestOldNameOfFormat: what a format redirects stays at the old name.
+func TestOldNameOfFormat(t *testing.T) {
+	pypi := t.TempDir()
+	write(t, pypi, "simple/six/index.html", []byte("six"))
+	write(t, pypi, "simple/index.html", []byte("all"))
+	s := newSite(t, mount("/pypi", `, "old_names": ["pypi.test"], "format": {"format": "pypi"}`, pypi))
+	for _, tc := range []struct {
+		host, path string
+		status     int
+		more       string // Location, or else the body
+	}{
+		{"pypi.test", "/simple/six/", 200, "six"},
+		{"pypi.test", "/simple/", 200, "all"},
+		{"pypi.test", "/simple/Six", 301, "/simple/six/"},
+		{"pypi.test", "/simple/six?x=1", 301, "/simple/six/?x=1"},
+		{"pypi.test", "/simple", 301, "/simple/"},
+		{"mirror.test", "/pypi/simple/Six", 301, "/pypi/simple/six/"},
+	} {
+		a := s.askHost(t, "GET", tc.host, tc.path)
+		if more := cmp.Or(a.header.Get("Location"), string(a.body)); a.status != tc.status || more != tc.more {
+			t.Errorf("http://%s%s: %d %q, want %d %q", tc.host, tc.path, a.status, more, tc.status, tc.more)
+		}
+	}
+}
+
 func TestOldNameChecked(t *testing.T) {
 	t.Setenv("OLD_NAME_FOR_TEST", "Pypi.dfw.test")
 	for names, want := range map[string]string{

@@ -240,7 +240,7 @@ trusted-host = mirror.test
 		}
 	}
 	// A plain mount with that name may not be an index.
-	sh = body(t, newClients(t, `{}`), fake{{Prefix: "/pypi", Format: "plain"}, {Prefix: "/", Format: "plain"}}, target+"mirror_info.sh")
+	sh = body(t, newClients(t, `{}`), fake{{Prefix: "/pypi", Format: "plain"}, {Prefix: "", Format: "plain"}}, target+"mirror_info.sh")
 	if strings.Contains(sh, "PYPI") {
 		t.Errorf("a plain mount is taken for an index:\n%s", sh)
 	}

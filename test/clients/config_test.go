@@ -53,12 +53,13 @@ func newConfigured(t *testing.T, trees, more string) configured {
 	bind 127.0.0.1
 	route {
 		mirror_clients {
-			pypi /pypi
 			wheel /wheel debian-12-x86_64 ubuntu-22.04-x86_64
 			%s
 		}
 		mirror_cache {
-			mount /pypi %s/pypi
+			mount /pypi %s/pypi {
+				format pypi
+			}
 			mount /wheel %[2]s/wheel
 			mount /apt %[2]s/apt
 			mount /epel %[2]s/rpm

@@ -29,6 +29,7 @@ func TestPipOldName(t *testing.T) {
 	mirror_cache {
 		mount /pypi %s {
 			old_name localhost
+			format pypi
 		}
 	}
 }
