@@ -351,7 +351,7 @@ func TestBroken(t *testing.T) {
 		})), "pypi cache " + one, "does not come from the cache"},
 		{"past the cache", nil, answered(deb, changed(func(h http.Header, _ *http.Request) { h.Set("Cache-Status", "mirror; fwd=bypass") })), "apt cache " + deb, "bypass"},
 		{"a hit of another cache", nil, answered(one, changed(func(h http.Header, _ *http.Request) {
-			h.Set("Cache-Status", `"a, mirror; hit"; hit, mirror; fwd=uri-miss, other; hit`)
+			h.Set("Cache-Status", `mirror; fwd=uri-miss, other; hit, "a, mirror; hit"; hit`)
 		})), "pypi cache " + one, "does not come from the cache"},
 		// Indexes.
 		{"no list of projects", func(s *site) { s.rm("pypi/simple/index.html"); s.rm("pypi/simple") }, nil, "pypi index /pypi/simple/", "404"},

@@ -6,6 +6,9 @@ const (
 	// has some 40 MB.
 	maxPage = 256 << 20
 
+	// maxConfig is how large a file of configuration for clients may be.
+	maxConfig = 1 << 20
+
 	// maxIndex is how large a compressed index of packages may be, if nothing says it.
 	maxIndex = 2 << 30
 

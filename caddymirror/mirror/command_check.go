@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -47,8 +48,9 @@ differ from what the index says, with ranges and conditional requests that are a
 wrong, with files that do not come from the cache the second time, and with data that
 are too old.
 
-Without mounts it takes those that the Caddy at --admin has with a format that says
-what they are.
+Without mounts it takes those that the host has configuration for, which it gives to
+clients (mirror_clients); or, with --admin, those of a Caddy whose formats say what is
+in them.
 
 The exit status is 0 if all is well, 1 if anything is not, and 2 if the command was
 called the wrong way.`,
@@ -168,19 +170,32 @@ func checkOptions(cmd *cobra.Command, args []string) (o check.Options, err error
 			o.Mounts = append(o.Mounts, m)
 		}
 	}
-	if len(o.Mounts) == 0 {
-		o.Mounts, err = servedMounts(caddycmd.Flags{FlagSet: f})
+	switch addr, _ := f.GetString("admin"); {
+	case len(o.Mounts) > 0:
+	case addr != "":
+		o.Mounts, err = servedMounts(addr)
+	default:
+		o.Mounts, err = toldMounts(cmd.Context(), o)
 	}
 	return o, err
 }
 
-// servedMounts are the mounts of a Caddy whose formats say what they are.
-func servedMounts(fl caddycmd.Flags) (mounts []check.Mount, err error) {
-	const name = "name the mounts: --pypi /pypi --wheel /wheel --apt /ubuntu,jammy --rpm /epel/9/Everything/x86_64 --files /tarballs"
-	addr := fl.String("admin")
-	if addr == "" {
-		return nil, errors.New("which mounts? A mirror does not tell its clients what they have in them: " + name + "; or --admin localhost:2019 for those of a Caddy whose admin endpoint can be asked")
+const nameMounts = "name the mounts: --pypi /pypi --wheel /wheel --apt /ubuntu,jammy --rpm /epel/9/Everything/x86_64 --files /tarballs"
+
+// toldMounts are the mounts that a host has configuration for, that it gives to clients.
+func toldMounts(ctx context.Context, o check.Options) ([]check.Mount, error) {
+	mounts, skipped, err := check.Discover(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("which mounts? %s has no configuration for clients at %s/ that tells (%w): %s; or --admin localhost:2019 for those of a Caddy that can be asked", o.URL, check.ClientsPath, err, nameMounts)
 	}
+	for _, what := range skipped {
+		fmt.Fprintf(os.Stderr, "not looked at: %s\n", what)
+	}
+	return mounts, nil
+}
+
+// servedMounts are the mounts of a Caddy whose formats say what they are.
+func servedMounts(addr string) (mounts []check.Mount, err error) {
 	resp, err := caddycmd.AdminAPIRequest(addr, http.MethodGet, "/mirror/status", nil, nil)
 	if err != nil {
 		return nil, asked(addr, err)
@@ -204,7 +219,7 @@ func servedMounts(fl caddycmd.Flags) (mounts []check.Mount, err error) {
 		}
 	}
 	if len(mounts) == 0 {
-		return nil, fmt.Errorf("the Caddy at %s has %d mounts, and none has a format that says what is in it: %s", addr, len(s.Mounts), name)
+		return nil, fmt.Errorf("the Caddy at %s has %d mounts, and none has a format that says what is in it: %s", addr, len(s.Mounts), nameMounts)
 	}
 	return mounts, nil
 }

@@ -41,8 +41,12 @@ func TestCheck(t *testing.T) {
 	age()
 	srv := testcaddy.Start(t, `http://{$ADDR} {
 	bind 127.0.0.1
+	mirror_clients
 	mirror_cache {
-		mount /pypi `+origin+`
+		mount /plain `+origin+`
+		mount /pypi `+origin+` {
+			format pypi
+		}
 		mount /flipped `+origin+`
 		mount /files `+origin+`/files {
 			browse
@@ -51,19 +55,19 @@ func TestCheck(t *testing.T) {
 }
 `)
 	srv.WaitReady(t)
-	all := []string{srv.URL, "--pypi", "/pypi", "--files", "/files", "--max-age", "2h"}
+	all := []string{srv.URL, "--pypi", "/pypi", "--pypi", "/plain", "--files", "/files", "--max-age", "2h"}
 
 	checkMirror := func(args ...string) (status int, stdout, stderr string) {
 		stdout, stderr, status = srv.Exec(append([]string{"mirror", "check"}, args...)...)
 		return status, stdout, stderr
 	}
 	status, stdout, stderr := checkMirror(all...)
-	if status != 0 || stderr != "" || strings.Count(stdout, "good") != 2 || strings.Contains(stdout, "note") && !strings.Contains(stdout, "how old") {
+	if status != 0 || stderr != "" || strings.Count(stdout, "good") != 3 || strings.Contains(stdout, "note") && !strings.Contains(stdout, "how old") {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 	status, stdout, stderr = checkMirror(append(all, "--all", "--json")...)
 	var report check.Report
-	if err := json.Unmarshal([]byte(stdout), &report); err != nil || status != 0 || !report.OK || len(report.Mounts) != 2 || report.Mounts[1].Listed != 2 {
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || status != 0 || !report.OK || len(report.Mounts) != 3 || report.Mounts[2].Listed != 2 {
 		t.Errorf("status %d, %v\n%s%s", status, err, stdout, stderr)
 	}
 
@@ -91,15 +95,18 @@ func TestCheck(t *testing.T) {
 		{[]string{srv.URL, "--pypi", "/none"}, 1, "have faults: /none"},
 		{nil, 2, "which URL?"},
 		{[]string{"ftp://x", "--pypi", "/pypi"}, 2, "not the URL of a host"},
-		{[]string{srv.URL}, 2, "name the mounts"},
-		{[]string{srv.URL, "--admin", srv.Admin}, 2, "none has a format"},
+		{[]string{srv.URL}, 0, ""},
+		{[]string{srv.URL + "/files"}, 2, "name the mounts"},
+		{[]string{srv.URL, "--admin", srv.Admin}, 0, "not looked at: /files"},
+		{[]string{srv.URL, "--admin", "127.0.0.1:1"}, 2, "no Caddy answers"},
 		{[]string{srv.URL, "--apt", "/ubuntu"}, 2, "which distributions?"},
 		{[]string{srv.URL, "--pypi", "/pypi", "--sample", "0"}, 2, "--sample"},
 		{[]string{srv.URL, "--pypi", "/pypi", "--nonsense"}, 2, "unknown flag"},
 		{[]string{srv.URL, "--pypi", "/pypi", "--keyring", "/none"}, 2, "--keyring"},
 	} {
 		status, stdout, stderr := checkMirror(test.args...)
-		if status != test.status || !strings.Contains(stderr, test.stderr) || strings.Contains(stderr, "exiting with") {
+		if status != test.status || !strings.Contains(stderr, test.stderr) || strings.Contains(stderr, "exiting with") ||
+			status == 0 && !strings.Contains(stdout, "/pypi  ") {
 			t.Errorf("%q: status %d, want %d and %q\n%s%s", test.args, status, test.status, test.stderr, stdout, stderr)
 		}
 	}
