@@ -25,7 +25,7 @@ type Request struct {
 
 // Plan is how a request is answered: by a redirect, or by the first of Candidates
 // that is there, or, if only some of Others are there, by 406 (Not Acceptable) with
-// the list of these. If none is there, the answer is 404.
+// the list of these. If none is there, the answer is 404, but see Tree.
 type Plan struct {
 	// Redirect is the canonical path of what is asked for, in the form of
 	// Request.Path. The query stays as it is.
@@ -37,6 +37,10 @@ type Plan struct {
 	// Others are files that would answer, too, but in media types that the request
 	// does not take.
 	Others []Candidate
+
+	// Tree says that, where none of Candidates or Others is there, the answer is as in a
+	// tree of which nothing is known, and not 404.
+	Tree bool
 
 	// Vary names the request fields that the plan depends on (RFC 9110 section
 	// 12.5.5).

@@ -44,8 +44,8 @@ func (*Pypi) Class(name string) Class {
 func (*Pypi) Plan(r Request) (Plan, bool) {
 	dir, rest, _ := strings.Cut(r.Path, "/")
 	switch dir {
-	case "simple":
-		return planSimple(r, rest)
+	case simple:
+		return planSimple(r, simple, rest, true)
 	case "pypi", "json":
 		return planJSON(dir, rest)
 	}
@@ -69,8 +69,12 @@ var mediaTypes = map[string]string{
 
 const textHTML = "text/html; charset=utf-8"
 
-// planSimple plans what is at rest below simple.
-func planSimple(r Request, rest string) (Plan, bool) {
+// simple is the directory of pages.
+const simple = "simple"
+
+// planSimple plans what is at rest below the directory top of pages. hashed says that
+// projects may be in directories by their first character.
+func planSimple(r Request, top, rest string, hashed bool) (Plan, bool) {
 	slash := strings.HasSuffix(r.Path, "/")
 	parts := strings.Split(strings.TrimSuffix(rest, "/"), "/")
 	last := parts[len(parts)-1]
@@ -81,28 +85,28 @@ func planSimple(r Request, rest string) (Plan, bool) {
 	switch {
 	case len(parts) == 1:
 		project = last
-	case len(parts) == 2 && parts[0] == last[:1] && last != "versions":
+	case hashed && len(parts) == 2 && parts[0] == last[:1] && last != "versions":
 		// A page of a hash_index tree: its links are made for the canonical path.
-		return Plan{Redirect: "simple/" + pypi.Normalize(last) + "/"}, isProject(last)
+		return Plan{Redirect: top + "/" + pypi.Normalize(last) + "/"}, isProject(last)
 	default:
 		return Plan{}, false
 	}
 	if project != "" && !isProject(project) {
 		return Plan{}, false
 	}
-	dir := path.Join("simple", pypi.Normalize(project))
+	dir := path.Join(top, pypi.Normalize(project))
 	if dir+"/" != r.Path {
 		return Plan{Redirect: dir + "/"}, true
 	}
-	return planPage(r, project), true
+	dirs := []string{dir}
+	if hashed && project != "" {
+		dirs = append(dirs, path.Join(top, project[:1], project))
+	}
+	return planPage(r, dirs...), true
 }
 
-// planPage plans a page of a project, or, if that is "", the list of all.
-func planPage(r Request, project string) Plan {
-	dirs := []string{path.Join("simple", project)}
-	if project != "" {
-		dirs = append(dirs, path.Join("simple", project[:1], project))
-	}
+// planPage plans a page that is in the first of dirs that has it.
+func planPage(r Request, dirs ...string) Plan {
 	all := []pypi.MediaType{pypi.JSON, pypi.HTML, pypi.TextHTML}
 	var p Plan
 	var wanted []pypi.MediaType

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // print writes the status for a person: a table each of what there is.
@@ -60,10 +63,35 @@ func (s Status) printMounts(out io.Writer) error {
 			if o.State != "up" && o.LastError != "" {
 				fmt.Fprintf(w, "\t%s\n", o.LastError)
 			}
+			printIndex(w, o.Index)
 			prefix = ""
 		}
 	}
 	return w.Flush()
+}
+
+// printedRemarks is how many remarks on the files of an index are printed.
+const printedRemarks = 10
+
+func printIndex(out io.Writer, i *origin.IndexStatus) {
+	if i == nil {
+		return
+	}
+	fmt.Fprintf(out, "\tindex %s: %d projects, %d files", i.State, i.Projects, i.Files)
+	if i.Unread > 0 {
+		fmt.Fprintf(out, ", %d to be read", i.Unread)
+	}
+	if i.LeftOut > 0 {
+		fmt.Fprintf(out, ", %d left out", i.LeftOut)
+	}
+	fmt.Fprintln(out)
+	for n, r := range i.Remarks {
+		if n == printedRemarks {
+			fmt.Fprintln(out, "\t  ... see --json for more")
+			break
+		}
+		fmt.Fprintf(out, "\t  %s %s\n", fault.Show(r.Name), r.Reason)
+	}
 }
 
 func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 4, 2, ' ', 0) }

@@ -49,6 +49,7 @@ var decisions = map[string]string{
 	"Mounts.Origins.Busy":      secret,
 	"Mounts.Origins.Stuck":     secret,
 	"Mounts.Origins.LastError": secret,
+	"Mounts.Origins.Index":     secret, // names files
 
 	"Jobs.Name":          shown,
 	"Jobs.State":         derived,

@@ -121,11 +121,11 @@ func (m *Mount) servePlan(w http.ResponseWriter, r *http.Request, rest string, p
 			return m.respond(w, r, &o, representation{name: c.Name, mediaType: c.MediaType})
 		}
 	}
-	return m.serveCandidate(w, r, rel, p)
+	return m.serveCandidate(w, r, rest, rel, p)
 }
 
 // serveCandidate answers with the first candidate that is there.
-func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rel release, p *plan) error {
+func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rest string, rel release, p *plan) error {
 	failed := object{result: resultHit, status: statusHit}
 	first := p.first(rel)
 	for i := first; i < len(p.Candidates); i++ {
@@ -152,9 +152,9 @@ func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rel relea
 	}
 	if first > 0 { // what was there is gone: the others may be there again
 		p.absent.Store(nil)
-		return m.serveCandidate(w, r, rel, p)
+		return m.serveCandidate(w, r, rest, rel, p)
 	}
-	return m.serveNone(w, r, p, failed)
+	return m.serveNone(w, r, rest, p, failed)
 }
 
 // askFor is how the first of candidates is asked for: not for longer than a stale
@@ -191,8 +191,8 @@ func (m *Mount) serveLater(w http.ResponseWriter, r *http.Request, candidates []
 }
 
 // serveNone answers where there is no candidate: with the list of what the request
-// does not accept, if there is any of that.
-func (m *Mount) serveNone(w http.ResponseWriter, r *http.Request, p *plan, failed object) error {
+// does not accept, if there is any of that, or as in a tree of which nothing is known.
+func (m *Mount) serveNone(w http.ResponseWriter, r *http.Request, rest string, p *plan, failed object) error {
 	var there []string
 	var away error
 	for _, c := range p.Others {
@@ -210,6 +210,11 @@ func (m *Mount) serveNone(w http.ResponseWriter, r *http.Request, p *plan, faile
 		return m.notAcceptable(w, r, there)
 	case away != nil:
 		return m.fail(w, r, object{result: resultError, status: statusFailed(away)}, away)
+	case p.Tree:
+		if h := w.Header(); m.precompressors != nil { // it is said again
+			h["Vary"] = h["Vary"][:len(h["Vary"])-1]
+		}
+		return m.serveTree(w, r, rest)
 	}
 	return m.fail(w, r, failed, fs.ErrNotExist)
 }

@@ -37,11 +37,7 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 	if rest == "" {
 		return m.redirect(w, r, statusHit, true)
 	}
-	name, isDir := strings.CutSuffix(rest[1:], "/")
-	if rest == "/" {
-		isDir = true
-	}
-	if len(m.Hide) > 0 && m.hidden(name) {
+	if len(m.Hide) > 0 && m.hidden(strings.TrimSuffix(rest[1:], "/")) {
 		return m.fail(w, r, object{result: resultHit, status: statusHit}, fs.ErrNotExist)
 	}
 	if m.plans != nil {
@@ -49,10 +45,15 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 			return m.servePlan(w, r, rest, p)
 		}
 	}
-	if isDir {
+	return m.serveTree(w, r, rest)
+}
+
+// serveTree answers as in a tree of which nothing is known.
+func (m *Mount) serveTree(w http.ResponseWriter, r *http.Request, rest string) error {
+	if name, isDir := strings.CutSuffix(rest[1:], "/"); isDir || rest == "/" {
 		return m.serveDir(w, r, name)
 	}
-	return m.serveFile(w, r, name)
+	return m.serveFile(w, r, rest[1:])
 }
 
 func (m *Mount) serveFile(w http.ResponseWriter, r *http.Request, name string) error {

@@ -140,6 +140,31 @@ type Status struct {
 	Busy      uint64    `json:"busy"`       // calls that could not begin in time: ErrBusy
 	Stuck     int       `json:"stuck"`      // calls given up on that have not come back yet
 	LastError string    `json:"last_error,omitempty"`
+
+	// Index is what a format makes of the origin's files, nil if it makes nothing.
+	Index *IndexStatus `json:"index,omitempty"`
+}
+
+// IndexStatus is the state of an index that is made from an origin's files.
+type IndexStatus struct {
+	// State is "listing" while files are looked for, "reading" while not all of them
+	// were read, and "complete".
+	State string `json:"state"`
+
+	Projects int `json:"projects"`
+	Files    int `json:"files"`    // that the index lists
+	Unread   int `json:"unread"`   // that are still to be read
+	LeftOut  int `json:"left_out"` // that the index does not list, since there is something wrong with them
+
+	// Remarks are the first 100 of what is to be said of files: why they are left out,
+	// or can not be read.
+	Remarks []IndexRemark `json:"remarks,omitempty"`
+}
+
+// IndexRemark is what is to be said of a file.
+type IndexRemark struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"` // what follows the name in a sentence
 }
 
 var (

@@ -34,6 +34,19 @@ func Scan(ctx context.Context, file string, size int64, open func(offset int64) 
 	return w, sum, nil
 }
 
+// OpenFrom is [Open] for a file that can only be read from an offset on, with few
+// requests for it. What is returned can not be verified.
+func OpenFrom(ctx context.Context, file string, size int64, open func(offset int64) (io.ReadCloser, error)) (*Wheel, error) {
+	s := &scanned{ctx: ctx, size: size, open: open}
+	defer s.close()
+	w, err := Open(s, size, file)
+	if err != nil {
+		return nil, err
+	}
+	w.in, w.files, w.names = nil, nil, nil
+	return w, nil
+}
+
 // Sum reads a file of a size for its SHA-256.
 func Sum(ctx context.Context, size int64, open func(offset int64) (io.ReadCloser, error)) ([sha256.Size]byte, error) {
 	s := &scanned{ctx: ctx, size: size, open: open}

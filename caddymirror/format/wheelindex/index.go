@@ -1,0 +1,239 @@
+// Package wheelindex lays a Python package index over a tree of wheels and source
+// distributions: pages of the simple repository API and the metadata of wheels, made from
+// the files themselves (PEP 503, 658, 691, 700, 714).
+//
+// # Layouts
+//
+// A tree is one index or, where it has directories named `DISTRIBUTION-VERSION-ARCH`
+// (`ubuntu-22.04-x86_64`), one for each of them. In an index, files lie in its directory,
+// in a directory for each project, or in such directories by the project's first
+// character (`f/foo`). However a directory is spelled, and wherever a file lies, files
+// belong to the project in their names. Links to directories are not followed.
+//
+// # What is laid over it
+//
+// Below the directory of an index, `simple/` and `simple/PROJECT/` have the pages
+// `index.html` and `index.v1_json`, and so has `PROJECT/` in any spelling, whether there is
+// such a directory or not. All else in `PROJECT/` is that of the project's own directory.
+// A wheel has its METADATA beside it, under its name and `.metadata`. What the tree itself
+// has under one of these names is never hidden.
+//
+// # How it is kept
+//
+// A tree is listed once for each of its releases or, where it has none, again when
+// pages are asked for. Each file is read once, in the background, those first that
+// somebody waits for; what was found out of it is kept in [Facts] by the file's
+// Validator. Until a file was read, pages link it without a checksum. Files that are not
+// as they should be, and those that are being written, are left out, and told by
+// [Index.Status].
+//
+// The release of the index is that of its tree and of what is known of its files: pages
+// are asked for anew when that has changed.
+package wheelindex
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+)
+
+// Config is what an [Index] needs.
+type Config struct {
+	// Context ends the work in the background.
+	Context context.Context //nolint:containedctx // a lifetime, and not a call's
+
+	Log *zap.Logger
+
+	// Facts is where is kept what was found out of files.
+	Facts Facts
+
+	// Workers is how many files are read at a time in the background. Default: 2.
+	Workers int
+}
+
+// Facts keeps what it costs much to find out. Any fact may be gone at any time.
+type Facts interface {
+	Get(name string) (value []byte, ok bool)
+	Put(name string, value []byte) error
+}
+
+// Index is a tree with an index laid over it. It begins its work when it is asked for
+// something.
+type Index struct {
+	from   origin.Origin
+	conf   Config
+	boot   string       // tells tokens of this index from those of others
+	active atomic.Int64 // calls and bodies of clients
+	token  atomic.Pointer[token]
+	began  time.Time // when the work in the background began
+
+	// mu guards what follows. Nothing is read or waited for while it is held, and of
+	// other locks only that of a tree is taken.
+	mu      sync.Mutex
+	started bool
+	newest  *tree
+	walked  *tree // the newest one that was listed to its end
+	known   map[string]*fact
+	queue   queue
+	gen     uint64
+}
+
+// New returns a tree with an index laid over it. It asks for nothing yet.
+func New(from origin.Origin, conf Config) *Index {
+	if conf.Workers <= 0 {
+		conf.Workers = 2
+	}
+	x := &Index{from: from, conf: conf, boot: newBoot(), known: map[string]*fact{}}
+	x.queue.init(&x.mu)
+	return x
+}
+
+// String implements [origin.Origin].
+func (x *Index) String() string { return x.from.String() }
+
+// FailoverTime implements [origin.Failover].
+func (x *Index) FailoverTime() time.Duration {
+	if f, ok := x.from.(origin.Failover); ok {
+		return f.FailoverTime()
+	}
+	return 0
+}
+
+// client notes that a client's call is under way, until the function that it returns is
+// called: work in the background gives way to it.
+func (x *Index) client() func() {
+	x.active.Add(1)
+	return func() { x.active.Add(-1) }
+}
+
+// Stat implements [origin.Origin].
+func (x *Index) Stat(ctx context.Context, name string) (origin.Info, error) {
+	defer x.client()()
+	if p, ok, err := x.page(ctx, name); ok {
+		return p.info(), err
+	}
+	info, err := x.from.Stat(ctx, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return info, err
+	}
+	if b, ok, err := x.metadata(ctx, name); ok {
+		return b.info, err
+	}
+	if x.isDir(ctx, name) {
+		return origin.Info{Name: path.Base(name), Dir: true}, nil
+	}
+	if other, ok := x.alias(ctx, name); ok {
+		if info, err := x.from.Stat(ctx, other); !errors.Is(err, fs.ErrNotExist) {
+			return info, err
+		}
+	}
+	return info, err
+}
+
+// Open implements [origin.Origin].
+func (x *Index) Open(ctx context.Context, name string, offset int64) (origin.Body, error) {
+	done := x.client()
+	b, err := x.open(ctx, name, offset)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	return watch(b, done), nil
+}
+
+func (x *Index) open(ctx context.Context, name string, offset int64) (origin.Body, error) {
+	if p, ok, err := x.page(ctx, name); ok {
+		if err != nil {
+			return nil, err
+		}
+		return p.open(offset)
+	}
+	body, err := x.from.Open(ctx, name, offset)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return body, err
+	}
+	if b, ok, err := x.metadata(ctx, name); ok {
+		if err != nil {
+			return nil, err
+		}
+		return b.from(offset)
+	}
+	if x.isDir(ctx, name) {
+		return nil, origin.ErrIsDir
+	}
+	if other, ok := x.alias(ctx, name); ok {
+		if body, err := x.from.Open(ctx, other, offset); !errors.Is(err, fs.ErrNotExist) {
+			return body, err
+		}
+	}
+	return nil, err
+}
+
+// ReadDir implements [origin.Origin]. The directory of an index has `simple` in it, too.
+func (x *Index) ReadDir(ctx context.Context, name string) iter.Seq2[origin.Info, error] {
+	return func(yield func(origin.Info, error) bool) {
+		defer x.client()()
+		none, hasSimple := false, false
+		for info, err := range x.from.ReadDir(ctx, name) {
+			if errors.Is(err, fs.ErrNotExist) {
+				none = true
+				break
+			}
+			hasSimple = hasSimple || info.Name == simple
+			if !yield(info, err) || err != nil {
+				return
+			}
+		}
+		if !none {
+			if root, rel := Split(name); rel == "" && !hasSimple && x.hasProjects(ctx, root) {
+				yield(origin.Info{Name: simple, Dir: true}, nil)
+			}
+			return
+		}
+		if infos, ok := x.made(ctx, name); ok {
+			for _, info := range infos {
+				if !yield(info, nil) {
+					return
+				}
+			}
+			return
+		}
+		if other, ok := x.alias(ctx, name); ok {
+			name = other
+		}
+		for info, err := range x.from.ReadDir(ctx, name) {
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// relative is a path as a page in the directory from links it.
+func relative(from, to string) string {
+	if from == "." {
+		return to
+	}
+	up := strings.Split(from, "/")
+	down := strings.Split(to, "/")
+	for len(up) > 0 && len(down) > 1 && up[0] == down[0] {
+		up, down = up[1:], down[1:]
+	}
+	return strings.Repeat("../", len(up)) + strings.Join(down, "/")
+}
+
+// Interface guards
+var (
+	_ origin.Origin   = (*Index)(nil)
+	_ origin.Failover = (*Index)(nil)
+)

@@ -1,0 +1,328 @@
+package wheelindex
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+)
+
+const (
+	// listPatience is how long a request waits for directories that are being listed,
+	// and readPatience for files that are being read. Together they are less than mounts
+	// wait by default before they serve what is stale.
+	listPatience = 500 * time.Millisecond
+	readPatience = 300 * time.Millisecond
+
+	// listAgain is how long a listing is used where the origin has no releases.
+	listAgain = 5 * time.Second
+)
+
+// token is what stands for the index in a release of its origin.
+type token struct{ inner, outer string }
+
+func newBoot() string { return rand.Text()[:8] }
+
+// Release implements [origin.Origin]. It is the origin's, and that of what is known of its
+// files: the same again after a restart, if all is known.
+func (x *Index) Release(ctx context.Context) origin.Release {
+	r := x.from.Release(ctx)
+	t := x.token.Load()
+	if t == nil || t.inner != r.Token {
+		x.notice(r)
+		t = x.token.Load()
+	}
+	if r.Token != "" && t.inner == r.Token {
+		r.Token = t.outer
+	}
+	return r
+}
+
+// notice begins a new tree where there is none of a release.
+func (x *Index) notice(r origin.Release) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newest == nil || x.newest.token != r.Token && !r.Seen.Before(x.newest.seen) {
+		x.begin(r)
+	}
+}
+
+// begin begins a new tree, which the lock is needed for.
+func (x *Index) begin(r origin.Release) {
+	if !x.started {
+		x.started = true
+		x.start()
+	}
+	if x.newest != nil {
+		x.newest.cancel()
+	}
+	x.newest = x.newTree(r)
+	x.unsettle()
+	go x.build(x.newest)
+}
+
+// unsettle makes a token that was not there before. Needs mu.
+func (x *Index) unsettle() {
+	x.gen++
+	inner := x.newest.token
+	if inner == "" {
+		x.token.Store(&token{})
+		return
+	}
+	x.token.Store(&token{inner, inner + "~" + x.boot + "." + strconv.FormatUint(x.gen, 36)})
+}
+
+// bump has pages asked for anew: more is known of their files.
+func (x *Index) bump(t *tree) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newest == t {
+		x.unsettle()
+	}
+}
+
+// renew lists a tree again, if it is the newest.
+func (x *Index) renew(t *tree) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newest == t && x.conf.Context.Err() == nil {
+		x.begin(origin.Release{Token: t.token, Seen: t.seen})
+	}
+}
+
+// tree is the newest one. Where the origin has no releases, it is listed again if that
+// was long ago.
+func (x *Index) tree(ctx context.Context) *tree {
+	x.Release(ctx)
+	x.mu.Lock()
+	t := x.newest
+	x.mu.Unlock()
+	if t.token != "" || !t.isDone() || time.Since(t.began) < max(listAgain, 20*t.took) {
+		return t
+	}
+	x.renew(t)
+	x.mu.Lock()
+	again := x.newest
+	x.mu.Unlock()
+	if t.took > listPatience {
+		return t
+	}
+	wait(ctx, again.done, listPatience)
+	if again.isDone() {
+		return again
+	}
+	return t
+}
+
+// wait waits for something, but not for longer than d.
+func wait(ctx context.Context, done <-chan struct{}, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// adopt takes a tree that was listed, and has its files read. It reports whether some of
+// them are being written.
+func (x *Index) adopt(t *tree) (young bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newest != t {
+		return false
+	}
+	x.walked = t
+	there := make(map[string]*fact, len(x.known))
+	var unknown []*file
+	for f := range t.all() {
+		young = young || f.young
+		if f.wrong != "" {
+			continue
+		}
+		if k := x.factOf(f); k != nil && !k.passing {
+			there[f.path] = k
+		} else {
+			there[f.path] = nil
+			unknown = append(unknown, f)
+		}
+	}
+	x.queue.keep(func(f *file) bool { k, ok := there[f.path]; return ok && k == nil })
+	for _, f := range unknown {
+		delete(there, f.path)
+		x.queue.add(f, false)
+	}
+	x.known = there
+	return young
+}
+
+// settled reports whether all files of the newest tree are known, and makes a token of
+// them then.
+func (x *Index) settled(t *tree) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newest != t {
+		return true
+	}
+	if len(x.queue.jobs) > 0 {
+		return false
+	}
+	if t.token != "" {
+		h := sha256.New()
+		for f := range t.all() {
+			state := f.wrong
+			if k := x.factOf(f); k != nil {
+				state += k.Reason
+			} else {
+				state += "?"
+			}
+			fmt.Fprintf(h, "%q %q %q\n", f.path, f.info.Validator, state)
+		}
+		x.token.Store(&token{t.token, t.token + "~" + hex.EncodeToString(h.Sum(nil)[:8])})
+	}
+	return true
+}
+
+// all are the files of a tree that was listed, in order.
+func (t *tree) all() func(yield func(*file) bool) {
+	return func(yield func(*file) bool) {
+		for _, name := range slices.Sorted(maps.Keys(t.roots)) {
+			r := t.roots[name]
+			for _, project := range slices.Sorted(maps.Keys(r.projects)) {
+				for _, f := range r.projects[project] {
+					if !yield(f) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// factOf is what is known of a file, or nil. Needs mu.
+func (x *Index) factOf(f *file) *fact {
+	if k := x.known[f.path]; k != nil && f.info.Validator != "" && k.Validator == f.info.Validator {
+		return k
+	}
+	return nil
+}
+
+// files are those of a project, also those that are left out.
+func (x *Index) files(ctx context.Context, t *tree, root, project string) []*file {
+	files, _ := x.find(ctx, t, root, project)
+	return files
+}
+
+func (x *Index) find(ctx context.Context, t *tree, root, project string) ([]*file, error) {
+	if t.isDone() {
+		return t.of(root, project), nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, listPatience)
+	files, err := t.near(waiting, root, project)
+	cancel()
+	if err == nil {
+		return files, nil
+	}
+	x.mu.Lock()
+	newest := x.newest
+	x.mu.Unlock()
+	if newest != t {
+		return x.find(ctx, newest, root, project)
+	}
+	// What was there before is better than nothing: its pages are asked for again once
+	// the tree is listed.
+	if old := x.before(); old != nil {
+		return old.of(root, project), nil
+	}
+	return nil, err
+}
+
+// before is the newest tree that was listed to its end, or nil.
+func (x *Index) before() *tree {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.walked
+}
+
+// of are the files of a project of a tree that was listed.
+func (t *tree) of(root, project string) []*file {
+	if r := t.roots[root]; r != nil {
+		return r.projects[project]
+	}
+	return nil
+}
+
+// projects are the names of all projects that have a file which is not left out, as far
+// as they are known.
+func (x *Index) projects(ctx context.Context, t *tree, root string) (names func(yield func(string) bool)) {
+	if !t.isDone() {
+		wait(ctx, t.done, listPatience)
+	}
+	if !t.isDone() {
+		if old := x.before(); old != nil {
+			t = old
+		}
+	}
+	var r *index
+	if t.isDone() {
+		r = t.roots[root]
+	} else {
+		r = t.part(root)
+	}
+	return func(yield func(string) bool) {
+		if r == nil {
+			return
+		}
+		for _, name := range r.names {
+			if x.anyListed(r.projects[name]) && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// anyListed reports whether one of the files is not left out.
+func (x *Index) anyListed(files []*file) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.ContainsFunc(files, func(f *file) bool { return x.why(f) == "" })
+}
+
+// why tells why a file is left out; empty if it is not. Needs mu.
+func (x *Index) why(f *file) string {
+	if f.wrong != "" {
+		return f.wrong
+	}
+	if k := x.factOf(f); k != nil {
+		return k.Reason
+	}
+	return ""
+}
+
+// part is what is known of an index before it was listed to its end.
+func (t *tree) part(name string) *index {
+	roots := map[string]*index{}
+	t.mu.Lock()
+	for _, d := range t.dirs {
+		select {
+		case <-d.done:
+			if d.err == nil {
+				t.sort(roots, d)
+			}
+		default:
+		}
+	}
+	t.mu.Unlock()
+	r := roots[name]
+	if r != nil {
+		r.settle()
+	}
+	return r
+}
