@@ -1,5 +1,11 @@
 package mirror
 
+import (
+	"net"
+	"regexp"
+	"strings"
+)
+
 // Server is a handler that serves mounts. Others find it in the routes of a site, to
 // tell clients what is mirrored there.
 type Server interface {
@@ -12,3 +18,18 @@ type Served struct {
 	Format   string   // its name, such as "plain"
 	OldNames []string // hosts at whose root it is served, in lower case
 }
+
+// HostName is the name in a Host field: in lower case, without the port and the dot of
+// the root.
+func HostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+var hostName = regexp.MustCompile(`^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$`)
+
+// IsHostName reports whether a name, in the form of [HostName], is one of a host. Such a
+// name needs no quotes wherever it is put.
+func IsHostName(name string) bool { return len(name) <= 253 && hostName.MatchString(name) }

@@ -2,13 +2,13 @@ package mirrorcache
 
 import (
 	"fmt"
-	"net"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
 )
 
 // oldName is a host name at whose root a mount is served, as it was before it had a
@@ -38,22 +38,11 @@ func oldNamesOf(mounts []*Mount) (map[string]oldName, error) {
 
 // oldName is the old name that a request is for.
 func (h *Handler) oldName(r *http.Request) (oldName, bool) {
-	o, ok := h.oldNames[hostName(r.Host)]
+	o, ok := h.oldNames[mirror.HostName(r.Host)]
 	return o, ok
 }
 
-// hostName is the name in a Host field: in lower case, without port and the dot of the
-// root.
-func hostName(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
-}
-
-var validHost = regexp.MustCompile(`^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?$`)
-
-// provisionOldNames fills placeholders in, and brings names into the form of hostName.
+// provisionOldNames fills placeholders in, and brings names into the form of mirror.HostName.
 func (m *Mount) provisionOldNames() error {
 	repl := caddy.NewReplacer()
 	names := make([]string, 0, len(m.OldNames))
@@ -62,7 +51,7 @@ func (m *Mount) provisionOldNames() error {
 		if err != nil {
 			return fmt.Errorf("old name %s: %w", written, err)
 		}
-		if name = strings.ToLower(strings.TrimSuffix(name, ".")); !validHost.MatchString(name) {
+		if name = strings.ToLower(strings.TrimSuffix(name, ".")); !mirror.IsHostName(name) {
 			return fmt.Errorf("old name %q is not a host name", name)
 		}
 		names = append(names, name)

@@ -7,11 +7,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
 )
 
 // address is how a client reaches the site. All of it can be put into files without
@@ -74,8 +75,6 @@ func lastValue(h http.Header, name string) string {
 	return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
 }
 
-var hostName = regexp.MustCompile(`^(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.?$`)
-
 var errHost = errors.New("the request's host is not the name of a host")
 
 // newAddress reads a Host field (RFC 9110 section 7.2). What it does not know to be
@@ -108,7 +107,7 @@ func newAddress(scheme, hostPort string) (address, error) {
 		a.host = "[" + ip.String() + "]"
 		return a, nil
 	}
-	if len(a.host) > 253 || !hostName.MatchString(a.host) {
+	if !mirror.IsHostName(strings.TrimSuffix(a.host, ".")) {
 		return address{}, errHost
 	}
 	return a, nil

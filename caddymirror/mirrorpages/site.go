@@ -37,7 +37,7 @@ func newSite(c *Clients, r *http.Request, at address) *site {
 	}
 	f := finder{srv: srv, r: r}
 	f.routes(srv.Routes)
-	host := requestHost(r)
+	host := mirror.HostName(r.Host)
 	for _, m := range f.found {
 		if slices.Contains(m.OldNames, host) {
 			s.mounts, s.old = []mount{{m, ""}}, true
@@ -48,15 +48,6 @@ func newSite(c *Clients, r *http.Request, at address) *site {
 		}
 	}
 	return s
-}
-
-// requestHost is the host that the server takes a request to be for.
-func requestHost(r *http.Request) string {
-	a, err := newAddress("http", r.Host)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(a.host, ".")
 }
 
 // finder looks for the mounts of a host in a server's routes.
