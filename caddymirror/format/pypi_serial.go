@@ -12,22 +12,27 @@ import (
 // canonical spelling.
 const serialField = "X-Pypi-Last-Serial"
 
-// serialWindow is how much of the beginning, and of the end, of a page is looked
-// through for its serial. bandersnatch writes it behind the files, and before the
-// versions; into the list of projects before these.
-const serialWindow = 128 << 10
+// A serialPlace is where pages of a kind have their serial.
+type serialPlace struct {
+	pattern *regexp.Regexp
 
-// Where pages have their serial. A quotation mark within a string of JSON has a
-// backslash before it, so these are names of fields.
+	// How much of the beginning, and of the end, of a page may have it.
+	head, tail int64
+}
+
+// A quotation mark within a string of JSON has a backslash before it, so these are
+// names of fields. bandersnatch writes meta behind all files of a project and before
+// its versions, and before the list of all projects.
 var (
-	htmlSerial = regexp.MustCompile(`<!--\s*SERIAL (\d{1,20})\s*-->\s*$`)
-	metaSerial = regexp.MustCompile(`"meta"\s*:\s*\{[^{}]*"_last-serial"\s*:\s*"?(\d{1,20})"?\s*[,}]`)
-	jsonSerial = regexp.MustCompile(`"last_serial"\s*:\s*(\d{1,20})\s*[,}]`)
+	htmlSerial = &serialPlace{regexp.MustCompile(`<!--\s*SERIAL (\d{1,20})\s*-->\s*$`), 0, 4 << 10}
+	metaSerial = &serialPlace{
+		regexp.MustCompile(`"meta"\s*:\s*\{[^{}]*"_last-serial"\s*:\s*"?(\d{1,20})"?\s*[,}]`), 128 << 10, 128 << 10,
+	}
+	infoSerial = &serialPlace{regexp.MustCompile(`"last_serial"\s*:\s*(\d{1,20})\s*[,}]`), 128 << 10, 128 << 10}
 )
 
-// serialOf is how the serial of an object with this name is found in it, nil if it
-// has none.
-func serialOf(name string) *regexp.Regexp {
+// serialOf is where an object with this name has its serial, nil if it has none.
+func serialOf(name string) *serialPlace {
 	switch dir, rest, _ := strings.Cut(name, "/"); dir {
 	case "simple":
 		switch path.Base(rest) {
@@ -37,10 +42,10 @@ func serialOf(name string) *regexp.Regexp {
 			return htmlSerial
 		}
 	case "json":
-		return jsonSerial
+		return infoSerial
 	case "pypi":
 		if path.Base(rest) == "json" {
-			return jsonSerial
+			return infoSerial
 		}
 	}
 	return nil
@@ -52,24 +57,24 @@ func (*Pypi) Inspects(name string) bool { return serialOf(name) != nil }
 // Fields implements Inspector: the serial of a page.
 func (*Pypi) Fields(name string, page io.ReaderAt, size int64) (map[string]string, error) {
 	at := serialOf(name)
-	if size > 2*serialWindow {
-		if at != htmlSerial {
-			if serial, err := findSerial(at, page, 0, serialWindow); serial != nil || err != nil {
-				return serial, err
-			}
-		}
-		return findSerial(at, page, size-serialWindow, serialWindow)
+	if size <= at.head+at.tail {
+		return at.find(page, 0, size)
 	}
-	return findSerial(at, page, 0, size)
+	if at.head > 0 {
+		if found, err := at.find(page, 0, at.head); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return at.find(page, size-at.tail, at.tail)
 }
 
-func findSerial(at *regexp.Regexp, page io.ReaderAt, off, n int64) (map[string]string, error) {
+func (at *serialPlace) find(page io.ReaderAt, off, n int64) (map[string]string, error) {
 	part := make([]byte, n)
 	got, err := page.ReadAt(part, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	found := at.FindSubmatch(part[:got])
+	found := at.pattern.FindSubmatch(part[:got])
 	if found == nil {
 		return nil, nil
 	}

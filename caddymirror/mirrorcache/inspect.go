@@ -18,8 +18,8 @@ const inspectedMark = ":inspected"
 
 // inspectWhole is up to which size an object is read as a whole before it is
 // stored, so that nothing is read twice. Of a larger one the format reads what it
-// needs beforehand.
-const inspectWhole = 1 << 20
+// needs beforehand: many fills may be under way, and each has that much in memory.
+const inspectWhole = 256 << 10
 
 // inspects reports whether the format may read fields out of objects of this name.
 func (m *Mount) inspects(name string) bool {

@@ -1,6 +1,7 @@
 package mirrorcache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/format"
+	"github.com/unifiedmirrors/mirror/caddymirror/mirror"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
@@ -488,6 +490,54 @@ func TestLargePage(t *testing.T) {
 	}
 }
 
+// TestNegotiatedWithoutCache: what goes past the cache has its fields, too.
+func TestNegotiatedWithoutCache(t *testing.T) {
+	tree := t.TempDir()
+	pages(t, tree, "simple/p", 5, "index.html", "index.v1_json")
+	s := newSite(t, mount("/pypi", pypiFormat, tree))
+	s.h.Mounts[0].cache = new(mirror.Cache) // never started
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, tc := range []struct{ accept, mediaType string }{{pipAccept, simpleJSON}, {"Accept: text/html", "text/html; charset=utf-8"}} {
+			a := s.ask(t, method, "/pypi/simple/p/", tc.accept)
+			a.want(t, 200, nil, "fwd=bypass")
+			if a.header.Get("X-PyPI-Last-Serial") != "5" || a.header.Get("Content-Type") != tc.mediaType || a.header.Get("Vary") != "Accept" {
+				t.Errorf("%s %s: %v", method, tc.accept, a.header)
+			}
+		}
+	}
+	s.ask(t, "GET", "/pypi/simple/p/", "Accept: image/png").wantStatus(t, 406)
+	s.ask(t, "GET", "/pypi/simple/other/", pipAccept).wantStatus(t, 404)
+}
+
+// TestPlanHides: what is hidden is no candidate, and not in the list of what there is.
+func TestPlanHides(t *testing.T) {
+	tree := t.TempDir()
+	pages(t, tree, "simple/p", 5, "index.html", "index.v1_json")
+	pages(t, tree, "simple/secret", 5, "index.html")
+	s := newSite(t, mount("/pypi", pypiFormat+`, "hide": ["*_json", "simple/secret"]`, tree))
+	a := s.ask(t, "GET", "/pypi/simple/p/", pipAccept)
+	if a.header.Get("Content-Type") != simpleHTML {
+		t.Errorf("got %d %v", a.status, a.header)
+	}
+	a = s.ask(t, "GET", "/pypi/simple/p/", "Accept: "+simpleJSON)
+	a.wantStatus(t, 406)
+	if strings.Contains(string(a.body), "json") {
+		t.Errorf("got %s", a.body)
+	}
+	s.ask(t, "GET", "/pypi/simple/secret/", pipAccept).wantStatus(t, 404)
+}
+
+// TestPypiAtTheRoot: the mount has no prefix.
+func TestPypiAtTheRoot(t *testing.T) {
+	tree := t.TempDir()
+	pages(t, tree, "simple/foo", 5, "index.html")
+	s := newSite(t, mount("/", pypiFormat, tree))
+	if to := s.ask(t, "GET", "/simple/Foo?x").header.Get("Location"); to != "/simple/foo/?x" {
+		t.Errorf("redirected to %q", to)
+	}
+	s.ask(t, "GET", "/simple/foo/").wantStatus(t, 200)
+}
+
 // TestPlanWithPrecompressed: the two choices go together.
 func TestPlanWithPrecompressed(t *testing.T) {
 	tree := t.TempDir()
@@ -602,6 +652,28 @@ func TestOverlay(t *testing.T) {
 	}
 	if _, ok := facts.Get("made"); ok {
 		t.Error("a fact outlives the purge of its mount")
+	}
+}
+
+// BenchmarkHitPackage is a file that the format has no plan for.
+func BenchmarkHitPackage(b *testing.B) {
+	tree := b.TempDir()
+	write(b, tree, "packages/aa/bb/cc/p-1.0-py3-none-any.whl", bytes.Repeat([]byte("x"), 4<<10))
+	s := newSite(b, mount("/pypi", pypiFormat, tree))
+	s.ask(b, "GET", "/pypi/packages/aa/bb/cc/p-1.0-py3-none-any.whl").wantStatus(b, 200)
+	s.settle(b)
+	r := httptest.NewRequest(http.MethodGet, "/pypi/packages/aa/bb/cc/p-1.0-py3-none-any.whl", nil)
+	w := &discard{http.Header{}}
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		if err := s.h.ServeHTTP(w, r, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if got := w.h.Get("Cache-Control"); got != ccImmutable {
+		b.Fatal(got)
 	}
 }
 

@@ -320,7 +320,7 @@ http://pypi.region.example.org:{$OLD} {
 
 	// A name of its own: the prefix is not the client's.
 	resp := raw(t, old, "GET /simple/Mirror.Lib?x=y HTTP/1.1\r\nHost: pypi.region.example.org\r\nConnection: close\r\n\r\n")
-	if got := resp.Header.Get("Location"); resp.StatusCode != 301 || got != "/simple/mirror-lib/?x=y" {
+	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusMovedPermanently || got != "/simple/mirror-lib/?x=y" {
 		t.Errorf("at an old name: got %d, Location: %s", resp.StatusCode, got)
 	}
 
@@ -332,7 +332,7 @@ http://pypi.region.example.org:{$OLD} {
 		{"", "text/html; charset=utf-8"},
 	} {
 		resp := raw(t, srv.Addr, fmt.Sprintf("GET /pypi/simple/mirror-lib/ HTTP/1.1\r\nHost: %s\r\n%sConnection: close\r\n\r\n", srv.Addr, tc.fields))
-		if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || got != tc.mediaType || resp.Header.Get("X-PyPI-Last-Serial") != "7" {
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || got != tc.mediaType || resp.Header.Get("X-PyPI-Last-Serial") != "7" {
 			t.Errorf("%q: got %d, %v", tc.fields, resp.StatusCode, resp.Header)
 		}
 	}

@@ -130,8 +130,8 @@ func text(v any) string {
 }
 
 func (b Bandersnatch) projectJSON(name string, files []file) string {
-	list := []object{}
-	versions := []string{}
+	list := make([]object, 0, len(files))
+	versions := make([]string, 0, len(files))
 	for _, f := range files {
 		list = append(list, object{
 			"filename": f.Filename(), "url": "../../" + f.path, "hashes": object{"sha256": f.sha256}, "size": f.size,
@@ -157,7 +157,7 @@ func rootHTML(names []string) string {
 }
 
 func (b Bandersnatch) rootJSON(names []string) string {
-	list := []object{}
+	list := make([]object, 0, len(names))
 	for _, name := range names {
 		list = append(list, object{"name": name})
 	}
