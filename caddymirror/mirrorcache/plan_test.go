@@ -379,7 +379,7 @@ func TestAbsentCandidates(t *testing.T) {
 type awayFor struct {
 	origin.Origin
 	away atomic.Bool
-	hang time.Duration // before away is set
+	hang atomic.Int64
 }
 
 func (o *awayFor) ask(ctx context.Context) error {
@@ -387,7 +387,7 @@ func (o *awayFor) ask(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-time.After(o.hang):
+	case <-time.After(time.Duration(o.hang.Load())):
 	case <-ctx.Done():
 	}
 	return origin.ErrAway
@@ -414,7 +414,8 @@ func TestNegotiatedWhileAway(t *testing.T) {
 	pages(t, tree, "simple/p", 5, "index.html")
 	s := newSite(t, mount("/pypi", `, "ttl": "1ms", "revalidate_timeout": "100ms", "format": {"format": "pypi"}`, tree))
 	m := s.h.Mounts[0]
-	o := &awayFor{Origin: m.origins[0].Origin, hang: 5 * time.Second}
+	o := &awayFor{Origin: m.origins[0].Origin}
+	o.hang.Store(int64(5 * time.Second))
 	m.origins[0].Origin = o
 	s.ask(t, "GET", "/pypi/simple/p/", pipAccept).wantStatus(t, 200)
 	s.settle(t)
@@ -432,7 +433,7 @@ func TestNegotiatedWhileAway(t *testing.T) {
 			t.Errorf("an answer takes %s while the origin hangs", d)
 		}
 	}
-	o.hang = 0
+	o.hang.Store(0)
 	s.ask(t, "GET", "/pypi/simple/p/", "Accept: "+simpleJSON).wantStatus(t, 503) // there may be JSON
 	a := s.ask(t, "GET", "/pypi/simple/other/", pipAccept)
 	a.wantStatus(t, 503)
