@@ -35,7 +35,7 @@ func (s *Spec) begin(file string) int {
 		return ExitRefused
 	}
 	attr := &os.ProcAttr{
-		Env: []string{wallVariable + "=" + os.Getenv(wallVariable), proxyVariable + "=" + proxy}, Files: []*os.File{nil, os.Stdout, os.Stderr},
+		Env: []string{wallVariable + "=" + os.Getenv(wallVariable), proxyVariable + "=" + proxy, "HOME=/"}, Files: []*os.File{nil, os.Stdout, os.Stderr},
 		Sys: &syscall.SysProcAttr{},
 	}
 	if attr.Files[0], err = os.Open(os.DevNull); err != nil {

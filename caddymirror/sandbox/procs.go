@@ -10,7 +10,6 @@ import (
 type proc struct {
 	pid    int
 	zombie bool
-	memory int64 // in bytes, what it does not share with others
 }
 
 // descendants are all processes below this one, those in namespaces of their own too.
@@ -45,7 +44,6 @@ func descendants() []proc {
 	var all []proc
 	for queue := []int{os.Getpid()}; len(queue) > 0; queue = queue[1:] {
 		for _, p := range children[queue[0]] {
-			p.memory = memory(p.pid)
 			all = append(all, p)
 			queue = append(queue, p.pid)
 		}
@@ -55,9 +53,11 @@ func descendants() []proc {
 
 var pageSize = int64(os.Getpagesize())
 
-func memory(pid int) int64 {
+// resident is the memory that a process uses, in bytes, without that of files. What it has
+// in common with its parent counts for both.
+func (p proc) resident() int64 {
 	// size resident shared ..., in pages
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/statm")
 	if err != nil {
 		return 0
 	}
@@ -68,4 +68,22 @@ func memory(pid int) int64 {
 	resident, _ := strconv.ParseInt(string(f[1]), 10, 64)
 	shared, _ := strconv.ParseInt(string(f[2]), 10, 64)
 	return max(0, resident-shared) * pageSize
+}
+
+// proportional is the same, with its share of what it has in common with others. It is
+// the truth, and takes longer to be told. A kernel that does not know it says resident.
+func (p proc) proportional() int64 {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/smaps_rollup")
+	if err != nil {
+		return p.resident()
+	}
+	for line := range bytes.Lines(text) {
+		if value, ok := bytes.CutPrefix(line, []byte("Pss_Anon:")); ok {
+			n, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(value), []byte("kB")))), 10, 64)
+			if err == nil {
+				return n << 10
+			}
+		}
+	}
+	return p.resident()
 }

@@ -149,12 +149,8 @@ func (s *Spec) watch(cmd *exec.Cmd, parent int, ended <-chan os.Signal) int {
 
 // judge says whether processes use more than they may.
 func (s *Spec) judge(all []proc) (status int, why string) {
-	var memory int64
-	for _, p := range all {
-		memory += p.memory
-	}
 	switch {
-	case s.Memory > 0 && memory > s.Memory:
+	case s.Memory > 0 && sum(all, proc.resident) > s.Memory && sum(all, proc.proportional) > s.Memory:
 		return ExitMemory, fmt.Sprintf("it was killed: its processes used more than %s of memory together", humanize.IBytes(uint64(s.Memory)))
 	case s.Processes > 0 && len(all) > s.Processes:
 		return ExitProcesses, fmt.Sprintf("it was killed: it had more than %d processes", s.Processes)
@@ -204,6 +200,13 @@ func size(dirs []string) (sum int64) {
 		})
 	}
 	return sum
+}
+
+func sum(all []proc, memory func(proc) int64) (n int64) {
+	for _, p := range all {
+		n += memory(p)
+	}
+	return n
 }
 
 // killAll kills what there is below this process, until nothing is. Orphans come to it.

@@ -1,6 +1,7 @@
 package wheels
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -129,7 +130,7 @@ func (b *build) run(ctx context.Context, log *buildLog) (*made, error) {
 		return nil, err
 	}
 	_, err = b.f.r.Command(ctx, step.Command{
-		Name: name, Args: args, Dir: b.f.work, Env: []string{"PATH=" + os.Getenv("PATH")}, Out: log, Untrusted: true,
+		Name: name, Args: args, Dir: b.f.work, Env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + b.f.work}, Out: log, Untrusted: true,
 	})
 	if err != nil {
 		return nil, b.why(ctx, err, log, door)
@@ -232,31 +233,34 @@ func free(dir string) int64 {
 	return int64(s.Bavail) * s.Bsize
 }
 
-// complaint is the line of what pip has printed that says most.
+// complaint is the line of what pip has printed that says most: of the output of the
+// build that it quotes, what a compiler says, or the end; else the last error of its own.
 func complaint(text string) string {
-	last, said := "", ""
-	for line := range strings.Lines(text) {
+	quoted, own, _ := strings.Cut(text, "[end of output]")
+	lines := strings.Split(text, "\n")
+	if len(quoted) < len(text) {
+		lines = strings.Split(quoted, "\n")
+	}
+	said, last := "", ""
+	for _, line := range lines {
 		line = strings.TrimSpace(line)
-		lower := strings.ToLower(line)
+		if line == "" {
+			continue
+		}
+		last = line
 		switch {
-		case line == "":
-		case strings.HasPrefix(lower, "error:") || strings.HasPrefix(lower, "fatal error:") || strings.Contains(lower, " error: "):
-			if !strings.HasPrefix(line, "ERROR: Failed to build one or more") && !strings.HasPrefix(line, "ERROR: Failed building wheel") && !strings.Contains(line, "subprocess-exited-with-error") {
-				said = line
-			}
-			last = line
-		default:
-			last = line
+		case strings.Contains(line, "fatal error: "), said == "" && compilerError.MatchString(line), own == "" && strings.HasPrefix(line, "ERROR: "):
+			said = line
 		}
 	}
-	if said == "" {
-		said = last
-	}
-	if said == "" {
+	if said = cmp.Or(said, last); said == "" {
 		said = "pip failed, and has printed nothing"
 	}
 	return fault.Show(said)
 }
+
+// compilerError is what compilers say: FILE:LINE:COLUMN: error: WHAT.
+var compilerError = regexp.MustCompile(`:[0-9]+: error: `)
 
 // take takes the wheel out of a build that has ended. Strangers have written there.
 func (b *build) take(ctx context.Context) (*made, error) {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/process"
@@ -41,6 +42,8 @@ func TestMain(m *testing.M) {
 			os.Exit(sandbox.Main(os.Args[2:]))
 		case helperWord:
 			os.Exit(helperMain(os.Args[2:]))
+		case runWord:
+			os.Exit(runAlone(os.Args[2]))
 		}
 	}
 	os.Exit(m.Run())
@@ -96,14 +99,43 @@ func (x *fixture) printed() string {
 // sync runs the job once.
 func (x *fixture) sync(ctx context.Context) error {
 	x.t.Helper()
+	return x.run(ctx, zaptest.NewLogger(x.t))
+}
+
+// runWord is the first argument of a test that is to run a job and be killed.
+const runWord = "mirror-wheels-run"
+
+// alone is what such a test is told.
+type alone struct {
+	Wheels     Wheels
+	Dir, State string
+}
+
+func runAlone(config string) int {
+	var a alone
+	text, err := os.ReadFile(config)
+	if err == nil {
+		err = json.Unmarshal(text, &a)
+	}
+	if err == nil {
+		err = (&fixture{w: &a.Wheels, dir: a.Dir, state: a.State}).run(context.Background(), zap.NewNop())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func (x *fixture) run(ctx context.Context, log *zap.Logger) error {
 	w := *x.w
 	if err := w.Provision(caddy.Context{}); err != nil {
-		x.t.Fatal(err)
+		return err
 	}
 	x.out.Reset()
 	x.progress = nil
 	r := &step.Run{
-		Job: "wheels", ID: "1", Dir: x.dir, State: x.state, Log: zaptest.NewLogger(x.t), Out: x,
+		Job: "wheels", ID: "1", Dir: x.dir, State: x.state, Log: log, Out: x,
 		Command: func(ctx context.Context, c step.Command) (step.Result, error) {
 			out := c.Out
 			if out == nil {
@@ -198,7 +230,7 @@ type fakeIndex struct {
 	pages map[string]int // how often each was asked for
 	down  atomic.Bool
 	html  bool
-	slow  func(file string)
+	slow  func(file string) // is called before a file, or the page of a project, is sent
 }
 
 func newFakeIndex(t testing.TB) *fakeIndex {
@@ -237,12 +269,6 @@ func (x *fakeIndex) add(file string, body []byte) {
 	x.files[file] = body
 }
 
-func (x *fakeIndex) remove(file string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.files, file)
-}
-
 func (x *fakeIndex) asked(project string) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -270,6 +296,12 @@ func (x *fakeIndex) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	project := strings.Trim(strings.TrimPrefix(r.URL.Path, "/simple/"), "/")
+	x.mu.Lock()
+	slow := x.slow
+	x.mu.Unlock()
+	if slow != nil {
+		slow(project + "/")
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.pages[project]++
@@ -300,6 +332,7 @@ func (x *fakeIndex) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for _, e := range all {
 			fmt.Fprintf(w, "<a href=\"%s#sha256=%s\">%s</a>\n", e.URL, e.Hashes["sha256"], e.Filename)
 		}
+		fmt.Fprintln(w, "</body></html>")
 		return
 	}
 	w.Header().Set("Content-Type", "application/vnd.pypi.simple.v1+json")
@@ -313,7 +346,7 @@ import base64, hashlib, os, subprocess, sys, sysconfig, zipfile
 NAME, VERSION = "@NAME@", "@VERSION@"
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     if os.path.exists("evil.py"):
-        exec(open("evil.py").read(), {"__name__": "evil"})
+        exec(open("evil.py").read(), globals())
     module = NAME.replace("-", "_").replace(".", "_")
     tag, files = "py3-none-any", {module + ".py": b"name = %r\n" % NAME.encode()}
     if os.path.exists("tag"):
