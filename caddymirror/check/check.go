@@ -98,6 +98,10 @@ type Options struct {
 	// Timeout is how long an answer may take to begin, and to go on. Default: 30 s.
 	Timeout time.Duration
 
+	// Connect is the host or address that is connected to, with a port or without, whatever
+	// the URL says: of a mirror whose name is not in the DNS yet. Default: that of the URL.
+	Connect string
+
 	// Progress, if it is not nil, is told what is looked at, from several goroutines.
 	Progress func(what string)
 
@@ -142,7 +146,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	c := newClient(base, &o)
 	defer c.close()
-	r := &Report{URL: base.String(), Began: time.Now().UTC()}
+	r := &Report{URL: base.Redacted(), Began: time.Now().UTC()}
 	for _, m := range o.Mounts {
 		l := look(ctx, &o, c, m)
 		if err := context.Cause(ctx); err != nil {
@@ -183,6 +187,7 @@ func (l *mountLook) run(ctx context.Context) {
 	default:
 		l.files(ctx)
 	}
+	l.absent(ctx)
 	l.timestamp(ctx)
 	l.judgeAge()
 }

@@ -399,6 +399,33 @@ func TestBroken(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			io.WriteString(w, page(`<a href="../">up</a><a href="?sort=name">name</a>`))
 		}), "files index /tarballs/", "lists no files"},
+		{"JSON or HTML, and no Vary", nil, answered("/simple/one/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if !strings.Contains(r.Header.Get("Accept"), "json") {
+				next.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("Cache-Status", "mirror; hit")
+			w.Header().Set("Content-Type", "application/vnd.pypi.simple.v1+json")
+			io.WriteString(w, `{"meta":{"api-version":"1.0"},"name":"one","files":[]}`)
+		}), "pypi index /pypi/simple/one/", "Vary: Accept"},
+		{"an empty 200 for what is not there", nil, func(next http.Handler) http.Handler {
+			next = both(next)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.HasPrefix(r.URL.Path, "/ubuntu/caddy") {
+					next.ServeHTTP(w, r)
+				}
+			})
+		}, "apt absent /ubuntu/", "it should be 404"},
+		{"a server that breaks where something is not there", nil, func(next http.Handler) http.Handler {
+			next = both(next)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, "/pypi/simple/caddy") {
+					w.WriteHeader(http.StatusInternalServerError)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+		}, "pypi absent /pypi/", "status 500"},
 		// Signatures and dates.
 		{"a signature of another key", func(s *site) { s.key = newKey(s.t); s.release("") }, nil, "apt signature /" + inline, "no key of test.gpg"},
 		{"text that was changed", func(s *site) { s.edit(inline, "Origin: Test", "Origin: Evil") }, nil, "apt signature /" + inline, "has no good signature"},
@@ -468,6 +495,22 @@ func TestAway(t *testing.T) {
 	_, found = run(t, Options{URL: hang.URL, Mounts: mounts[:1], Timeout: 300 * time.Millisecond})
 	if len(found) != 1 || found[0] != "pypi reach /pypi/simple/" || time.Since(start) > 5*time.Second {
 		t.Errorf("%q after %v", found, time.Since(start))
+	}
+}
+
+// TestConnect checks that a host is asked that is not known by its name yet.
+func TestConnect(t *testing.T) {
+	s := newSite(t)
+	at := strings.TrimPrefix(serve(t, s, both), "http://")
+	host, port, _ := strings.Cut(at, ":")
+	for _, o := range []Options{
+		{URL: "http://mirror.region.invalid", Connect: at},
+		{URL: "http://mirror.region.invalid:" + port, Connect: host},
+	} {
+		o.Mounts = mounts[:1]
+		if r, found := run(t, o); len(found) > 0 {
+			t.Errorf("%s: %q\n%s", o.Connect, found, text(t, r))
+		}
 	}
 }
 

@@ -33,8 +33,8 @@ func newClient(base *url.URL, o *Options) *client {
 	rt := o.Transport
 	if rt == nil {
 		rt = &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: o.Timeout}).DialContext,
+			Proxy:                  o.proxy(),
+			DialContext:            o.dial,
 			TLSHandshakeTimeout:    o.Timeout,
 			MaxIdleConnsPerHost:    2 * workers,
 			IdleConnTimeout:        time.Minute,
@@ -57,6 +57,28 @@ func newClient(base *url.URL, o *Options) *client {
 		return nil
 	}}
 	return c
+}
+
+// proxy says which proxy to use: none if it is said what to connect to.
+func (o *Options) proxy() func(*http.Request) (*url.URL, error) {
+	if o.Connect != "" {
+		return nil
+	}
+	return http.ProxyFromEnvironment
+}
+
+func (o *Options) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if o.Connect != "" {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		address = o.Connect
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			address = net.JoinHostPort(strings.Trim(address, "[]"), port)
+		}
+	}
+	return (&net.Dialer{Timeout: o.Timeout}).DialContext(ctx, network, address)
 }
 
 func (c *client) close() { c.http.CloseIdleConnections() }

@@ -23,7 +23,7 @@ type entry struct {
 // down chosen at random, or all. A mount may be one file.
 func (l *mountLook) files(ctx context.Context) {
 	top := l.at("")
-	if l.isFile(ctx) {
+	if l.isOneFile = l.isFile(ctx); l.isOneFile {
 		l.look(ctx, object{at: l.c.at(l.Path), size: -1, aspect: File})
 		return
 	}
@@ -154,7 +154,7 @@ const listingAccept = "application/json, text/html;q=0.9"
 // list reads the listing of a directory: JSON of Caddy's file_server and of this mirror, or
 // the links of a page.
 func (l *mountLook) list(ctx context.Context, dir *url.URL) ([]entry, error) {
-	text, a, err := l.read(ctx, dir, accept(listingAccept), maxPage)
+	text, a, err := l.read(ctx, dir, accept(listingAccept), maxListing)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,12 @@ const (
 	// has some 40 MB.
 	maxPage = 256 << 20
 
+	// maxListing is how large the listing of a directory may be.
+	maxListing = 32 << 20
+
+	// maxPlatforms is how many platforms of wheels are looked at.
+	maxPlatforms = 100
+
 	// maxConfig is how large a file of configuration for clients may be.
 	maxConfig = 1 << 20
 

@@ -26,7 +26,8 @@ type mountLook struct {
 	Mount
 	c *client
 
-	before int64 // bytes received for other mounts
+	before    int64 // bytes received for other mounts
+	isOneFile bool  // the mount, of [Files]
 
 	mu      sync.Mutex // guards what is below
 	result  Result

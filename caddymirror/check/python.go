@@ -130,9 +130,34 @@ func (l *mountLook) project(ctx context.Context, at *url.URL) {
 		l.failed(ctx, Index, at, err)
 		return
 	}
+	l.varies(ctx, at)
 	l.look(ctx, object{at: at, size: -1, aspect: Index, request: accept(pipAccept), generated: true})
 	for _, f := range files.kept {
 		l.distribution(ctx, from, f)
+	}
+}
+
+// varies looks whether a page says so that is of the type that was asked for: else caches on
+// the way give JSON to those who cannot read it.
+func (l *mountLook) varies(ctx context.Context, at *url.URL) {
+	types := map[string]bool{}
+	vary := ""
+	for _, asked := range []string{pipAccept, oldAccept} {
+		a, err := l.c.ask(ctx, http.MethodHead, at, accept(asked))
+		if err != nil {
+			l.failed(ctx, Head, at, err)
+			return
+		}
+		a.close()
+		if a.StatusCode != http.StatusOK {
+			return // which others tell
+		}
+		kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+		types[kind] = true
+		vary = strings.ToLower(strings.Join(a.Header.Values("Vary"), ","))
+	}
+	if len(types) > 1 && !strings.Contains(vary, "accept") && !strings.Contains(vary, "*") {
+		l.fault(Index, at, "is of the type that Accept asks for, and does not say Vary: Accept: caches give JSON to clients that cannot read it")
 	}
 }
 
@@ -203,7 +228,7 @@ func (l *mountLook) platforms(ctx context.Context, at *url.URL) (names []string,
 		}
 		rest, ok := strings.CutPrefix(u.Path, page.Path)
 		name, isDir := strings.CutSuffix(rest, "/")
-		if ok && isDir && platform.MatchString(name) && len(names) < maxListings {
+		if ok && isDir && platform.MatchString(name) && len(names) < maxPlatforms {
 			names = append(names, name)
 		}
 		return nil

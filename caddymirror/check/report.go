@@ -29,6 +29,7 @@ const (
 	Range     Aspect = "range"     // and so are those for ranges (section 14)
 	Head      Aspect = "head"      // HEAD answers what GET does
 	Cache     Aspect = "cache"     // what was fetched comes from the cache the second time
+	Absent    Aspect = "absent"    // what is not there is answered with 404, not as if it were
 	Age       Aspect = "age"       // the data are not older than they may be
 )
 

@@ -67,6 +67,7 @@ called the wrong way.`,
 	f.String("max-age", "", "How old the data may be, as 26h or 2d. Default: as old as they are")
 	f.String("keyring", "", "File of OpenPGP keys, of which one must have signed the indexes of apt and dnf")
 	f.Duration("timeout", check.DefaultTimeout, "How long an answer may take to begin, and to go on")
+	f.String("connect", "", "Host or address to connect to, whatever the URL says, [:port]: of a mirror whose name is not in the DNS yet")
 	f.Bool("json", false, "Print JSON")
 	f.String("admin", "", "Address of the admin endpoint of a Caddy that is asked for its mounts")
 	cmd.SetFlagErrorFunc(misused)
@@ -139,6 +140,7 @@ func checkOptions(cmd *cobra.Command, args []string) (o check.Options, err error
 		return o, err
 	}
 	o.URL = args[0]
+	o.Connect, _ = f.GetString("connect")
 	if o.Sample, _ = f.GetInt("sample"); o.Sample < 1 {
 		return o, errors.New("--sample: at least 1")
 	}

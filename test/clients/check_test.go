@@ -111,3 +111,52 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckRepositories checks repositories as reprepro and createrepo_c make them, with
+// signatures of gpg.
+func TestCheckRepositories(t *testing.T) {
+	testcaddy.Need(t, "apt-get", "dpkg", "reprepro", "gpg", "gpgconf", "rpmbuild", "createrepo_c")
+	home, trees := t.TempDir(), t.TempDir()
+	key := signingKey(t, home)
+	makeRepo(t, filepath.Join(trees, "debian"), home, downloadDebs(t, []string{"netbase", "hostname"}))
+	repo := filepath.Join(trees, "epel", "9", "x86_64")
+	for name, text := range map[string]string{
+		filepath.Join(home, "one.spec"):            "Name: one\nVersion: 1\nRelease: 1\nSummary: s\nLicense: L\nBuildArch: noarch\n%description\nd\n%files\n",
+		filepath.Join(trees, "epel/timestamp.txt"): time.Now().Format(time.RFC3339),
+	} {
+		if err := wheel.WriteFile(name, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command(t, home, nil, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+home, "--define", "_rpmdir "+repo, "--define", "_build_name_fmt one.rpm", "one.spec")
+	command(t, repo, nil, "createrepo_c", "--quiet", ".")
+	command(t, repo, []string{"GNUPGHOME=" + filepath.Join(home, "gnupg")}, "gpg", "--batch", "--armor", "--detach-sign", "repodata/repomd.xml")
+	srv := testcaddy.Start(t, `http://{$ADDR} {
+	bind 127.0.0.1
+	mirror_clients {
+		apt debian /debian test
+		rpm epel nine /epel/9/x86_64
+	}
+	mirror_cache {
+		mount /debian `+trees+`/debian
+		mount /epel `+trees+`/epel
+	}
+}
+`)
+	srv.WaitReady(t)
+	time.Sleep(2 * time.Second) // younger files have no validators
+	for _, mounts := range [][]string{
+		{"--apt", "/debian,test", "--rpm", "/epel/9/x86_64", "--all"},
+		nil, // those that there is configuration for
+	} {
+		args := append([]string{"mirror", "check", srv.URL, "--keyring", key, "--max-age", "1h"}, mounts...)
+		if stdout, stderr, status := srv.Exec(args...); status != 0 || strings.Count(stdout, "good") != 2 {
+			t.Errorf("%q: status %d\n%s%s", args, status, stdout, stderr)
+		}
+	}
+	other := t.TempDir()
+	stdout, stderr, status := srv.Exec("mirror", "check", srv.URL, "--keyring", signingKey(t, other))
+	if status != 1 || strings.Count(stdout, "  signature: ") != 2 {
+		t.Errorf("a keyring of another: status %d\n%s%s", status, stdout, stderr)
+	}
+}
