@@ -211,12 +211,28 @@ func (l *mountLook) wheels(ctx context.Context) {
 		platforms = found
 	}
 	if len(platforms) == 0 {
-		l.index(ctx, "")
+		l.wheelIndex(ctx, "")
 		return
 	}
 	for _, name := range platforms {
-		l.index(ctx, strings.Trim(name, "/")+"/")
+		l.wheelIndex(ctx, strings.Trim(name, "/")+"/")
 	}
+}
+
+// wheelIndex looks at the index of a directory of wheels. That is below simple/ where there
+// is one: the directory itself may be listed as it is, with no list of projects.
+func (l *mountLook) wheelIndex(ctx context.Context, dir string) {
+	projects := 0
+	err := l.page(ctx, l.at(dir+"simple/"), pipAccept, "projects", func(page *url.URL, f pypi.File) error {
+		if projectOf(page, f.URL) != "" {
+			projects++
+		}
+		return nil
+	})
+	if err == nil && projects > 0 {
+		dir += "simple/"
+	}
+	l.index(ctx, dir)
 }
 
 // platforms returns those that a mount lists.
