@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -32,35 +33,30 @@ func newConfigured(t *testing.T, trees, more string) configured {
 	if err := wheel.WriteIndex(filepath.Join(trees, "pypi"), c.lib); err != nil {
 		t.Fatal(err)
 	}
-	// As it is for all wheels of a platform: projects below its directory.
-	built := filepath.Join(trees, "built")
-	if err := wheel.WriteIndex(built, c.local); err != nil {
+	var file bytes.Buffer
+	if _, err := c.local.WriteTo(&file); err != nil {
 		t.Fatal(err)
 	}
-	platform := filepath.Join(trees, "wheel", "debian-12-x86_64")
-	if err := os.MkdirAll(filepath.Dir(platform), 0o755); err != nil {
+	name := filepath.Join(trees, "wheel", "debian-12-x86_64", "m", "mirror-local", c.local.Filename())
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{"simple": platform, "packages": filepath.Join(trees, "packages")} {
-		if err := os.Rename(filepath.Join(built, from), to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Rename(filepath.Join(trees, "packages"), filepath.Join(trees, "wheel", "packages")); err != nil {
+	if err := os.WriteFile(name, file.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	c.Server = testcaddy.Start(t, fmt.Sprintf(`http://{$ADDR} {
 	bind 127.0.0.1
 	route {
 		mirror_clients {
-			wheel /wheel debian-12-x86_64 ubuntu-22.04-x86_64
 			%s
 		}
 		mirror_cache {
 			mount /pypi %s/pypi {
 				format pypi
 			}
-			mount /wheel %[2]s/wheel
+			mount /wheel %[2]s/wheel {
+				format wheel
+			}
 			mount /apt %[2]s/apt
 			mount /epel %[2]s/rpm
 		}

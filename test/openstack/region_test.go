@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,21 +23,33 @@ type region struct {
 	mirror, old        string // hosts
 }
 
+// put writes a file that has been there for a while: young ones have no validators.
+func put(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	then := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(name, then, then); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func newRegion(t *testing.T) region {
 	t.Helper()
 	r := region{caddy: testcaddy.Binary(t), trees: t.TempDir(), logs: t.TempDir(), mirror: "mirror.dfw.rax.example.org", old: "pypi.dfw.example.org"}
-	for _, name := range []string{"pypi/web", "wheel/ubuntu-22.04-x86_64", "ubuntu", "ubuntu-cloud-archive", "debian", "centos-stream", "epel"} {
-		if err := os.MkdirAll(filepath.Join(r.trees, name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		file, then := filepath.Join(r.trees, name, "timestamp.txt"), time.Now().Add(-time.Hour)
-		if err := os.WriteFile(file, []byte("now\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(file, then, then); err != nil { // young files have no date to compare
-			t.Fatal(err)
-		}
+	for _, name := range []string{"pypi/web", "ubuntu", "ubuntu-cloud-archive", "debian", "centos-stream", "epel"} {
+		put(t, filepath.Join(r.trees, name, "timestamp.txt"), []byte("now\n"))
 	}
+	built := wheel.Wheel{Name: "systemd-python", Version: "235", Files: map[string]string{"systemd.py": ""}}
+	var file bytes.Buffer
+	if _, err := built.WriteTo(&file); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(r.trees, "wheel/ubuntu-22.04-x86_64/s/systemd-python", built.Filename()), file.Bytes())
 	if err := wheel.WriteIndex(filepath.Join(r.trees, "pypi/web"),
 		wheel.Wheel{Name: "pip", Version: "1.0", Files: map[string]string{"pip.py": ""}},
 		wheel.Wheel{Name: "oslo.config", Version: "1.0", Files: map[string]string{"oslo.py": ""}},
@@ -111,6 +124,7 @@ func TestRegion(t *testing.T) {
 		{r.mirror, "/pypi/simple/Oslo.Config", 301, ""},
 		{r.mirror, "/ubuntu/timestamp.txt", 200, "now"},
 		{r.mirror, "/wheel/", 200, "ubuntu-22.04-x86_64"},
+		{r.mirror, "/wheel/ubuntu-22.04-x86_64/systemd-python/", 200, "systemd_python-235"},
 		{r.mirror, "/metrics", 404, "No mirror is here."},
 		{r.mirror, "/", 404, "No mirror is here."},
 		{"mirror01.test", "/ubuntu/timestamp.txt", 421, "No mirror has this name."},
@@ -160,12 +174,12 @@ func TestCommands(t *testing.T) {
 	want := map[string]string{
 		"1": "Disallow", "3": "mirror; ", "4": `"prefix":"/pypi"`, "5": "1", "6": "Saved ./oslo_config-1.0-py3-none-any.whl",
 		"7": "http://127.0.0.1:" + strings.Split(r.Addr, ":")[1] + "/pypi/simple", "8": r.Addr, "9": `host="` + r.old + `",mount="/pypi"} 1`,
-		"11": "200 OK", "14": "/wheel/ubuntu-22.04-x86_64/",
+		"11": "ubuntu-22.04-x86_64", "14": "good",
 	}
 	replace := strings.NewReplacer(
 		"/etc/", home+"/", "/var/log/caddy", r.logs, "localhost:2019", r.Admin,
-		// Of these there is nothing here, or no names.
-		`host "$MIRROR" && `, "", " --apt /ubuntu,jammy,jammy-updates --rpm /epel/9/Everything/x86_64 --max-age 1d", " --files /ubuntu/timestamp.txt",
+		// Here there are no names, and no repositories of apt and dnf.
+		`host "$MIRROR" && `, "", "check \"http://$MIRROR\" --max-age 1d", "check \"http://$MIRROR\" --pypi /pypi --files /ubuntu/timestamp.txt",
 	)
 	for _, s := range sections(t) {
 		n, _, _ := strings.Cut(s.title, ".")
