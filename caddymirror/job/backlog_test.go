@@ -118,6 +118,10 @@ func TestQuiet(t *testing.T) {
 	q.run("one change", something("a"), Released, 1, 1)
 	q.run("quiet again", nothing, Unchanged, 0, 0)
 	q.run("asked for", nothing, Released, 1, 1, Request{Release: true})
+	q.gate = &gate.Verdict{Gate: "g", Reason: "no"}
+	q.run("asked for, and held", nothing, Held, 1, 0, Request{Release: true})
+	q.gate = nil
+	q.run("what was asked for", nothing, Released, 1, 1)
 	q.run("by hand", nothing, Unchanged, 0, 0, Request{})
 	q.run("a syncer that does not know", func(*step.Run) error { return nil }, Released, 1, 1)
 
@@ -144,6 +148,12 @@ func TestQuiet(t *testing.T) {
 		t.Errorf("the sync failed in the middle: pending is %+v", b)
 	}
 	q.run("released after that, too", nothing, Released, 1, 1)
+	q.run("a process is left that may write", func(r *step.Run) error {
+		_, err := r.Command(t.Context(), step.Command{Name: "/bin/sh", Args: []string{"-c", "setsid sleep 2.5 >/dev/null 2>&1 &"}})
+		return errors.Join(err, nothing(r))
+	}, Failed, 0, 0)
+	await(t, "it is gone", func() bool { return len(holders(q.runner().lockName())) == 0 })
+	q.run("released after that, as well", nothing, Released, 1, 1)
 	q.run("a panic", func(*step.Run) error { panic("oops") }, Failed, 0, 0)
 	q.run("released after a panic", nothing, Released, 1, 1)
 
@@ -266,6 +276,11 @@ func TestReleaseWhen(t *testing.T) {
 	q.run("nor need they", nothing, Unchanged, 0, 0)
 
 	when.Projects = nil
+	q.run("it is not known what else", func(r *step.Run) error { r.Changes.Add("a"); return nil }, Pending, 0, 0)
+	if b := q.pending(); b == nil || !b.Uncounted || b.Changes != 1 {
+		t.Errorf("pending is %+v", b)
+	}
+	q.run("by hand", nothing, Released, 1, 1, Request{})
 	q.run("it is not known what, and need not be", func(*step.Run) error { return nil }, Pending, 0, 0)
 	if b := q.pending(); b == nil || !b.Uncounted || b.Why != "0 of 4 changes, and what was not counted" {
 		t.Errorf("pending is %+v", b)

@@ -139,7 +139,13 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 			zap.String("serial", after.serial), zap.String("before", before.serial),
 			zap.String("wanted", after.target), zap.Int("todo", after.todo))
 	}
-	if e == nil && after == before && l.told && l.all < 0 {
+	switch {
+	case e != nil:
+	case err == nil:
+		// The serial moves with packages that are not mirrored, too. It is in the list of all
+		// projects.
+		r.Changed = new(before.todo > 0 || after != before && l.all != 0 || r.Changes.Count() > 0)
+	case after == before && l.told && l.all < 0:
 		r.Changed = new(false) // it has come to no package
 	}
 	switch {
@@ -159,10 +165,6 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 	if r.Upstream, err = readLastModified(dir); err != nil {
 		r.Log.Warn("it is not known up to when the tree has all of PyPI", zap.Error(err))
 	}
-	// The serial moves with packages that are not mirrored, too. It is in the list of all
-	// projects.
-	moved := after != before && l.all != 0
-	r.Changed = new(moved || before.todo > 0)
 	if !*r.Changed {
 		r.Bookkeeping = keptBy(r.Dir, dir, pypi.RootPages...)
 	}

@@ -8,68 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// fakeBandersnatch is a script in the place of bandersnatch: there is no PyPI to
-// mirror here. It behaves as bandersnatch does: it has the serial that it has come to
-// in `status`, what is left to do in `todo` while there is any, writes an example if
-// it has no configuration, and its exit status is 0 even if packages failed, unless
-// it was told to stop on errors. It writes the same files: in each run `.lock`,
-// `generation`, and, if all went well, `web/last-modified` and `status`; the list of all
-// projects if anything changed at PyPI, whether that is mirrored or not; pages of the
-// packages.
-//
-// What to do it reads from the file `do` beside its configuration: serials, packages,
-// failures; that PyPI is away; whether it logs at all.
-const fakeBandersnatch = `
-test "$1" = --config || exit 2
-test "$3" = mirror || exit 2
-test -e "$2" || { echo example >"$2"; echo "WARNING: Config file missing" >&2; exit 1; }
-dir=$(sed -n '/^\[mirror\]/,$s/^directory = //p' "$2")
-now() { test "$mute" || echo "2026-01-01 00:00:00,000 $*" >&2; }
-rewrite() { cat >"$1.tmp" && mv "$1.tmp" "$1"; }
-. "$(dirname "$2")/do"
-mkdir -p "$dir/web/simple" "$dir/web/packages" "$dir/web/json" "$dir/web/local-stats/days"
-: >"$dir/.lock"
-printf 5 >"$dir/generation"
-now "INFO: Syncing with https://pypi.example.org/. (mirror.py:50)"
-began=$(date -u +%Y%m%dT%H:%M:%S)
-test "$away" && { now "ERROR: Cannot connect to host pypi.example.org:443 (master.py:90)"; exit 1; }
-now "INFO: $(echo $packages | wc -w) packages to sync. (mirror.py:80)"
-failed=
-left="$packages"
-for p in $packages; do
-	left=${left#$p}; left=${left# }
-	case " $failures " in
-	*" $p "*)
-		now "ERROR: Error syncing package: $p@$serial (mirror.py:90)"
-		failed="$failed$p $serial
-"
-		test "$stop" && { printf '%s\n%s' $serial "$failed" >"$dir/todo"; now "ERROR: Exiting early after error. (mirror.py:99)"; exit 1; };;
-	*)
-		now "INFO: Storing index page(s): $p - in $dir/web/simple/$p (simple.py:10)"
-		mkdir -p "$dir/web/simple/$p"
-		echo "<a href=x>x</a><!--SERIAL $serial-->" | rewrite "$dir/web/simple/$p/index.html"
-		echo "{}" | rewrite "$dir/web/json/$p"
-		{ echo $serial; for q in $left; do echo "$q $serial"; done; } | rewrite "$dir/todo"
-		test "$die" && kill -9 $$;;
-	esac
-done
-test "$serial" = "$(cat "$dir/status" 2>/dev/null)" || (ls "$dir/web/simple"; echo "<!--SERIAL $serial-->") | rewrite "$dir/web/simple/index.html"
-if test "$failed"; then
-	printf '%s\n%s' $serial "$failed" >"$dir/todo"
-else
-	rm -f "$dir/todo"
-	now "INFO: New mirror serial: $serial (mirror.py:110)"
-	echo $began | rewrite "$dir/web/last-modified"
-	printf %s $serial >"$dir/status"
-fi
-`
+	"github.com/unifiedmirrors/mirror/caddymirror/syncer/syncertest"
+)
 
 func TestBandersnatch(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(t.TempDir(), "bandersnatch.conf")
-	b := provision(t, &Bandersnatch{Config: config, Command: script(t, fakeBandersnatch)})
+	b := provision(t, &Bandersnatch{Config: config, Command: script(t, syncertest.Bandersnatch)})
 	do := func(serial int, packages, failures, stop string) {
 		write(t, filepath.Join(filepath.Dir(config), "do"), fmt.Sprintf("serial=%d packages='%s' failures='%s' stop=%s\n", serial, packages, failures, stop))
 	}
@@ -110,6 +56,8 @@ func TestBandersnatch(t *testing.T) {
 	do(9, "a bad c worse", "bad worse", "")
 	j.fail(b, "left 2 packages to do, bad among them: the mirror is at serial 7, PyPI at 9")
 	notes("7", "2")
+	j.wantChanged(new(true))
+	j.wantChanges("a", "c")
 	if !strings.Contains(j.printed(), "ERROR") {
 		t.Error("the log of the run is empty")
 	}
@@ -151,7 +99,7 @@ func quietly(t *testing.T) (j *job, b *Bandersnatch, do func(settings string)) {
 	j = newJob(t)
 	config := filepath.Join(t.TempDir(), "bandersnatch.conf")
 	write(t, config, "[mirror]\ndirectory = "+j.Dir+"/pypi\n")
-	b = provision(t, &Bandersnatch{Config: config, Command: script(t, fakeBandersnatch)})
+	b = provision(t, &Bandersnatch{Config: config, Command: script(t, syncertest.Bandersnatch)})
 	return j, b, func(settings string) {
 		t.Helper()
 		write(t, filepath.Join(filepath.Dir(config), "do"), settings+"\n")

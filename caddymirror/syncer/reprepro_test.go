@@ -135,6 +135,69 @@ func TestReprepro(t *testing.T) {
 	a.has("bar_1", "foo_3")
 }
 
+// TestRepreproQuiet: what upstream dates anew without news changes nothing, and neither
+// does what somebody has reprepro date anew here.
+func TestRepreproQuiet(t *testing.T) {
+	a := newArchive(t)
+	a.add("foo", "1")
+	j := newJob(t)
+	m := a.mirror()
+	j.sync(m)
+	j.wantChanged(new(true))
+	quiet := func(what string) {
+		t.Helper()
+		before := files(t, a.out)
+		time.Sleep(1100 * time.Millisecond) // dates are whole seconds
+		j.sync(m)
+		j.wantChanged(new(false))
+		j.wantChanges()
+		if names := written(before, files(t, a.out)); len(names) > 0 {
+			t.Errorf("%s: written are %q", what, names)
+		}
+	}
+	quiet("nothing")
+	a.reprepro("export")
+	quiet("dated anew")
+	quiet("nothing")
+	l, err := m.layout(j.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := l.indexes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := filepath.Join(a.out, "dists/test/Release")
+	rewrite := func(old, now string) (changed bool, names []string) {
+		t.Helper()
+		text, err := os.ReadFile(release)
+		if err != nil || !strings.Contains(string(text), old) {
+			t.Fatalf("%s has no %q: %v", release, old, err)
+		}
+		write(t, release, strings.Replace(string(text), old, now, 1))
+		after, err := l.indexes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed = before.changed(after, func(name string) { names = append(names, name) })
+		return changed, names
+	}
+	if changed, names := rewrite("Date: ", "Date: Thu, 01 Jan 1970 00:00:00 UTC\nDate: "); changed || names != nil {
+		t.Errorf("another date changes %q", names)
+	}
+	if changed, names := rewrite("Codename: test", "Codename: test\nValid-Until: Thu, 01 Jan 1970 00:00:00 UTC"); !changed || !slices.Equal(names, []string{"dists/test/Release"}) {
+		t.Errorf("another end changes %q", names)
+	}
+
+	a.add("foo", "2")
+	j.sync(m)
+	j.wantChanged(new(true))
+	j.sync(m) // removes the old file
+	j.wantChanged(new(true))
+	j.wantChanges("pool/main/f/foo/foo_1_amd64.deb")
+	quiet("old files are gone")
+}
+
 func TestRepreproFailures(t *testing.T) {
 	a := newArchive(t)
 	a.add("foo", "1")

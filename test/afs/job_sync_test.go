@@ -14,6 +14,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/afs"
 	"github.com/unifiedmirrors/mirror/caddymirror/job"
+	"github.com/unifiedmirrors/mirror/caddymirror/syncer/syncertest"
 	"github.com/unifiedmirrors/mirror/test/afscell/cell"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
@@ -30,6 +31,7 @@ func testSync(t *testing.T) {
 	s := &synced{c: c, client: newClient(t, c), upstream: t.TempDir(), archive: newAptArchive(t)}
 	newVolume(t, c, "set", c.FS1, c.FS2)
 	s.deb = newVolume(t, c, "deb", c.FS2) // which takes no time to release
+	newVolume(t, c, "pypi", c.FS2)
 	f, err := c.Client.MountFuse(t.Context(), cell.FuseOptions{})
 	try(t, err)
 	t.Cleanup(func() { try(t, f.Unmount()) })
@@ -60,11 +62,19 @@ func testSync(t *testing.T) {
 		gate apt
 		` + releaseAFS(c, prefix, "deb", "tries 1") + `
 	}
+	job pypi {
+		directory ` + s.tree("pypi") + `
+		sync bandersnatch ` + s.bandersnatch(t) + ` {
+			command ` + s.conf + `/bandersnatch
+		}
+		` + second + `
+		` + releaseAFS(c, prefix, "pypi", "tries 1") + `
+	}
 	`
-	s.srv = startSite(t, jobSite(t, c, jobs, "set", "deb"))
+	s.srv = startSite(t, jobSite(t, c, jobs, "set", "deb", "pypi"))
 	s.readers.srv = s.srv
 	var wg sync.WaitGroup
-	for name, test := range map[string]func(*testing.T){"rsync": s.rsync, "reprepro": s.reprepro} {
+	for name, test := range map[string]func(*testing.T){"rsync": s.rsync, "reprepro": s.reprepro, "bandersnatch": s.quiet} {
 		wg.Go(func() { t.Run(name, test) })
 	}
 	wg.Wait()
@@ -82,6 +92,7 @@ type synced struct {
 	upstream string // of rsync
 	archive  *aptArchive
 	hold     string // a file: the gates of deb wait while it is there
+	conf     string // a directory: of bandersnatch's stand-in
 }
 
 // tree is where a volume is mounted, to be written to.
@@ -124,6 +135,52 @@ func (s *synced) reprepro(t *testing.T) {
 	s.served(t, 1)
 	s.release(t, "deb") // without the old package
 	s.served(t, 1)
+}
+
+// bandersnatch makes a stand-in of bandersnatch, and returns its configuration.
+func (s *synced) bandersnatch(t *testing.T) (config string) {
+	t.Helper()
+	s.conf = t.TempDir()
+	config = filepath.Join(s.conf, "conf")
+	try(t, os.WriteFile(filepath.Join(s.conf, "bandersnatch"), []byte(syncertest.Bandersnatch), 0o755))
+	try(t, os.WriteFile(config, []byte("[mirror]\ndirectory = "+s.tree("pypi")+"\n"), 0o644))
+	return config
+}
+
+// quiet: a volume is written to in each run of bandersnatch, and released only if that
+// has brought something, or somebody else has written to it.
+func (s *synced) quiet(t *testing.T) {
+	do := func(settings string) {
+		t.Helper()
+		try(t, os.WriteFile(filepath.Join(s.conf, "do"), []byte(settings+"\n"), 0o644))
+	}
+	r := runner{t, s.srv, "pypi"}
+	do("serial=7 packages='foo bar'")
+	r.want(job.Released, "")
+	before := volumeState(t, s.client, s.c, "pypi")
+	do("serial=7 packages=")
+	for range 5 {
+		time.Sleep(1100 * time.Millisecond) // dates are whole seconds
+		r.want(job.Unchanged, "")
+	}
+	after := volumeState(t, s.client, s.c, "pypi")
+	if !after.Released().Equal(before.Released()) {
+		t.Errorf("a quiet index was released at %v, and at %v", before.Released(), after.Released())
+	}
+	if at := after.ReadWrite().Info.Updated; !at.After(after.Released()) {
+		t.Errorf("the volume was last written to at %v: the stand-in is none", at)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	try(t, os.WriteFile(filepath.Join(s.tree("pypi"), "web/robots.txt"), []byte("by hand"), 0o644))
+	r.want(job.Released, "")
+	r.want(job.Unchanged, "")
+	if _, body, err := s.srv.Get("/pypi/web/robots.txt"); err != nil || string(body) != "by hand" {
+		t.Errorf("what was written by hand is served as %q, %v", body, err)
+	}
+	do("serial=8 packages=bar")
+	r.want(job.Released, "")
+	do("serial=8 packages=")
+	r.want(job.Unchanged, "")
 }
 
 // served waits until an index is served that has a version of the package, which is

@@ -35,6 +35,17 @@ type job struct {
 		Reason string    `json:"reason"`
 		Since  time.Time `json:"since"`
 	} `json:"hold"`
+	Pending *struct {
+		Since   time.Time `json:"since"`
+		Changes int       `json:"changes"`
+		Names   []string  `json:"names"`
+		Why     string    `json:"why"`
+		Due     time.Time `json:"due"`
+	} `json:"pending"`
+	Seen     time.Time `json:"seen"`
+	Upstream time.Time `json:"upstream"`
+	Serial   int64     `json:"serial"`
+
 	Waits    string `json:"waits"`
 	Problem  string `json:"problem"`
 	Progress *struct {
