@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -201,16 +200,6 @@ func (s *suite) indexes(ctx context.Context) {
 
 // in is the address of something in the directory of the Release.
 func (s *suite) in(name string) *url.URL { return s.mountLook.at(path.Join(s.dir, name)) }
-
-// is asks whether there is something at an address.
-func (s *suite) is(ctx context.Context, u *url.URL) (bool, error) {
-	a, err := s.c.ask(ctx, http.MethodHead, u, nil)
-	if err != nil {
-		return false, err
-	}
-	a.close()
-	return a.StatusCode == http.StatusOK, nil
-}
 
 // find returns the form of an index of packages that takes the least to read, of those that
 // are there. Mirrors leave out forms, and architectures.

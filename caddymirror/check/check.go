@@ -176,7 +176,7 @@ func look(ctx context.Context, o *Options, c *client, m Mount) *mountLook {
 func (l *mountLook) run(ctx context.Context) {
 	switch l.Kind {
 	case PyPI:
-		l.index(ctx, "simple/")
+		l.index(ctx, l.at("simple/"), l.at("simple/"))
 		l.lastModified(ctx)
 	case Wheel:
 		l.wheels(ctx)

@@ -163,6 +163,16 @@ func tooLarge(limit int64) error {
 	return fault.Errorf("is larger than %d MiB, which is more than a file of its kind may have", limit>>20)
 }
 
+// is asks whether there is something at an address.
+func (l *mountLook) is(ctx context.Context, u *url.URL) (bool, error) {
+	a, err := l.c.ask(ctx, http.MethodHead, u, nil)
+	if err != nil {
+		return false, err
+	}
+	a.close()
+	return a.StatusCode == http.StatusOK, nil
+}
+
 // A spool is an answer on disk: it is read from there, so that the host is not kept
 // waiting by what is done with it.
 type spool struct {

@@ -23,28 +23,38 @@ const (
 
 func accept(types string) http.Header { return http.Header{"Accept": {types}} }
 
-// index looks at a package index, whose pages are below root.
-func (l *mountLook) index(ctx context.Context, root string) {
-	at := l.at(root)
+// index looks at a package index: the list of its projects is at list, and the page of each
+// below pages. Of several lists that there may be, the first that is there counts.
+func (l *mountLook) index(ctx context.Context, pages *url.URL, lists ...*url.URL) {
 	projects := picker[string]{n: l.Sample}
 	crew := newCrew(ctx)
 	defer crew.wait()
 	look := func(name string) {
-		crew.do(func(ctx context.Context) { l.project(ctx, at.JoinPath(name+"/")) })
+		crew.do(func(ctx context.Context) { l.project(ctx, l.pageOf(ctx, name, pages, lists)) })
 	}
 	if l.All {
 		projects.all = look
 	}
 	last := ""
-	err := l.page(ctx, at, pipAccept, "projects", func(page *url.URL, f pypi.File) error {
+	see := func(page *url.URL, f pypi.File) error {
 		name := projectOf(page, f.URL)
-		if name == "" || name == last { // the same in two spellings
+		switch {
+		case name == "" || name == last: // the same in two spellings
 			return nil
+		case l.Kind == Wheel && len(name) == 1 && !strings.HasSuffix(page.Path, "/simple/"):
+			return nil // the directory of all whose names begin so
 		}
 		last = name
 		projects.see(name)
 		return nil
-	})
+	}
+	var at *url.URL
+	var err error
+	for _, at = range lists {
+		if err = l.page(ctx, at, pipAccept, "projects", see); !isMissing(err) {
+			break
+		}
+	}
 	l.listed(projects.seen)
 	if err == nil && projects.seen == 0 {
 		err = fault.Errorf("lists no projects")
@@ -53,6 +63,22 @@ func (l *mountLook) index(ctx context.Context, root string) {
 	for _, name := range projects.kept {
 		look(name)
 	}
+}
+
+// pageOf returns the address of the page of a project: below pages, or below one of the lists
+// if it is only there.
+func (l *mountLook) pageOf(ctx context.Context, name string, pages *url.URL, lists []*url.URL) *url.URL {
+	u := pages.JoinPath(name + "/")
+	if len(lists) == 1 || l.isThere(ctx, u) {
+		return u
+	}
+	for _, list := range lists {
+		if other := list.JoinPath(name + "/"); list != pages && l.isThere(ctx, other) {
+			l.noteOnce(Index, pages, "has pages of projects only below simple/: clients need that in their URL")
+			return other
+		}
+	}
+	return u
 }
 
 // projectOf returns the normalized name of the project that a link on the list of all leads
@@ -195,44 +221,37 @@ func (l *mountLook) distribution(ctx context.Context, page *url.URL, f pypi.File
 // platform is a name of a directory of wheels: distribution, version and architecture.
 var platform = regexp.MustCompile(`^[a-z][a-z0-9.]*-[0-9][0-9.a-z]*-[a-z0-9_]+$`)
 
-// wheels looks at the index of each platform, or at the mount itself if it is one.
+// wheels looks at the index of each platform, or at the mount itself if it is one. Clients
+// are told of the directory of a platform, and find the page of a project below it; a list of
+// the projects is in simple/, or in the directory itself.
 func (l *mountLook) wheels(ctx context.Context) {
-	platforms := l.Names
-	if len(platforms) == 0 {
+	dirs := l.Names
+	if len(dirs) == 0 {
 		at := l.at("")
 		found, err := l.platforms(ctx, at)
-		if err != nil {
-			if isMissing(err) {
-				err = fault.Errorf("%s: which platforms? Name them: --%s %s,ubuntu-22.04-x86_64", err, Wheel, l.Path)
+		if len(found) == 0 {
+			found = []string{""}
+			if isMissing(err) && !l.isThere(ctx, l.at("simple/")) {
+				l.failed(ctx, Index, at, fault.Errorf("%s: which platforms? Name them: --%s %s,ubuntu-22.04-x86_64", err, Wheel, l.Path))
+				return
 			}
+		}
+		if err != nil && !isMissing(err) {
 			l.failed(ctx, Index, at, err)
 			return
 		}
-		platforms = found
+		dirs = found
 	}
-	if len(platforms) == 0 {
-		l.wheelIndex(ctx, "")
-		return
-	}
-	for _, name := range platforms {
-		l.wheelIndex(ctx, strings.Trim(name, "/")+"/")
+	for _, name := range dirs {
+		dir := l.at(strings.TrimPrefix(strings.Trim(name, "/")+"/", "/"))
+		l.index(ctx, dir, dir.JoinPath("simple/"), dir)
 	}
 }
 
-// wheelIndex looks at the index of a directory of wheels. That is below simple/ where there
-// is one: the directory itself may be listed as it is, with no list of projects.
-func (l *mountLook) wheelIndex(ctx context.Context, dir string) {
-	projects := 0
-	err := l.page(ctx, l.at(dir+"simple/"), pipAccept, "projects", func(page *url.URL, f pypi.File) error {
-		if projectOf(page, f.URL) != "" {
-			projects++
-		}
-		return nil
-	})
-	if err == nil && projects > 0 {
-		dir += "simple/"
-	}
-	l.index(ctx, dir)
+// isThere asks whether there is something at an address.
+func (l *mountLook) isThere(ctx context.Context, u *url.URL) bool {
+	there, err := l.is(ctx, u)
+	return there && err == nil
 }
 
 // platforms returns those that a mount lists.

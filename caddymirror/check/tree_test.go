@@ -141,7 +141,11 @@ func (s *site) pypi() {
 func (s *site) wheel() {
 	for _, platform := range []string{"ubuntu-22.04-x86_64", "debian-12-aarch64"} {
 		whl := random(platform, 9000)
-		s.put("wheel/"+platform+"/index.html", page(`<a href="three/">three</a>`))
+		list := "" // in the directory itself, or in simple
+		if strings.HasPrefix(platform, "debian") {
+			list = "simple/"
+		}
+		s.put("wheel/"+platform+"/"+list+"index.html", page(`<a href="three/">three</a>`))
 		s.put("wheel/"+platform+"/three/index.html", page(fmt.Sprintf(`<a href="three-1.0-cp311-cp311-linux_x86_64.whl#sha256=%s">three</a>`, sum256(whl))))
 		s.put("wheel/"+platform+"/three/three-1.0-cp311-cp311-linux_x86_64.whl", whl)
 	}

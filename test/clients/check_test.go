@@ -14,6 +14,18 @@ import (
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
 )
 
+// age makes all in a tree an hour old: younger files have no validators.
+func age(t *testing.T, tree string) {
+	t.Helper()
+	then := time.Now().Add(-time.Hour)
+	err := filepath.WalkDir(tree, func(name string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Chtimes(name, then, then))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestCheck checks this mirror from outside: no fault is found with it, but with a file that
 // was changed.
 func TestCheck(t *testing.T) {
@@ -29,16 +41,7 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	age := func() {
-		then := time.Now().Add(-time.Hour) // younger files have no validators
-		err := filepath.WalkDir(origin, func(name string, _ os.DirEntry, err error) error {
-			return errors.Join(err, os.Chtimes(name, then, then))
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	age()
+	age(t, origin)
 	srv := testcaddy.Start(t, `http://{$ADDR} {
 	bind 127.0.0.1
 	mirror_clients
@@ -81,7 +84,7 @@ func TestCheck(t *testing.T) {
 	if err := os.WriteFile(file, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	age()
+	age(t, origin)
 	status, stdout, stderr = checkMirror(srv.URL, "--pypi", "/flipped")
 	if status != 1 || !strings.Contains(stdout, "file: /flipped/packages/"+whl+" its sha256 is") || !strings.Contains(stderr, "1 of 1 mounts have faults: /flipped") {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
@@ -109,6 +112,54 @@ func TestCheck(t *testing.T) {
 			status == 0 && !strings.Contains(stdout, "/pypi  ") {
 			t.Errorf("%q: status %d, want %d and %q\n%s%s", test.args, status, test.status, test.stderr, stdout, stderr)
 		}
+	}
+}
+
+// TestCheckWheels checks an index that is made of wheels: of a platform, and of a mount that
+// is one.
+func TestCheckWheels(t *testing.T) {
+	tree := t.TempDir()
+	for _, dir := range []string{"ubuntu-22.04-x86_64/f/foo", "debian-12-x86_64"} {
+		tmp := t.TempDir()
+		if err := wheel.WriteIndex(tmp, wheel.Wheel{Name: "foo", Version: "1.0", Files: map[string]string{"foo.py": dir}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names(t, tmp, "packages/*.whl") {
+			b, err := os.ReadFile(filepath.Join(tmp, "packages", name))
+			if err == nil {
+				err = wheel.WriteFile(filepath.Join(tree, dir, name), b)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	age(t, tree)
+	srv := testcaddy.Start(t, `http://{$ADDR} {
+	bind 127.0.0.1
+	mirror_cache {
+		mount /wheel `+tree+` {
+			format wheel
+			browse
+		}
+		mount /flat `+tree+`/debian-12-x86_64 {
+			format wheel
+		}
+	}
+}
+`)
+	srv.WaitReady(t)
+	var stdout, stderr string
+	status := -1
+	for range 20 { // until all wheels have been read
+		stdout, stderr, status = srv.Exec("mirror", "check", srv.URL, "--all", "--wheel", "/wheel", "--wheel", "/flat", "--wheel", "/wheel,debian-12-x86_64")
+		if status == 0 && !strings.Contains(stdout, "no checksums") {
+			break
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	if status != 0 || strings.Count(stdout, "good") != 3 || strings.Contains(stdout, "note") {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 }
 
