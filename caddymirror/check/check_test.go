@@ -552,6 +552,28 @@ func TestReleasedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestLarge checks that a large file is not fetched twice to see whether it is in the cache.
+func TestLarge(t *testing.T) {
+	s := newSite(t)
+	const size = 17 << 20
+	s.put("tarballs/large.iso", strings.Repeat("0123456789abcdef", size/16))
+	o := Options{Mounts: []Mount{{Kind: Files, Path: "/tarballs/large.iso"}}}
+	o.URL = serve(t, s, both)
+	r, found := run(t, o)
+	if len(found) > 0 || r.Mounts[0].Bytes > size+size/4 {
+		t.Errorf("%q, %d bytes of %d\n%s", found, r.Mounts[0].Bytes, size, text(t, r))
+	}
+	o.URL = serve(t, s, answered("/large.iso", changed(func(h http.Header, _ *http.Request) { h.Set("Cache-Status", "mirror; fwd=uri-miss") })))
+	if r, found := run(t, o); len(found) != 1 || found[0] != "files cache /tarballs/large.iso" {
+		t.Errorf("%q\n%s", found, text(t, r))
+	}
+	n := 0
+	o.URL = serve(t, s, answered("/large.iso", changed(func(h http.Header, _ *http.Request) { n++; h.Set("Etag", fmt.Sprintf(`"%d"`, n)) })))
+	if r, found := run(t, o); len(found) != 1 || found[0] != "files validator /tarballs/large.iso" {
+		t.Errorf("%q\n%s", found, text(t, r))
+	}
+}
+
 // TestReport checks what people and machines are told.
 func TestReport(t *testing.T) {
 	s := newSite(t)

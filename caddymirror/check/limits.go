@@ -21,6 +21,10 @@ const (
 	// maxFile is how large a file may be whose index does not say it.
 	maxFile = 64 << 30
 
+	// large is from what size on only a part of an object is fetched the second time, to see
+	// whether it is in the cache.
+	large = 16 << 20
+
 	// minRate is how fast an answer must be on average, in bytes a second, once Timeout
 	// has passed: slower ones have no end.
 	minRate = 16 << 10

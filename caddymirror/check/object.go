@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"fmt"
 	"hash"
 	"io"
 	"math/rand/v2"
@@ -141,6 +142,11 @@ func (w *window) Write(p []byte) (int, error) {
 	}
 	w.at += int64(len(p))
 	return len(p), nil
+}
+
+// spec is what Range asks for to get the bytes of a window that has some.
+func (w *window) spec() string {
+	return fmt.Sprintf("bytes=%d-%d", w.from, w.from+int64(len(w.kept))-1)
 }
 
 // A tail keeps the end of what is written to it.

@@ -73,12 +73,21 @@ func (p *prober) again() bool {
 				return false
 			}
 		}
-		a, err := p.ask(http.MethodGet, "", "")
+		name, value := "", ""
+		if p.f.size > large && len(p.f.window.kept) > 0 {
+			name, value = "Range", p.f.window.spec()
+		}
+		a, err := p.ask(http.MethodGet, name, value)
 		if err != nil {
 			p.failed(p.f.aspect, err)
 			return false
 		}
-		same := p.same(a)
+		var same bool
+		if name != "" && a.StatusCode == http.StatusPartialContent {
+			same = p.sameValidator(Validator, "Etag", a, "in the answer to a Range") // ranges tells of the bytes
+		} else {
+			same = p.same(a)
+		}
 		status = cacheStatus(a.Header)
 		a.close()
 		if !same {
@@ -125,14 +134,16 @@ func (p *prober) same(a *answer) bool {
 
 // sameValidators notes validators that are not those of the first answer.
 func (p *prober) sameValidators(as Aspect, a *answer, when string) bool {
-	for _, name := range []string{"Etag", "Last-Modified"} {
-		// A cache may know them only once it has the whole.
-		if was, is := p.f.header.Get(name), a.Header.Get(name); was != is && was != "" {
-			p.fault(as, "has %s %q %s, and had %q, though the bytes are the same", label(name), is, when, was)
-			return false
-		}
+	return p.sameValidator(as, "Etag", a, when) && p.sameValidator(as, "Last-Modified", a, when)
+}
+
+func (p *prober) sameValidator(as Aspect, name string, a *answer, when string) bool {
+	was, is := p.f.header.Get(name), a.Header.Get(name)
+	if was == is || was == "" { // a cache may know it only once it has the whole
+		return true
 	}
-	return true
+	p.fault(as, "has %s %q %s, and had %q, though the bytes are the same", label(name), is, when, was)
+	return false
 }
 
 func label(name string) string {
@@ -196,8 +207,7 @@ func (p *prober) condition(name, value string, want int) {
 func (p *prober) ranges(etag string) {
 	w, size := p.f.window.kept, p.f.size
 	first := p.f.window.from
-	last := first + int64(len(w)) - 1
-	whole := fmt.Sprintf("bytes=%d-%d", first, last)
+	whole := p.f.window.spec()
 	ok := len(w) == 0 || p.part(whole, nil, first, w)
 	if ok {
 		t := p.f.tail.kept
