@@ -68,7 +68,7 @@ func (d *discovery) names(ctx context.Context) (names []string, err error) {
 		return nil, ErrUntold
 	}
 	if err != nil {
-		return nil, err
+		return nil, fault.Errorf("%s/ %s", ClientsPath, err)
 	}
 	defer s.Close()
 	r := pypi.Reader{Remark: func(string) {}, See: func(f pypi.File) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -89,6 +90,19 @@ func runCheck(cmd *cobra.Command, args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	switch addr, _ := cmd.Flags().GetString("admin"); {
+	case len(o.Mounts) > 0:
+	case addr != "":
+		o.Mounts, err = servedMounts(addr)
+	default:
+		o.Mounts, err = toldMounts(ctx, o)
+	}
+	if errors.Is(err, errUnnamed) {
+		return misused(cmd, err)
+	}
+	if err != nil {
+		return command.Sentence(err)
+	}
 	live := isTerminal(os.Stderr)
 	if live {
 		o.Progress = checkProgress()
@@ -172,23 +186,23 @@ func checkOptions(cmd *cobra.Command, args []string) (o check.Options, err error
 			o.Mounts = append(o.Mounts, m)
 		}
 	}
-	switch addr, _ := f.GetString("admin"); {
-	case len(o.Mounts) > 0:
-	case addr != "":
-		o.Mounts, err = servedMounts(addr)
-	default:
-		o.Mounts, err = toldMounts(cmd.Context(), o)
-	}
-	return o, err
+	return o, nil
 }
+
+// errUnnamed says that nobody has named the mounts.
+var errUnnamed = errors.New("which mounts?")
 
 const nameMounts = "name the mounts: --pypi /pypi --wheel /wheel --apt /ubuntu,jammy --rpm /epel/9/Everything/x86_64 --files /tarballs"
 
 // toldMounts are the mounts that a host has configuration for, that it gives to clients.
 func toldMounts(ctx context.Context, o check.Options) ([]check.Mount, error) {
 	mounts, skipped, err := check.Discover(ctx, o)
+	if errors.Is(err, check.ErrUntold) {
+		return nil, fmt.Errorf("%w %s does not tell in a configuration for clients, at %s/: %s; or --admin localhost:2019 for those of a Caddy that can be asked",
+			errUnnamed, o.URL, check.ClientsPath, nameMounts)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("which mounts? %s has no configuration for clients at %s/ that tells (%w): %s; or --admin localhost:2019 for those of a Caddy that can be asked", o.URL, check.ClientsPath, err, nameMounts)
+		return nil, fmt.Errorf("%s: %w", o.URL, err)
 	}
 	for _, what := range skipped {
 		fmt.Fprintf(os.Stderr, "not looked at: %s\n", what)
@@ -200,7 +214,8 @@ func toldMounts(ctx context.Context, o check.Options) ([]check.Mount, error) {
 func servedMounts(addr string) (mounts []check.Mount, err error) {
 	resp, err := caddycmd.AdminAPIRequest(addr, http.MethodGet, "/mirror/status", nil, nil)
 	if err != nil {
-		return nil, asked(addr, err)
+		why, _, _ := strings.Cut(asked(addr, err).Error(), "\n") // what follows is of other flags
+		return nil, errors.New(why)
 	}
 	defer resp.Body.Close()
 	var s Status
@@ -221,7 +236,7 @@ func servedMounts(addr string) (mounts []check.Mount, err error) {
 		}
 	}
 	if len(mounts) == 0 {
-		return nil, fmt.Errorf("the Caddy at %s has %d mounts, and none has a format that says what is in it: %s", addr, len(s.Mounts), nameMounts)
+		return nil, fmt.Errorf("%w The Caddy at %s has %d, and none has a format that says what is in it: %s", errUnnamed, addr, len(s.Mounts), nameMounts)
 	}
 	return mounts, nil
 }
