@@ -31,8 +31,13 @@ type param struct{ name, value string }
 //
 // It is lenient where a client means something: a lone `*` stands for `*/*`, and
 // `.2` for 0.2. An element that is no media range is ignored; a field that has no
-// other is disregarded as a whole (RFC 9110 section 12.1).
+// other is disregarded as a whole (RFC 9110 section 12.1). Of a field of more than
+// 16 KiB the rest is ignored: no client has that much to say.
 func Parse(field string) List {
+	const maxField = 16 << 10
+	if len(field) > maxField {
+		field = field[:maxField]
+	}
 	var l List
 	for element := range split(field, ',') {
 		if r, ok := parseRange(element); ok {

@@ -1,6 +1,9 @@
 package accept
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestWeight(t *testing.T) {
 	for _, tc := range []struct {
@@ -18,6 +21,8 @@ func TestWeight(t *testing.T) {
 		{"text/html;q=0.1, text/html;q=0.5", "text/html", 500, 3},
 		{`text/plain;a="x\"y"`, `text/plain;a="x\"y"`, 1000, 4},
 		{"text/html", "image/png", 0, 0},
+		{"text/html" + strings.Repeat(", a/b", 10_000) + ", image/png", "text/html", 1000, 3},
+		{"text/html" + strings.Repeat(", a/b", 10_000) + ", image/png", "image/png", 0, 0},
 	} {
 		typ, ok := ParseType(tc.typ)
 		if !ok {
@@ -36,5 +41,13 @@ func TestParseType(t *testing.T) {
 		if typ, ok := ParseType(s); ok {
 			t.Errorf("%q is taken for %v", s, typ)
 		}
+	}
+}
+
+// BenchmarkParse is the longest field that a server takes.
+func BenchmarkParse(b *testing.B) {
+	field := strings.Repeat("a/b;q=0.1,", 100_000)
+	for b.Loop() {
+		Parse(field)
 	}
 }

@@ -84,26 +84,17 @@ func (m *Mount) fact(ctx context.Context, name string) error {
 // hasFile reports whether there is a file of this name, as far as the origin
 // can be asked.
 func (m *Mount) hasFile(ctx context.Context, name string) bool {
-	err := m.has(ctx, name)
-	return err == nil || errors.Is(err, origin.ErrAway)
-}
-
-// has is why there is no file of this name, nil if there is one.
-func (m *Mount) has(ctx context.Context, name string) error {
 	if c := m.cache.Open(); c != nil {
 		if e, ok := c.Get(m.key(name)); ok {
 			e.Close()
-			return nil
+			return true
 		}
 	}
 	err := m.fact(ctx, name)
 	if err == nil {
 		err = m.learnKind(ctx, name)
 	}
-	if errors.Is(err, errIsFile) {
-		return nil
-	}
-	return err
+	return err == nil || errors.Is(err, errIsFile) || errors.Is(err, origin.ErrAway)
 }
 
 // wasDir reports whether a name was a directory when the origin was last

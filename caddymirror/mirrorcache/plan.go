@@ -115,19 +115,20 @@ func (m *Mount) servePlan(w http.ResponseWriter, r *http.Request, rest string, p
 	h["Vary"] = append(h["Vary"], p.Vary...)
 	m.vary(w)
 	rel := m.state(r.Context())
-	if i := p.first(rel); i < len(p.Candidates) && m.precompressors == nil {
-		c := &p.Candidates[i]
+	first := p.first(rel)
+	if first < len(p.Candidates) && m.precompressors == nil {
+		c := &p.Candidates[first]
 		if o, ok := m.hit(r.Context(), c.Name); ok {
 			return m.respond(w, r, &o, representation{name: c.Name, mediaType: c.MediaType})
 		}
 	}
-	return m.serveCandidate(w, r, rest, rel, p)
+	return m.serveCandidate(w, r, rest, rel, p, first)
 }
 
-// serveCandidate answers with the first candidate that is there.
-func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rest string, rel release, p *plan) error {
+// serveCandidate answers with the first candidate that is there, of those from first on:
+// the others are not there in that release.
+func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rest string, rel release, p *plan, first int) error {
 	failed := object{result: resultHit, status: statusHit}
-	first := p.first(rel)
 	for i := first; i < len(p.Candidates); i++ {
 		c := p.Candidates[i]
 		as := representation{name: c.Name, mediaType: c.MediaType}
@@ -152,7 +153,7 @@ func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rest stri
 	}
 	if first > 0 { // what was there is gone: the others may be there again
 		p.absent.Store(nil)
-		return m.serveCandidate(w, r, rest, rel, p)
+		return m.serveCandidate(w, r, rest, rel, p, 0)
 	}
 	return m.serveNone(w, r, rest, p, failed)
 }
@@ -196,7 +197,7 @@ func (m *Mount) serveNone(w http.ResponseWriter, r *http.Request, rest string, p
 	var there []string
 	var away error
 	for _, c := range p.Others {
-		switch err := m.has(r.Context(), c.Name); {
+		switch err := m.hasNow(r, c.Name); {
 		case err == nil:
 			if !slices.Contains(there, c.MediaType) {
 				there = append(there, c.MediaType)
@@ -217,6 +218,29 @@ func (m *Mount) serveNone(w http.ResponseWriter, r *http.Request, rest string, p
 		return m.serveTree(w, r, rest)
 	}
 	return m.fail(w, r, failed, fs.ErrNotExist)
+}
+
+// hasNow is why there is no file of this name, nil if there is one: also while the
+// origin is away, if the cache has it.
+func (m *Mount) hasNow(r *http.Request, name string) error {
+	if o, ok := m.hit(r.Context(), name); ok {
+		o.close()
+		return nil
+	}
+	err := m.fact(r.Context(), name)
+	if err == nil {
+		err = m.learnKind(r.Context(), name)
+	}
+	if errors.Is(err, origin.ErrAway) {
+		if o, ok := m.cached(r, name); ok {
+			o.close()
+			return nil
+		}
+	}
+	if errors.Is(err, errIsFile) {
+		return nil
+	}
+	return err
 }
 
 // notAcceptable says which media types there are (RFC 9110 section 15.5.7).

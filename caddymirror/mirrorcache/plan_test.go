@@ -373,6 +373,36 @@ func TestAbsentCandidates(t *testing.T) {
 	serial("2", simpleJSON)
 	release("3")
 	serial("3", simpleHTML)
+	s.settle(t)
+
+	// What was known to be absent is there again, though the release is the same.
+	pages(t, releases, "3/simple/p", 4, "index.v1_json")
+	if err := os.Remove(filepath.Join(releases, "3/simple/p/index.html")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.cache.Open().Purge(m.group, nil); err != nil { // as if there had been no room
+		t.Fatal(err)
+	}
+	m.facts.clear()
+	serial("4", simpleJSON)
+	if _, err := m.cache.Open().Purge(m.group, nil); err != nil {
+		t.Fatal(err)
+	}
+
+	// Of what a release deletes there is nothing acceptable, nor anything else.
+	html := s.ask(t, "GET", "/pypi/simple/p/", "Accept: text/html")
+	html.wantStatus(t, 406)
+	s.ask(t, "GET", "/pypi/simple/p/", pipAccept).wantStatus(t, 200)
+	s.settle(t)
+	if err := os.Mkdir(filepath.Join(releases, "4"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, releases, "4/simple/x", nil)
+	release("4")
+	for end := time.Now().Add(5 * time.Second); html.status != 404 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		html = s.ask(t, "GET", "/pypi/simple/p/", "Accept: text/html")
+	}
+	html.wantStatus(t, 404)
 }
 
 // awayFor is an origin that goes away, after so long for each call.
