@@ -31,6 +31,7 @@ type quietly struct {
 	release  error
 	gates    int
 	releases int
+	others   []releaser.Releaser
 	copies   []releaser.Copy // of a releaser that knows when the tree was written to
 }
 
@@ -46,9 +47,10 @@ func (told) Lane() string      { return "" }
 
 func (t told) Copies(context.Context) []releaser.Copy { return slices.Clone(t.q.copies) }
 
-func newQuietly(t testing.TB, dir string, j Job) *quietly {
+// newQuietly starts such a job. Its releaser is another one if there are any.
+func newQuietly(t testing.TB, dir string, j Job, others ...releaser.Releaser) *quietly {
 	t.Helper()
-	q := &quietly{t: t}
+	q := &quietly{t: t, others: others}
 	j.ReleasesRaw = []json.RawMessage{nil}
 	q.start(dir, j)
 	return q
@@ -60,7 +62,10 @@ func (q *quietly) start(dir string, j Job) {
 	q.e = testEngine(q.t, dir)
 	q.j = testJob(q.t, "x", j, func(_ context.Context, r *step.Run) error { return q.brings(r) })
 	q.j.gates = []namedGate{{fake(func(context.Context, *step.Run) error { q.gates++; return q.gate }), "g"}}
-	q.j.releases = []releaser.Releaser{told{q}}
+	q.j.releases = q.others
+	if q.others == nil {
+		q.j.releases = []releaser.Releaser{told{q}}
+	}
 	q.e.join(q.j)
 }
 
@@ -148,8 +153,11 @@ func TestQuiet(t *testing.T) {
 		t.Errorf("the sync failed in the middle: pending is %+v", b)
 	}
 	q.run("released after that, too", nothing, Released, 1, 1)
+	// In a session of its own before its parent ends, and the group with that.
+	const script = `setsid sh -c 'echo >"$0"; exec sleep 2.5' "$1" >/dev/null 2>&1 & until test -e "$1"; do sleep 0.01; done`
+	begun := filepath.Join(t.TempDir(), "begun")
 	q.run("a process is left that may write", func(r *step.Run) error {
-		_, err := r.Command(t.Context(), step.Command{Name: "/bin/sh", Args: []string{"-c", "setsid sleep 2.5 >/dev/null 2>&1 &"}})
+		_, err := r.Command(t.Context(), step.Command{Name: "/bin/sh", Args: []string{"-c", script, "sh", begun}})
 		return errors.Join(err, nothing(r))
 	}, Failed, 0, 0)
 	await(t, "it is gone", func() bool { return len(holders(q.runner().lockName())) == 0 })
@@ -282,10 +290,15 @@ func TestReleaseWhen(t *testing.T) {
 	}
 	q.run("by hand", nothing, Released, 1, 1, Request{})
 	q.run("it is not known what, and need not be", func(*step.Run) error { return nil }, Pending, 0, 0)
-	if b := q.pending(); b == nil || !b.Uncounted || b.Why != "0 of 4 changes, and what was not counted" {
+	if b := q.pending(); b == nil || !b.Uncounted || b.Why != "0 of 4 changes, and what nobody has counted" {
 		t.Errorf("pending is %+v", b)
 	}
-	when.After = 0
+	when.Changes = 0
+	q.run("only time counts", nothing, Pending, 0, 0)
+	if b := q.pending(); b == nil || b.Why != "changes that nobody has counted" {
+		t.Errorf("pending is %+v", b)
+	}
+	when.Changes, when.After = 4, 0
 	q.run("it is not known what, and no time is said", nothing, Released, 1, 1)
 }
 
@@ -348,9 +361,7 @@ func TestTellTree(t *testing.T) {
 		return string(text)
 	}
 	put("web/simple/a", "1")
-	q := newQuietly(t, t.TempDir(), Job{Directory: tree})
-	snapshot := &releaser.Snapshot{Link: link, Keep: 3}
-	q.j.releases = []releaser.Releaser{snapshot}
+	q := newQuietly(t, t.TempDir(), Job{Directory: tree}, &releaser.Snapshot{Link: link, Keep: 3})
 	n := 0
 	beat := func(r *step.Run) error {
 		n++
@@ -385,8 +396,8 @@ func TestTellTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.run("the release is gone", beat, Released, 1, 0)
-	snapshot.Tree = filepath.Join(tree, "web")
-	snapshot.Link = filepath.Join(root, "web")
+
+	q = newQuietly(t, t.TempDir(), Job{Directory: tree}, &releaser.Snapshot{Tree: filepath.Join(tree, "web"), Link: filepath.Join(root, "web"), Keep: 3})
 	q.run("a part of the tree", beat, Released, 1, 0)
 	q.run("a part of the tree, quiet", beat, Unchanged, 0, 0)
 	put("web/simple/b", "2")

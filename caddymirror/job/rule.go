@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,7 +123,7 @@ func (w *ReleaseWhen) holds(b *Backlog, now time.Time) (why string, ok bool) {
 	case len(b.Urgent) > 0:
 		return "constraints name " + strings.Join(first(b.Urgent, shownNames), ", "), true
 	case w.Changes > 0 && b.Changes >= w.Changes:
-		return fmt.Sprintf("%d changes", b.Changes), true
+		return count(b.Changes), true
 	case after > 0 && age >= after:
 		return fmt.Sprintf("the oldest change is of %v ago", age.Round(time.Second)), true
 	case b.Uncounted && len(w.Projects) > 0:
@@ -130,14 +131,25 @@ func (w *ReleaseWhen) holds(b *Backlog, now time.Time) (why string, ok bool) {
 	case b.Uncounted && after == 0:
 		return "it is not known what has changed", true
 	}
-	text := fmt.Sprintf("%d changes", b.Changes)
-	if w.Changes > 0 {
-		text = fmt.Sprintf("%d of %d changes", b.Changes, w.Changes)
+	text := count(b.Changes)
+	switch {
+	case w.Changes > 0:
+		text = fmt.Sprintf("%d of %s", b.Changes, count(w.Changes))
+	case b.Changes == 0:
+		return "changes that nobody has counted", false
 	}
 	if b.Uncounted {
-		text += ", and what was not counted"
+		text += ", and what nobody has counted"
 	}
 	return text, false
+}
+
+// count says how many changes there are.
+func count(n int) string {
+	if n == 1 {
+		return "1 change"
+	}
+	return strconv.Itoa(n) + " changes"
 }
 
 // due is when what waits is released at the latest; zero if that is not said.

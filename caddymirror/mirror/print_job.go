@@ -58,6 +58,14 @@ func (s jobStatus) print(out io.Writer) error {
 	for _, c := range s.Copies {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Stage, ago(c.At), strings.TrimSpace(c.Target+" "+c.Site), oneLine(c.Error))
 	}
+	if b := s.Pending; b != nil {
+		what := strings.Join(b.Names, ", ")
+		if more := b.Changes - len(b.Names); more > 0 {
+			what += fmt.Sprintf(" and %d more", more)
+		}
+		fmt.Fprintln(w, "\nPENDING\tSINCE\tLATEST\tWHAT")
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cmp.Or(b.Why, "to be released"), ago(b.Since), ago(b.Due), oneLine(cmp.Or(what, "-")))
+	}
 	fmt.Fprintln(w, "\nRUN\tBY\tBEGAN\tTOOK\tFETCHED\tOUTCOME\t")
 	for _, r := range s.Runs {
 		fetched := "-"
@@ -133,7 +141,7 @@ func (s jobStatus) pending() string {
 	if b == nil || b.Why == "" {
 		return "" // then it is to be, and the last run says why it is not
 	}
-	text := "to be released: " + b.Why + ", the first " + ago(b.Since)
+	text := "to be released: " + oneLine(b.Why) + ", the first " + ago(b.Since)
 	if !b.Due.IsZero() {
 		text += "; at the latest " + ago(b.Due)
 	}

@@ -110,6 +110,7 @@ func TestQuietIndex(t *testing.T) {
 	}
 
 	// Killed between sync and release.
+	was = x.served()
 	x.write("block", "", 0o644)
 	x.do("serial=9 packages=foo")
 	start(t, x.srv, "pypi")
@@ -119,8 +120,10 @@ func TestQuietIndex(t *testing.T) {
 	if err := os.Remove(x.dir + "/block"); err != nil {
 		t.Fatal(err)
 	}
-	was = x.served()
 	x.srv.Restart(x.config(""))
+	if x.served() != was {
+		t.Error("it was released before it was killed")
+	}
 	if j := status(t, x.srv, "pypi"); j.Pending == nil || j.Pending.Changes != 1 || j.Last.Outcome != "interrupted" {
 		t.Errorf("after the kill: %+v", j)
 	}
