@@ -1,6 +1,8 @@
 package clients
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -56,4 +58,18 @@ func TestPip(t *testing.T) {
 			sameFile(t, filepath.Join(dir, "wheels", name), filepath.Join(wheels, "packages", name))
 		}
 	})
+}
+
+// tryPip is pip for what may fail.
+func tryPip(t *testing.T, args ...string) (out string, code int) {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "python3", append([]string{"-m", "pip", "--isolated", "--no-cache-dir", "--disable-pip-version-check"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8", "PIP_CONFIG_FILE=/dev/null"}
+	all, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(all), cmd.ProcessState.ExitCode()
 }

@@ -16,7 +16,7 @@ const simple = "simple"
 
 // platform is how directories are named that are indexes of their own:
 // `DISTRIBUTION-VERSION-ARCH`.
-var platform = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._]*-[0-9][A-Za-z0-9._-]*-(x86_64|amd64|x64|i[3-6]86|aarch64|arm64|armv[0-9]+[a-z]*|armhf|ppc64le|ppc64el|s390x|riscv64|loongarch64)$`)
+var platform = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._]*-[0-9][A-Za-z0-9._-]*-(x86_64|amd64|x64|i[3-6]86|aarch64|arm64|armv[0-9]+[a-z]*|armhf|ppc64le|ppc64el|ppc64|s390x|riscv64|loongarch64|loong64|mips64el|mips64|mipsel|sparc64|alpha|ia64)$`)
 
 // Split tells the directory of the index that a name is in, "." for that of the tree, and
 // what the name is in that, "" for the directory itself.

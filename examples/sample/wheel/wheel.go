@@ -26,6 +26,7 @@ type Wheel struct {
 	Version  string
 	Summary  string
 	Requires []string          // dependencies as PEP 508 writes them
+	Python   string            // the Pythons that it is for: ">=3.9"; all if empty
 	Files    map[string]string // path to content
 }
 
@@ -50,6 +51,9 @@ func (w Wheel) metadata() string {
 	fmt.Fprintf(&b, "Metadata-Version: 2.1\nName: %s\nVersion: %s\n", w.Name, w.Version)
 	if w.Summary != "" {
 		fmt.Fprintf(&b, "Summary: %s\n", w.Summary)
+	}
+	if w.Python != "" {
+		fmt.Fprintf(&b, "Requires-Python: %s\n", w.Python)
 	}
 	for _, r := range w.Requires {
 		fmt.Fprintf(&b, "Requires-Dist: %s\n", r)
