@@ -75,20 +75,22 @@ func (s *scanned) scan() (sum [sha256.Size]byte, err error) {
 	defer r.Close()
 	h := sha256.New()
 	read := int64(0)
-	buf := make([]byte, 2*min(keptTail, s.size)+64<<10)
+	// A file that is longer than it was is noticed with the byte after its end. Of a large
+	// one the first half of the buffer is dropped again and again.
+	buf := make([]byte, min(max(s.size, 0)+1, 2*keptTail))
 	held := 0 // of buf
 	for {
 		if err := s.ctx.Err(); err != nil {
 			return sum, err
 		}
 		if held == len(buf) {
-			held = copy(buf, buf[held-len(buf)/2:])
+			held = copy(buf, buf[keptTail:])
 		}
 		n, err := r.Read(buf[held:])
 		h.Write(buf[held : held+n])
 		held += n
 		read += int64(n)
-		if err == io.EOF {
+		if err == io.EOF || read > s.size {
 			break
 		}
 		if err != nil {
@@ -96,7 +98,7 @@ func (s *scanned) scan() (sum [sha256.Size]byte, err error) {
 		}
 	}
 	if read != s.size {
-		return sum, fmt.Errorf("the file has %d bytes, and had %d before it was read", read, s.size)
+		return sum, fmt.Errorf("the file had %d bytes when it was looked at, and has others now", s.size)
 	}
 	s.tail = buf[:held]
 	return [sha256.Size]byte(h.Sum(nil)), nil

@@ -295,6 +295,10 @@ func TestOpenFailing(t *testing.T) {
 	}
 }
 
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
 // opener opens b, and counts how often and how much is read.
 type opener struct {
 	b     []byte
@@ -346,6 +350,15 @@ func TestScan(t *testing.T) {
 		_, _, err := Scan(context.Background(), goodName, int64(len(last))-1, o.open)
 		if err == nil || fault.Is(err) {
 			t.Errorf("error is %v", err)
+		}
+	})
+	t.Run("endless", func(t *testing.T) {
+		for _, size := range []int64{0, 10, 3 << 20} {
+			open := func(int64) (io.ReadCloser, error) { return io.NopCloser(zeros{}), nil }
+			_, _, err := Scan(context.Background(), goodName, size, open)
+			if err == nil || fault.Is(err) {
+				t.Errorf("of %d bytes, error is %v", size, err)
+			}
 		}
 	})
 	t.Run("corrupt", func(t *testing.T) {

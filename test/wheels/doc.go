@@ -1,0 +1,2 @@
+// Package wheels measures an index of many wheels.
+package wheels
