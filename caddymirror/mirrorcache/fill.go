@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -56,6 +57,9 @@ func (m *Mount) copy(f *diskcache.Fill, name string) (err error) {
 		return err
 	}
 	defer remote.Close()
+	if remote.Info().Passing {
+		return fmt.Errorf("%w: there will be a better one soon", diskcache.ErrBypass)
+	}
 	meta := m.describe(name, src, remote.Info())
 	var read []byte
 	if m.inspects(name) {

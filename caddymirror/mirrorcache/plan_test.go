@@ -621,7 +621,10 @@ func (o *madeOver) Stat(ctx context.Context, name string) (origin.Info, error) {
 	if !ok {
 		return origin.Info{}, fs.ErrNotExist
 	}
-	return origin.Info{Name: "made", Size: int64(len(value)), Validator: string(value), ModTime: time.Unix(1e9, 0)}, nil
+	return origin.Info{
+		Name: "made", Size: int64(len(value)), Validator: string(value), ModTime: time.Unix(1e9, 0),
+		Passing: strings.HasPrefix(string(value), "passing"),
+	}, nil
 }
 
 func (o *madeOver) Open(ctx context.Context, name string, off int64) (origin.Body, error) {
@@ -683,6 +686,31 @@ func TestOverlay(t *testing.T) {
 	}
 	if _, ok := facts.Get("made"); ok {
 		t.Error("a fact outlives the purge of its mount")
+	}
+}
+
+// TestPassing: what will soon be better is served and not kept, however fresh it is, and
+// neither does it take the place of what was there.
+func TestPassing(t *testing.T) {
+	tree := t.TempDir()
+	write(t, tree, "f", []byte("file"))
+	s := newSite(t, mount("/t", `, "ttl": "1h", "format": {"format": "overlaid"}`, tree))
+	facts := s.h.Mounts[0].origins[0].Origin.(*madeOver).facts
+	for _, value := range []string{"passing", "passing, too", "kept", "not asked for"} {
+		if err := facts.Put("made", []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+		want := value
+		if value == "not asked for" {
+			want = "kept"
+		}
+		for _, method := range []string{"HEAD", "GET", "GET"} {
+			a := s.ask(t, method, "/t/made")
+			if a.status != 200 || method == "GET" && string(a.body) != want || a.header.Get("Content-Length") != fmt.Sprint(len(want)) {
+				t.Errorf("%s: got %d, %q, %v, want %q", method, a.status, a.body, a.header, want)
+			}
+			s.settle(t)
+		}
 	}
 }
 

@@ -105,6 +105,10 @@ type Info struct {
 	// the origin has for this version: no other bytes ever have it. Where it is
 	// empty, one is made of Validator, if there is one.
 	ETag string
+
+	// Passing says that the object was made, and will be a better one soon: this one is
+	// not worth keeping.
+	Passing bool
 }
 
 // Same reports whether a and b are certainly the same version of a file.

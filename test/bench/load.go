@@ -48,13 +48,18 @@ func (b *bench) wrk(ctx context.Context, s *server, f file) (load, error) {
 	if err != nil {
 		return load{}, err
 	}
-	cmd := exec.CommandContext(ctx, "taskset", "-c", strconv.Itoa(b.loadCPU), "wrk",
+	args := []string{
+		"-c", strconv.Itoa(b.loadCPU), "wrk",
 		"-t", "1",
 		"-c", strconv.Itoa(b.connections),
-		"-d", strconv.Itoa(int(b.duration/time.Second))+"s",
+		"-d", strconv.Itoa(int(b.duration/time.Second)) + "s",
 		"--timeout", "60s",
 		"-s", script,
-		s.url(f))
+	}
+	if f.accept != "" {
+		args = append(args, "-H", "Accept: "+f.accept)
+	}
+	cmd := exec.CommandContext(ctx, "taskset", append(args, s.url(f))...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return load{}, fmt.Errorf("wrk: %w\n%s", err, out)

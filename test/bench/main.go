@@ -18,7 +18,8 @@
 // its origin during the rounds.
 //
 // Fan-out: many clients at once on one cold object. Million: a cache of a
-// million entries. Allocs: the Go benchmarks of a hit.
+// million entries. Pages: a page of an index of wheels, which clients negotiate, and a file
+// of the same bytes, both from mirror_cache. Allocs: the Go benchmarks of a hit.
 //
 // AFS: mirror_cache, the package afs alone and OpenAFS' own afsd.fuse read files
 // of a cell that the bench starts, with nothing cached: large and small, from near
@@ -57,11 +58,12 @@ const (
 	partHits    = "hits"
 	partFanout  = "fanout"
 	partMillion = "million"
+	partPages   = "pages"
 	partAllocs  = "allocs"
 	partAFS     = "afs"
 )
 
-var parts = []string{partHits, partFanout, partMillion, partAllocs, partAFS}
+var parts = []string{partHits, partFanout, partMillion, partPages, partAllocs, partAFS}
 
 type options struct {
 	parts         []string
@@ -209,6 +211,11 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 			return nil, err
 		}
 	}
+	if b.has(partPages) {
+		if err := needPackages(ctx, nil, b.install); err != nil {
+			return nil, err
+		}
+	}
 	if b.has(partAFS) {
 		if err := needAFS(); err != nil {
 			return nil, err
@@ -242,6 +249,7 @@ func run(ctx context.Context, o options) (rep *report, err error) {
 		{partHits, b.hits},
 		{partFanout, b.fanout},
 		{partMillion, b.million},
+		{partPages, b.pages},
 		{partAllocs, b.allocs},
 		{partAFS, b.afs},
 	} {
@@ -283,7 +291,7 @@ func moduleDir(ctx context.Context) (string, error) {
 // needCaddy builds the binary unless one was given, and sees to it that it has
 // what is to be measured.
 func (b *bench) needCaddy(ctx context.Context) error {
-	needed := b.has(partFanout) || b.has(partAFS)
+	needed := b.has(partFanout) || b.has(partPages) || b.has(partAFS)
 	ours := needed
 	if b.has(partHits) {
 		ours = ours || slices.Contains(b.servers, ourName)

@@ -23,6 +23,7 @@ type report struct {
 	Hits     []hitTable        `json:"hits,omitempty"`
 	Fanout   *fanoutResult     `json:"fanout,omitempty"`
 	Million  *millionResult    `json:"million,omitempty"`
+	Pages    *pagesResult      `json:"pages,omitempty"`
 	Allocs   []allocResult     `json:"allocs,omitempty"`
 	AFS      *afsResult        `json:"afs,omitempty"`
 }
@@ -146,6 +147,9 @@ func (r *report) missed() bool {
 	if m := r.Million; m != nil {
 		goals = append(goals, m.BytesGoal, m.FirstHitGoal)
 	}
+	if p := r.Pages; p != nil {
+		goals = append(goals, p.Goal)
+	}
 	if r.AFS != nil {
 		goals = append(goals, r.AFS.goals()...)
 	}
@@ -174,6 +178,9 @@ func (b *bench) versions(ctx context.Context) map[string]string {
 	ask := map[string][]string{}
 	if b.caddy != "" {
 		ask["caddy"] = []string{b.caddy, "version"}
+	}
+	if b.has(partPages) {
+		ask["wrk"] = []string{"wrk", "-v"}
 	}
 	if b.has(partHits) {
 		ask["wrk"] = []string{"wrk", "-v"}

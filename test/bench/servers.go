@@ -73,6 +73,7 @@ type site struct {
 	tree    string // directory of the files
 	origin  string // address of the origin, for caches
 	maxSize int64  // bound of the cache, in bytes, where it has one
+	wheels  string // directory of wheels, ours only
 }
 
 // server is a running server.
@@ -150,7 +151,7 @@ func (b *bench) startMirror(ctx context.Context, s site) (*server, error) {
 		return nil, err
 	}
 	srv, err := b.startCaddy(ctx, ourName, "caddy-mirror.conf", dir, addr, map[string]any{
-		"Dir": dir, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize,
+		"Dir": dir, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize, "Wheels": s.wheels,
 	})
 	if err != nil {
 		return nil, err
@@ -376,6 +377,9 @@ func (s *server) originTouches(ctx context.Context) (touches, error) {
 
 // url is where a server has a file.
 func (s *server) url(f file) string {
+	if f.path != "" {
+		return "http://" + s.addr + f.path
+	}
 	if f.tls {
 		return "https://" + s.tlsAddr + "/files/" + f.name
 	}
@@ -390,7 +394,7 @@ func (s *server) check(ctx context.Context, f file) error {
 		want = sha256.Sum256(s.answer)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		header, body, err := get(ctx, s.url(f))
+		header, body, err := get(ctx, s.url(f), f.accept)
 		if err != nil {
 			return fmt.Errorf("%s, %s: %w", s.title, f.title, err)
 		}
@@ -422,12 +426,16 @@ var client = &http.Client{
 	Timeout: 30 * time.Second,
 }
 
-func get(ctx context.Context, url string) (http.Header, []byte, error) {
+// get asks for a URL, with an Accept field if there is one.
+func get(ctx context.Context, url string, accept ...string) (http.Header, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	req.Header.Set("X-Bench", "status") // see nginx-proxy-cache.conf
+	if a := strings.Join(accept, ""); a != "" {
+		req.Header.Set("Accept", a)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, nil, err

@@ -26,6 +26,9 @@ func (r *report) print(w io.Writer) {
 	if r.Million != nil {
 		r.Million.print(w)
 	}
+	if r.Pages != nil {
+		r.Pages.print(w)
+	}
 	if len(r.Allocs) > 0 {
 		printAllocs(w, r.Allocs)
 	}

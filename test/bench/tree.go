@@ -23,7 +23,11 @@ type file struct {
 	size  int64
 	rare  bool // takes part in every other round only, to save time
 	tls   bool // asked for with https
-	sum   [sha256.Size]byte
+
+	path   string // of its URL, if it is not below /files/
+	accept string // what it is asked for with
+
+	sum [sha256.Size]byte
 }
 
 // hitSizes are the titles of all files.

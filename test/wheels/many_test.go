@@ -259,7 +259,7 @@ func TestMany(t *testing.T) {
 		t.Errorf("%d files were opened for %d wheels", read.Reads, projects*versions)
 	}
 
-	for _, path := range []string{"/simple/"+projectName(1329)+"/", "/simple/"} {
+	for _, path := range []string{"/simple/" + projectName(1329) + "/", "/simple/"} {
 		for range 3 {
 			body, cache, took := get(t, srv, path)
 			t.Logf("%s, of %d bytes: %v, %s", path, len(body), took, cache)

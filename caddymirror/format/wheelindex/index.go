@@ -23,12 +23,13 @@
 // A tree is listed once for each of its releases or, where it has none, again when
 // pages are asked for. Each file is read once, in the background, those first that
 // somebody waits for; what was found out of it is kept in [Facts] by the file's
-// Validator. Until a file was read, pages link it without a checksum. Files that are not
+// Validator. Until a file was read, pages link it without a checksum, and are not worth
+// keeping. Files that are not
 // as they should be, and those that are being written, are left out, and told by
 // [Index.Status].
 //
-// The release of the index is that of its tree and of what is known of its files: pages
-// are asked for anew when that has changed.
+// The release of the index is that of its tree and, once all of its files are known, of
+// what is known of them.
 package wheelindex
 
 import (

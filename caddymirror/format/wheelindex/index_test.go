@@ -304,9 +304,15 @@ func TestFirst(t *testing.T) {
 			t.Fatalf("status: %+v", s.x.Status().Index)
 		}
 	}
+	if info, err := s.x.Stat(context.Background(), "simple/p29/index.html"); err != nil || !info.Passing {
+		t.Errorf("info: %+v, %v", info, err)
+	}
 	before := s.x.Release(context.Background())
 	s.from.setFail(nil)
 	s.complete()
+	if info, err := s.x.Stat(context.Background(), "simple/p29/index.html"); err != nil || info.Passing {
+		t.Errorf("info: %+v, %v", info, err)
+	}
 	if after := s.x.Release(context.Background()); after.Token == before.Token {
 		t.Errorf("release is %+v before and after the files were read", after)
 	}

@@ -36,6 +36,8 @@ type page struct {
 	size  int64
 	sum   string
 	bytes []byte // nil if it is too large to be in memory
+
+	passing bool // there is more to be found out
 }
 
 // page makes the page of this name; ok is false if none is made.
@@ -59,14 +61,14 @@ func (x *Index) page(ctx context.Context, name string) (p *page, ok bool, err er
 		if len(names) == 0 {
 			return nil, false, nil
 		}
-		p.page.Projects = slices.Values(names)
+		p.page.Projects, p.passing = slices.Values(names), !t.isDone()
 	} else {
-		files, err := x.find(ctx, t, at.root, at.project)
+		files, all, err := x.find(ctx, t, at.root, at.project)
 		if err != nil {
 			return nil, true, err
 		}
 		x.await(ctx, files)
-		if !x.describe(&p.page, dir, files) {
+		if !x.describe(p, dir, files) {
 			if there, _ := t.own(ctx, dir); there {
 				return nil, false, nil
 			}
@@ -74,6 +76,7 @@ func (x *Index) page(ctx context.Context, name string) (p *page, ok bool, err er
 			return nil, true, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 		}
 		p.page.Project = at.project
+		p.passing = p.passing || !all
 	}
 	if _, pages := t.own(ctx, dir); pages {
 		return nil, false, nil
@@ -86,8 +89,11 @@ func (x *Index) await(ctx context.Context, files []*file) {
 	var jobs []*job
 	x.mu.Lock()
 	for _, f := range files {
-		if f.wrong == "" && x.factOf(f) == nil {
-			jobs = append(jobs, x.queue.add(f, true))
+		if f.wrong != "" || x.factOf(f) != nil {
+			continue
+		}
+		if j := x.queue.add(f, true); j.state != resting {
+			jobs = append(jobs, j)
 		}
 	}
 	x.mu.Unlock()
@@ -107,7 +113,7 @@ func (x *Index) await(ctx context.Context, files []*file) {
 
 // describe puts the files on a page in the directory dir that are not left out, and
 // reports whether there are any.
-func (x *Index) describe(p *pypi.Page, dir string, files []*file) bool {
+func (x *Index) describe(p *page, dir string, files []*file) bool {
 	links := make([]pypi.File, 0, len(files))
 	versions := map[string]bool{}
 	x.mu.Lock()
@@ -115,12 +121,14 @@ func (x *Index) describe(p *pypi.Page, dir string, files []*file) bool {
 		if x.why(f) != "" {
 			continue
 		}
-		links = append(links, f.link(dir, x.factOf(f)))
+		k := x.factOf(f)
+		p.passing = p.passing || k == nil
+		links = append(links, f.link(dir, k))
 		versions[f.version] = true
 	}
 	x.mu.Unlock()
-	p.Files = slices.Values(links)
-	p.Versions = sortVersions(versions)
+	p.page.Files = slices.Values(links)
+	p.page.Versions = sortVersions(versions)
 	return len(links) > 0
 }
 
@@ -218,7 +226,7 @@ func (p *page) info() origin.Info {
 	if p == nil {
 		return origin.Info{}
 	}
-	return origin.Info{Name: p.name, Size: p.size, Validator: p.sum}
+	return origin.Info{Name: p.name, Size: p.size, Validator: p.sum, Passing: p.passing}
 }
 
 func (p *page) open(offset int64) (origin.Body, error) {

@@ -68,7 +68,8 @@ func (x *Index) begin(r origin.Release) {
 	go x.build(x.newest)
 }
 
-// unsettle makes a token that was not there before. Needs mu.
+// unsettle makes a token that was not there before: what is said not to be there is asked
+// for again once there is another. Needs mu.
 func (x *Index) unsettle() {
 	x.gen++
 	inner := x.newest.token
@@ -77,15 +78,6 @@ func (x *Index) unsettle() {
 		return
 	}
 	x.token.Store(&token{inner, inner + "~" + x.boot + "." + strconv.FormatUint(x.gen, 36)})
-}
-
-// bump has pages asked for anew: more is known of their files.
-func (x *Index) bump(t *tree) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.newest == t {
-		x.unsettle()
-	}
 }
 
 // renew lists a tree again, if it is the newest.
@@ -216,19 +208,21 @@ func (x *Index) factOf(f *file) *fact {
 
 // files are those of a project, also those that are left out.
 func (x *Index) files(ctx context.Context, t *tree, root, project string) []*file {
-	files, _ := x.find(ctx, t, root, project)
+	files, _, _ := x.find(ctx, t, root, project)
 	return files
 }
 
-func (x *Index) find(ctx context.Context, t *tree, root, project string) ([]*file, error) {
+// find returns the files of a project. all is false if there may be others: as long as
+// the tree is being listed.
+func (x *Index) find(ctx context.Context, t *tree, root, project string) (files []*file, all bool, err error) {
 	if t.isDone() {
-		return t.of(root, project), nil
+		return t.of(root, project), true, nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, listPatience)
-	files, err := t.near(waiting, root, project)
+	files, err = t.near(waiting, root, project)
 	cancel()
 	if err == nil {
-		return files, nil
+		return files, false, nil
 	}
 	x.mu.Lock()
 	newest := x.newest
@@ -236,12 +230,11 @@ func (x *Index) find(ctx context.Context, t *tree, root, project string) ([]*fil
 	if newest != t {
 		return x.find(ctx, newest, root, project)
 	}
-	// What was there before is better than nothing: its pages are asked for again once
-	// the tree is listed.
+	// What was there before is better than nothing.
 	if old := x.before(); old != nil {
-		return old.of(root, project), nil
+		return old.of(root, project), false, nil
 	}
-	return nil, err
+	return nil, false, err
 }
 
 // before is the newest tree that was listed to its end, or nil.

@@ -314,14 +314,12 @@ func (x *Index) build(t *tree) {
 		return // it is no longer wanted
 	}
 	young := x.adopt(t)
-	for wait := firstBump; !x.settled(t); wait = min(2*wait, maxBump) {
+	for !x.settled(t) {
 		select {
 		case <-x.queue.emptied():
-		case <-time.After(wait):
 		case <-t.ctx.Done():
 			return
 		}
-		x.bump(t)
 	}
 	if !young && !x.queue.unsure() {
 		return
@@ -334,8 +332,5 @@ func (x *Index) build(t *tree) {
 	}
 }
 
-const (
-	firstBump  = 2 * time.Second
-	maxBump    = time.Minute
-	youngAgain = 3 * time.Second
-)
+// youngAgain is how soon a tree is listed again in which something is being written.
+const youngAgain = 3 * time.Second
