@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"mime"
 	"net/url"
 	"strings"
@@ -101,7 +102,8 @@ func (w *walk) all(ctx context.Context, entries []entry, depth int) {
 	}
 }
 
-// below lists a directory. ok is false if no more are to be listed.
+// below lists a directory. ok is false if no more are to be listed: there are too many, or
+// the host does not answer.
 func (w *walk) below(ctx context.Context, e entry) (entries []entry, ok bool) {
 	if w.lists--; w.lists < 0 {
 		w.note(Index, e.at, "is not looked at, nor what follows: there are too many directories")
@@ -109,7 +111,7 @@ func (w *walk) below(ctx context.Context, e entry) (entries []entry, ok bool) {
 	}
 	entries, err := w.list(ctx, e.at)
 	w.failed(ctx, Index, e.at, err)
-	return entries, true
+	return entries, !errors.As(err, new(*silence))
 }
 
 // some looks at as many files as are to be sampled: each time a way down is chosen, and one
