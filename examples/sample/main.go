@@ -8,9 +8,6 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"flag"
 	"fmt"
 	"os"
@@ -71,30 +68,9 @@ func writeFiles(dir string) error {
 	if err := wheel.WriteFile(filepath.Join(dir, "hello.txt"), []byte(hello)); err != nil {
 		return err
 	}
-	tarball, err := archive("mirror-sample-1.0/hello.txt", hello)
+	tarball, err := wheel.Tarball("mirror-sample-1.0", map[string]string{"hello.txt": hello})
 	if err != nil {
 		return err
 	}
 	return wheel.WriteFile(filepath.Join(dir, "releases", "mirror-sample-1.0.tar.gz"), tarball)
-}
-
-// archive is a compressed tar archive of one file.
-func archive(name, data string) ([]byte, error) {
-	var buf bytes.Buffer
-	gz := gzip.NewWriter(&buf)
-	tw := tar.NewWriter(gz)
-	err := tw.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: wheel.Time})
-	if err == nil {
-		_, err = tw.Write([]byte(data))
-	}
-	if err == nil {
-		err = tw.Close()
-	}
-	if err == nil {
-		err = gz.Close()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("archiving %s: %w", name, err)
-	}
-	return buf.Bytes(), nil
 }

@@ -1,7 +1,6 @@
 package wheel
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -32,29 +31,32 @@ type Bandersnatch struct {
 	Pages []string
 }
 
-// file is a wheel in a mirror.
+// file is a distribution in a mirror.
 type file struct {
-	Wheel
+	Dist
 	path     string // below web
-	size     int
 	sha256   string
 	metadata string // its checksum
 }
 
-// Write writes the mirror of some wheels: files with their metadata (PEP 658), pages
-// of the simple repository API (PEP 503, 691) and of the JSON API.
-func (b Bandersnatch) Write(wheels ...Wheel) error {
+// Write writes the mirror of some distributions: files, wheels with their metadata (PEP
+// 658), pages of the simple repository API (PEP 503, 691) and of the JSON API.
+func (b Bandersnatch) Write(dists ...Distribution) error {
 	if b.Pages == nil {
 		b.Pages = []string{"index.html", "index.v1_html", "index.v1_json"}
 	}
 	web := filepath.Join(b.Dir, "web")
 	projects := make(map[string][]file)
-	for _, w := range wheels {
-		f, err := b.writeFile(web, w)
+	for _, d := range dists {
+		dist, err := d.Dist()
 		if err != nil {
-			return fmt.Errorf("%s: %w", w.Filename(), err)
+			return err
 		}
-		projects[w.Project()] = append(projects[w.Project()], f)
+		f, err := b.writeFile(web, dist)
+		if err != nil {
+			return fmt.Errorf("%s: %w", dist.Filename, err)
+		}
+		projects[dist.Project()] = append(projects[dist.Project()], f)
 	}
 	names := slices.Sorted(maps.Keys(projects))
 	for _, name := range names {
@@ -78,21 +80,18 @@ func (b Bandersnatch) Write(wheels ...Wheel) error {
 	return WriteFile(filepath.Join(b.Dir, "status"), fmt.Append(nil, b.Serial))
 }
 
-func (b Bandersnatch) writeFile(web string, w Wheel) (file, error) {
-	var buf bytes.Buffer
-	if _, err := w.WriteTo(&buf); err != nil {
-		return file{}, err
-	}
-	sum := fmt.Sprintf("%x", sha256.Sum256(buf.Bytes())) // PyPI's paths are of another kind of checksum
+func (b Bandersnatch) writeFile(web string, d Dist) (file, error) {
+	sum := fmt.Sprintf("%x", sha256.Sum256(d.Data)) // PyPI's paths are of another kind of checksum
 	f := file{
-		Wheel: w, size: buf.Len(), sha256: sum,
-		path:     "packages/" + sum[:2] + "/" + sum[2:4] + "/" + sum[4:] + "/" + w.Filename(),
-		metadata: fmt.Sprintf("%x", sha256.Sum256([]byte(w.metadata()))),
+		Dist: d, sha256: sum,
+		path: "packages/" + sum[:2] + "/" + sum[2:4] + "/" + sum[4:] + "/" + d.Filename,
 	}
-	return f, errors.Join(
-		WriteFile(filepath.Join(web, f.path), buf.Bytes()),
-		WriteFile(filepath.Join(web, f.path+".metadata"), []byte(w.metadata())),
-	)
+	err := WriteFile(filepath.Join(web, f.path), d.Data)
+	if err == nil && d.Metadata != "" {
+		f.metadata = fmt.Sprintf("%x", sha256.Sum256([]byte(d.Metadata)))
+		err = WriteFile(filepath.Join(web, f.path+".metadata"), []byte(d.Metadata))
+	}
+	return f, err
 }
 
 func (b Bandersnatch) writePages(dir, htmlPage, jsonPage string) error {
@@ -112,8 +111,11 @@ func (b Bandersnatch) projectHTML(name string, files []file) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "<!DOCTYPE html>\n<html>\n  <head>\n    <meta name=\"pypi:repository-version\" content=\"1.0\">\n    <title>Links for %s</title>\n  </head>\n  <body>\n", name)
 	for _, f := range files {
-		fmt.Fprintf(&s, "    <a href=\"../../%s#sha256=%s\" data-core-metadata=\"sha256=%s\">%s</a><br/>\n",
-			f.path, f.sha256, f.metadata, html.EscapeString(f.Filename()))
+		fmt.Fprintf(&s, "    <a href=\"../../%s#sha256=%s\"", f.path, f.sha256)
+		if f.metadata != "" {
+			fmt.Fprintf(&s, " data-core-metadata=\"sha256=%s\"", f.metadata)
+		}
+		fmt.Fprintf(&s, ">%s</a><br/>\n", html.EscapeString(f.Filename))
 	}
 	fmt.Fprintf(&s, "  </body>\n</html>\n<!--SERIAL %d-->", b.Serial)
 	return s.String()
@@ -133,10 +135,14 @@ func (b Bandersnatch) projectJSON(name string, files []file) string {
 	list := make([]object, 0, len(files))
 	versions := make([]string, 0, len(files))
 	for _, f := range files {
-		list = append(list, object{
-			"filename": f.Filename(), "url": "../../" + f.path, "hashes": object{"sha256": f.sha256}, "size": f.size,
-			"core-metadata": object{"sha256": f.metadata}, "requires-python": "", "upload-time": Time, "yanked": false,
-		})
+		o := object{
+			"filename": f.Filename, "url": "../../" + f.path, "hashes": object{"sha256": f.sha256}, "size": len(f.Data),
+			"core-metadata": false, "requires-python": "", "upload-time": Time, "yanked": false,
+		}
+		if f.metadata != "" {
+			o["core-metadata"] = object{"sha256": f.metadata}
+		}
+		list = append(list, o)
 		versions = append(versions, f.Version)
 	}
 	slices.Sort(versions)

@@ -33,8 +33,10 @@ type Wheel struct {
 var separators = regexp.MustCompile(`[-_.]+`)
 
 // Project is the wheel's name in an index (PEP 503, "Normalized Names").
-func (w Wheel) Project() string {
-	return strings.ToLower(separators.ReplaceAllString(w.Name, "-"))
+func (w Wheel) Project() string { return normalize(w.Name) }
+
+func normalize(name string) string {
+	return strings.ToLower(separators.ReplaceAllString(name, "-"))
 }
 
 func (w Wheel) stem() string {

@@ -7,8 +7,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -129,5 +132,77 @@ func TestWriteIndex(t *testing.T) {
 	}
 	if data, err = os.ReadFile(name); err != nil || string(data) != "x" {
 		t.Errorf("file is %q, %v after a change", data, err)
+	}
+}
+
+// TestSdist: the wheel that is built of a source is the one that it was made of.
+func TestSdist(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	w := Wheel{
+		Name: "Some.Thing", Version: "1.2", Summary: "x", Requires: []string{"other>=1"},
+		Files: map[string]string{"some/__init__.py": "x = 1\n", "a.py": ""},
+	}
+	d, err := w.Sdist().Dist()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.Sdist().Dist(); err != nil || !bytes.Equal(d.Data, again.Data) {
+		t.Error("two sources of one wheel differ", err)
+	}
+	if d.Filename != "some_thing-1.2.tar.gz" || d.Project() != "some-thing" {
+		t.Errorf("it is %s of %s", d.Filename, d.Project())
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "tar", "-xz")
+	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(d.Data)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cmd = exec.CommandContext(t.Context(), python, "-c", "import backend; print(backend.build_wheel('..'))")
+	cmd.Dir = filepath.Join(dir, "source") // as pip unpacks it
+	if err := os.Rename(filepath.Join(dir, "some_thing-1.2"), cmd.Dir); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != w.Filename() {
+		t.Fatalf("%v: %s", err, out)
+	}
+	files := func(file string) map[string]string {
+		z, err := zip.OpenReader(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer z.Close()
+		all := map[string]string{}
+		for _, f := range z.File {
+			r, err := f.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[f.Name] = string(data)
+			if strings.HasSuffix(f.Name, "/RECORD") { // in another order
+				lines := strings.Split(all[f.Name], "\n")
+				slices.Sort(lines)
+				all[f.Name] = strings.Join(lines, "\n")
+			}
+		}
+		return all
+	}
+	own, err := w.Dist()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "own.whl"), own.Data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := files(filepath.Join(dir, w.Filename())), files(filepath.Join(dir, "own.whl")); !maps.Equal(got, want) {
+		t.Errorf("built:  %q\nwritten: %q", got, want)
 	}
 }
