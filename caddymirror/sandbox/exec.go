@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
@@ -94,6 +95,9 @@ func (s *Spec) confine(flags uintptr) error {
 	}
 	if err := config.RestrictPaths(rules...); err != nil {
 		return fmt.Errorf("landlock: %w", err)
+	}
+	if abi, err := ll.LandlockGetABIVersion(); flags == 0 && (err != nil || abi < 1) {
+		lacks("neither namespaces nor Landlock, so it may write wherever its user may")
 	}
 	return nil
 }

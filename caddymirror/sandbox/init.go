@@ -73,7 +73,7 @@ func reap(pid int) int {
 // prepare makes use of the namespaces that this process is in.
 func (s *Spec) prepare(flags uintptr) (proxy string, err error) {
 	if flags&unix.CLONE_NEWNS != 0 {
-		if err := mounts(); err != nil {
+		if err := s.mounts(); err != nil {
 			return "", err
 		}
 	}
@@ -93,10 +93,27 @@ func (s *Spec) prepare(flags uintptr) (proxy string, err error) {
 	return l.Addr().String(), nil
 }
 
-// mounts shows the processes of this namespace, and gives them memory to share.
-func mounts() error {
+// mounts makes everything but the writable directories read-only, shows the processes of
+// this namespace, and gives them memory to share.
+func (s *Spec) mounts() error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
+	}
+	for _, dir := range s.Writable {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", dir, err)
+		}
+	}
+	err := unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	for _, dir := range s.Writable {
+		if err == nil {
+			err = unix.MountSetattr(unix.AT_FDCWD, dir, 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+		}
+	}
+	switch {
+	case errors.Is(err, unix.ENOSYS): // before Linux 5.12: there may be Landlock
+	case err != nil:
+		return fmt.Errorf("making mounts read-only: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)

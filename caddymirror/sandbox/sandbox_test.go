@@ -120,6 +120,15 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// TestMounts: directories are read-only also without Landlock.
+func TestMounts(t *testing.T) {
+	root(t)
+	r := confined(t, "echo x >in && grep -c ' / / ro' /proc/self/mountinfo; awk '$5 == dir {print $6}' dir=$PWD /proc/self/mountinfo | tail -1 | cut -c1-2", nil)
+	if r.out != "1\nrw\n" {
+		t.Errorf("%d, %q", r.code, r.out)
+	}
+}
+
 // users are whom commands run as.
 func users() map[string]func(*Spec) {
 	nobody := 65534

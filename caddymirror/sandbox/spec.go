@@ -63,6 +63,9 @@ type Spec struct {
 	Free bool `json:"free,omitempty"`
 }
 
+// Lacks begins the lines that the supervisor prints of what it has to do without.
+const Lacks = "sandbox: this system has "
+
 // Exit statuses of the supervisor that are not the command's. The last line that it prints
 // says why.
 const (
@@ -124,6 +127,10 @@ func Main(args []string) int {
 func refuse(err error) int {
 	say("%v", err)
 	return ExitRefused
+}
+
+func lacks(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, Lacks+format+"\n", args...)
 }
 
 func say(format string, args ...any) {

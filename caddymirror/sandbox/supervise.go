@@ -35,6 +35,9 @@ func (s *Spec) supervise(file string) int {
 	for _, w := range s.walls() {
 		cmd, err := s.start(file, w)
 		if err == nil {
+			if w.flags == 0 && !s.Free {
+				lacks("no namespaces for it, so it may reach the network: %v", why)
+			}
 			return s.watch(cmd, parent, ended)
 		}
 		why = errors.Join(why, fmt.Errorf("%s: %w", w.name, err))

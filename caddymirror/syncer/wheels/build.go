@@ -132,11 +132,22 @@ func (b *build) run(ctx context.Context, log *buildLog) (*made, error) {
 	}
 	_, err = b.f.r.Command(ctx, step.Command{
 		Name: name, Args: args, Dir: b.f.work, Env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + b.f.work}, Out: log, Untrusted: true,
+		Line: b.f.heed,
 	})
 	if err != nil {
 		return nil, b.why(ctx, err, log, door)
 	}
 	return b.take(ctx)
+}
+
+// heed tells, once in a run, what the sandbox has said that it cannot do here.
+func (f *farm) heed(line string) {
+	if !strings.HasPrefix(line, sandbox.Lacks) {
+		return
+	}
+	if _, told := f.told.LoadOrStore(line, true); !told {
+		f.r.Log.Warn("builds are not confined as they could be", zap.String("why", line))
+	}
 }
 
 // prepare makes the directory of the build.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,7 @@ type farm struct {
 	pythons   []*python
 	tally     *tally
 
+	told      sync.Map // lines of the sandbox
 	nextBuild atomic.Int64
 	bytes     atomic.Int64 // fetched
 }
@@ -102,7 +104,8 @@ func (f *farm) close() {
 	}
 	err := removeAll(f.work)
 	if err == nil {
-		err = f.memory.change(func(m *memory) { m.Work = "" })
+		f.memory.Work = ""
+		err = f.memory.tidy(filepath.Join(f.r.State, logsName), time.Now())
 	}
 	if err != nil {
 		f.r.Log.Warn("removing a directory of builds", zap.String("directory", f.work), zap.Error(err))

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/syncer/wheels/wheelstest"
 )
 
 // TestBadBuilds: builds that hang, eat memory, fork without end, fill the disk, write where
@@ -55,7 +57,7 @@ func TestBadBuilds(t *testing.T) {
 	}
 	lines := make([]string, 0, len(bad))
 	for name, b := range bad {
-		x.index.sdist(name, "1.0", map[string]string{"evil.py": b.evil})
+		x.index.Sdist(name, "1.0", map[string]string{"evil.py": b.evil})
 		lines = append(lines, name+"==1.0")
 	}
 	for name, b := range map[string]struct{ file, text, reason string }{
@@ -65,11 +67,11 @@ func TestBadBuilds(t *testing.T) {
 		"newer":   {"evil.py", "VERSION = '2.0'", "No matching distribution found"},
 		"link":    {"evil.py", "import os\nw = os.environ['HOME'] + '/../out/x-1.0-py3-none-any.whl'\nif not os.path.lexists(w): os.symlink('/etc/passwd', w)", "has left 2 wheels"},
 	} {
-		x.index.sdist(name, "1.0", map[string]string{b.file: b.text})
+		x.index.Sdist(name, "1.0", map[string]string{b.file: b.text})
 		lines = append(lines, name+"==1.0")
 		bad[name] = struct{ evil, reason string }{"", b.reason}
 	}
-	x.index.sdist("good", "1.0", nil)
+	x.index.Sdist("good", "1.0", nil)
 	x.wants(append(lines, "good==1.0")...)
 	t.Setenv("SECRET_OF_CADDY", "x")
 	x.w.Timeout, x.w.Memory, x.w.Disk, x.w.Processes, x.w.MaxFailures = caddy.Duration(15*time.Second), "300MiB", "200MiB", 40, "100%"
@@ -106,8 +108,8 @@ func TestBadBuilds(t *testing.T) {
 // TestProblems: each line that cannot be read is told with its number, and the rest built.
 func TestProblems(t *testing.T) {
 	x := newFixture(t)
-	x.index.sdist("good", "1.0", nil)
-	x.index.sdist("good", "2.0", nil)
+	x.index.Sdist("good", "1.0", nil)
+	x.index.Sdist("good", "2.0", nil)
 	bad := []string{"==1", "a=1", "a==", "a[b==1", "a==1; python_version", "--frob", "a @ nowhere", "-e .", "a==1 --hash=x"}
 	second := filepath.Join(t.TempDir(), "stable.txt")
 	if err := os.WriteFile(second, []byte("good===2.0\nb==\n"), 0o600); err != nil {
@@ -147,15 +149,15 @@ func TestProblems(t *testing.T) {
 func TestIndexDown(t *testing.T) {
 	x := newFixture(t)
 	x.w.MaxFailures, x.w.Parallel = "100%", 1
-	x.index.sdist("one", "1.0", nil)
-	x.index.sdist("two", "1.0", nil)
+	x.index.Sdist("one", "1.0", nil)
+	x.index.Sdist("two", "1.0", nil)
 	x.wants("one==1.0", "two==1.0")
-	x.index.slow = func(file string) {
-		if strings.HasPrefix(file, "two") {
-			x.index.down.Store(true)
+	x.index.Slow(func(file string) {
+		if file == "two-1.0.tar.gz" {
+			x.index.Down.Store(true)
 			panic(http.ErrAbortHandler)
 		}
-	}
+	})
 	if err := x.sync(t.Context()); err == nil || !strings.Contains(err.Error(), "the index does not answer") {
 		t.Fatalf("%v\n%s", err, x.printed())
 	}
@@ -163,8 +165,8 @@ func TestIndexDown(t *testing.T) {
 	if err := x.sync(t.Context()); err == nil || !strings.Contains(err.Error(), "the index does not answer") {
 		t.Errorf("it is still away: %v", err)
 	}
-	x.index.slow = nil
-	x.index.down.Store(false)
+	x.index.Slow(nil)
+	x.index.Down.Store(false)
 	x.good("1 built, 1 published")
 }
 
@@ -176,9 +178,9 @@ func TestDiskFull(t *testing.T) {
 	}
 	x := newFixture(t)
 	big := strings.Repeat("#", 1<<20)
-	x.index.sdist("big", "1.0", map[string]string{"evil.py": "open('waste', 'wb').write(b'x' * (90 << 20))\nglobal files", "padding": big})
-	x.index.sdist("fat", "1.0", map[string]string{"evil.py": "import os\nNAME_OF = 'fat'\nimport builtins\nbuiltins.FAT = os.urandom(5 << 20)", "backend.py": strings.NewReplacer("@NAME@", "fat", "@VERSION@", "1.0",
-		`b"name = %r\n" % NAME.encode()`, "__import__('os').urandom(5 << 20)").Replace(backend)})
+	x.index.Sdist("big", "1.0", map[string]string{"evil.py": "open('waste', 'wb').write(b'x' * (90 << 20))\nglobal files", "padding": big})
+	x.index.Sdist("fat", "1.0", map[string]string{"evil.py": "import os\nNAME_OF = 'fat'\nimport builtins\nbuiltins.FAT = os.urandom(5 << 20)", "backend.py": strings.NewReplacer("@NAME@", "fat", "@VERSION@", "1.0",
+		`b"name = %r\n" % NAME.encode()`, "__import__('os').urandom(5 << 20)").Replace(wheelstest.Backend)})
 	x.w.MaxFailures = "100%"
 	mount := func(dir, size string) {
 		t.Helper()

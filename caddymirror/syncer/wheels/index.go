@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/constraints"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
@@ -43,13 +44,25 @@ type indexError struct{ err error }
 func (e *indexError) Error() string { return "the index does not answer: " + e.err.Error() }
 func (e *indexError) Unwrap() error { return e.err }
 
-// page asks for the page of a package. One that the index does not know has an empty page.
+// page asks for the page of a package, up to three times. One that the index does not know
+// has an empty page.
 func (x *index) page(ctx context.Context, name string) (*page, error) {
-	p, err := x.ask(ctx, name)
-	if err != nil && ctx.Err() == nil {
-		return nil, &indexError{err}
+	for nap := time.Second; ; nap *= 3 {
+		p, err := x.ask(ctx, name)
+		switch {
+		case err == nil:
+			return p, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case nap > 3*time.Second:
+			return nil, &indexError{err}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(nap):
+		}
 	}
-	return p, err
 }
 
 func (x *index) ask(ctx context.Context, name string) (*page, error) {

@@ -10,17 +10,19 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/syncer/wheels/wheelstest"
 )
 
 // TestKill: whatever Caddy does when it is killed, its builds end with it, and the next run
 // makes what is missing, and nothing twice.
 func TestKill(t *testing.T) {
 	x := newFixture(t)
-	big := strings.NewReplacer("@NAME@", "big", "@VERSION@", "1.0", `b"name = %r\n" % NAME.encode()`, "__import__('os').urandom(40 << 20)").Replace(backend)
+	big := strings.NewReplacer("@NAME@", "big", "@VERSION@", "1.0", `b"name = %r\n" % NAME.encode()`, "__import__('os').urandom(40 << 20)").Replace(wheelstest.Backend)
 	// A build tells that it runs by asking the index for a file.
 	const tells = "import os, time, urllib.request\ntry: urllib.request.urlopen(os.environ['PIP_INDEX_URL'].replace('simple/', 'files/building')).read()\nexcept OSError: pass\n"
-	x.index.sdist("big", "1.0", map[string]string{"backend.py": big, "evil.py": tells})
-	x.index.sdist("small", "1.0", map[string]string{"evil.py": tells})
+	x.index.Sdist("big", "1.0", map[string]string{"backend.py": big, "evil.py": tells})
+	x.index.Sdist("small", "1.0", map[string]string{"evil.py": tells})
 	x.wants("big==1.0", "small==1.0")
 	x.w.Parallel = 1
 	a := alone{*x.w, x.dir, x.state}
@@ -51,7 +53,7 @@ func TestKill(t *testing.T) {
 			})
 		})
 		_ = cmd.Wait()
-		x.setSlow(nil)
+		x.index.Slow(nil)
 		select {
 		case <-killed:
 		default:
@@ -77,7 +79,7 @@ func TestKill(t *testing.T) {
 	}
 	asked := func(file string) func(func()) {
 		return func(kill func()) {
-			x.setSlow(func(f string) {
+			x.index.Slow(func(f string) {
 				if f == file {
 					kill()
 				}
@@ -110,10 +112,4 @@ func TestKill(t *testing.T) {
 	}
 	x.has("debian-12-x86_64/b/big/big-1.0-py3-none-any.whl", "debian-12-x86_64/s/small/small-1.0-py3-none-any.whl")
 	x.good("2 published")
-}
-
-func (x *fixture) setSlow(f func(string)) {
-	x.index.mu.Lock()
-	defer x.index.mu.Unlock()
-	x.index.slow = f
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,6 +29,9 @@ type memory struct {
 
 	// From are the wheels that came of requirements that do not name a version: URLs.
 	From map[string][]string `json:"from,omitempty"`
+
+	// Upstream is when the index was last seen to have a wheel of something.
+	Upstream map[string]time.Time `json:"upstream,omitempty"`
 
 	// Pythons are what they have said of themselves, by path.
 	Pythons map[string]*python `json:"pythons,omitempty"`
@@ -64,6 +69,9 @@ func loadMemory(dir string, retry time.Duration) (*memory, error) {
 	if m.From == nil {
 		m.From = map[string][]string{}
 	}
+	if m.Upstream == nil {
+		m.Upstream = map[string]time.Time{}
+	}
 	if m.Pythons == nil {
 		m.Pythons = map[string]*python{}
 	}
@@ -98,6 +106,52 @@ func (m *memory) fail(key, reason, log string, now time.Time) (f failure, err er
 		m.Failures[key] = f
 	})
 	return f, err
+}
+
+// upstreamFor is how long it is believed that the index has a wheel. It asks the index of a
+// thousand packages now and then, and not every day.
+const upstreamFor = 7 * 24 * time.Hour
+
+// isUpstream reports whether the index had a wheel not long ago.
+func (m *memory) isUpstream(key string, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, ok := m.Upstream[key]
+	return ok && !at.After(now) && now.Sub(at) < upstreamFor
+}
+
+// sawUpstream notes that it has one. It is written to disk when the run ends.
+func (m *memory) sawUpstream(key string, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Upstream[key] = now
+}
+
+// tidy forgets what nobody has asked for in a long time, and removes logs of nothing that
+// is remembered.
+func (m *memory) tidy(logs string, now time.Time) error {
+	const long = 90 * 24 * time.Hour
+	kept := map[string]bool{}
+	err := m.change(func(m *memory) {
+		maps.DeleteFunc(m.Upstream, func(_ string, at time.Time) bool { return now.Sub(at) >= upstreamFor })
+		maps.DeleteFunc(m.Failures, func(_ string, f failure) bool { return now.Sub(f.Next) >= long })
+		for _, f := range m.Failures {
+			kept[filepath.Base(f.Log)] = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	all, err := os.ReadDir(logs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, log := range all {
+		if !kept[log.Name()] {
+			err = errors.Join(err, os.Remove(filepath.Join(logs, log.Name())))
+		}
+	}
+	return err
 }
 
 // waits says why something is not tried again yet; "" if it is to be tried.

@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/wheel"
+	"github.com/unifiedmirrors/mirror/caddymirror/syncer/wheels/wheelstest"
 )
 
 // TestIndex: wheels that the index has are left out, unless all are to be kept; a version
@@ -19,8 +22,8 @@ import (
 func TestIndex(t *testing.T) {
 	x := newFixture(t)
 	maker := newFixture(t) // makes wheels for the index
-	maker.index.sdist("has", "1.0", nil)
-	maker.index.sdist("free", "2.0a1", nil)
+	maker.index.Sdist("has", "1.0", nil)
+	maker.index.Sdist("free", "2.0a1", nil)
 	maker.wants("has==1.0", "free==2.0a1")
 	maker.good("2 built")
 	for _, name := range maker.tree() {
@@ -28,24 +31,24 @@ func TestIndex(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.index.add(filepath.Base(name), body)
+		x.index.Add(filepath.Base(name), body)
 	}
-	x.index.sdist("has", "1.0", nil)
-	x.index.sdist("free", "1.0", nil)
-	x.index.sdist("free", "1.1", nil)
-	x.index.sdist("free", "2.0a1", nil)
-	x.index.sdist("at", "3.0", nil)
-	x.index.sdist("hashed", "1.0", nil)
-	x.index.sdist("denied-x", "1.0", nil)
-	x.index.add("windows-1.0-cp311-cp311-win_amd64.whl", []byte("x"))
-	x.index.sdist("windows", "1.0", nil)
-	x.index.html = true
-	sum := sha256.Sum256(x.index.files["hashed-1.0.tar.gz"])
+	x.index.Sdist("has", "1.0", nil)
+	x.index.Sdist("free", "1.0", nil)
+	x.index.Sdist("free", "1.1", nil)
+	x.index.Sdist("free", "2.0a1", nil)
+	x.index.Sdist("at", "3.0", nil)
+	x.index.Sdist("hashed", "1.0", nil)
+	x.index.Sdist("denied-x", "1.0", nil)
+	x.index.Add("windows-1.0-cp311-cp311-win_amd64.whl", []byte("x"))
+	x.index.Sdist("windows", "1.0", nil)
+	x.index.HTML.Store(true)
+	sum := sha256.Sum256(x.index.File("hashed-1.0.tar.gz"))
 	x.w.Deny = []string{"Denied_*"}
 	x.w.MaxFailures = "1"
-	x.wants("has==1.0", "free", "at @ "+x.index.url()+"/files/at-3.0.tar.gz", "denied-x==1.0", "windows==1.0",
+	x.wants("has==1.0", "free", "at @ "+x.index.URL+"/files/at-3.0.tar.gz", "denied-x==1.0", "windows==1.0",
 		"hashed==1.0 --hash=sha256:"+hex.EncodeToString(sum[:]), "wrong==1.0 --hash=sha256:"+strings.Repeat("0", 64))
-	x.index.sdist("wrong", "1.0", nil)
+	x.index.Sdist("wrong", "1.0", nil)
 	x.good("4 built, 1 denied, 1 failed, 1 upstream")
 	all := []string{
 		"debian-12-x86_64/a/at/at-3.0-py3-none-any.whl",
@@ -72,8 +75,8 @@ func TestPythons(t *testing.T) {
 		t.Skipf("%v: %s", err, out)
 	}
 	x.w.Pythons = append(x.w.Pythons, filepath.Join(second, "bin", "python"))
-	x.index.sdist("pure", "1.0", nil)
-	x.index.sdist("stable", "1.0", map[string]string{"tag": "cp38-abi3-linux_x86_64"})
+	x.index.Sdist("pure", "1.0", nil)
+	x.index.Sdist("stable", "1.0", map[string]string{"tag": "cp38-abi3-linux_x86_64"})
 	x.wants("pure==1.0", "stable==1.0")
 	x.good("2 built, 2 published")
 	x.has("debian-12-x86_64/p/pure/pure-1.0-py3-none-any.whl", "debian-12-x86_64/s/stable/stable-1.0-cp38-abi3-linux_x86_64.whl")
@@ -104,7 +107,7 @@ func TestUV(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	x.index.sdist("pure", "1.0", nil)
+	x.index.Sdist("pure", "1.0", nil)
 	x.wants("pure==1.0")
 	x.w.Pythons = []string{"python3.99"}
 	x.good("1 built")
@@ -117,16 +120,16 @@ func TestUV(t *testing.T) {
 // TestOwnIndex: an index that serves what is built here is refused.
 func TestOwnIndex(t *testing.T) {
 	x := newFixture(t)
-	x.index.sdist("pure", "1.0", nil)
+	x.index.Sdist("pure", "1.0", nil)
 	x.wants("pure==1.0")
 	x.good("1 built")
 	body, err := os.ReadFile(filepath.Join(x.dir, "debian-12-x86_64/p/pure/pure-1.0-py3-none-any.whl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.index.add("pure-1.0-py3-none-any.whl", []byte("of the author"))
+	x.index.Add("pure-1.0-py3-none-any.whl", []byte("of the author"))
 	x.good("1 published")
-	x.index.add("pure-1.0-py3-none-any.whl", body)
+	x.index.Add("pure-1.0-py3-none-any.whl", body)
 	if err := x.sync(t.Context()); err == nil || !strings.Contains(err.Error(), "was built here") {
 		t.Errorf("%v", err)
 	}
@@ -147,7 +150,7 @@ func TestUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.w.WorkDir, x.w.User, x.w.Sandbox = work, "nobody", "on"
-	x.index.sdist("who", "1.0", map[string]string{"ext.c": ext, "evil.py": "import os\nassert os.getuid() == 65534 and os.environ['HOME'].startswith('" + work + "')\n"})
+	x.index.Sdist("who", "1.0", map[string]string{"ext.c": wheelstest.Ext, "evil.py": "import os\nassert os.getuid() == 65534 and os.environ['HOME'].startswith('" + work + "')\n"})
 	x.wants("who==1.0")
 	x.good("1 built")
 	x.has("debian-12-x86_64/w/who/who-1.0-cp311-cp311-linux_x86_64.whl")
@@ -174,12 +177,12 @@ func TestSetuptools(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.index.add(filepath.Base(files[0]), body)
+		x.index.Add(filepath.Base(files[0]), body)
 	}
-	x.index.sdist("old", "1.0", map[string]string{
+	x.index.Sdist("old", "1.0", map[string]string{
 		"pyproject.toml": "",
 		"setup.py":       "from setuptools import Extension, setup\nsetup(name='old', version='1.0', py_modules=['old'], ext_modules=[Extension('old_ext', ['ext.c'])])\n",
-		"old.py":         "", "ext.c": ext,
+		"old.py":         "", "ext.c": wheelstest.Ext,
 	})
 	x.wants("old===1.0")
 	x.good("1 built")
@@ -284,5 +287,30 @@ func TestComplaint(t *testing.T) {
 		if got := complaint(text); got != want {
 			t.Errorf("%q: %q", text, got)
 		}
+	}
+}
+
+// TestInstallPip: where there is no wheel of pip, an environment has one.
+func TestInstallPip(t *testing.T) {
+	x := newFixture(t)
+	x.wants("# nothing")
+	if err := x.sync(t.Context()); err == nil { // which makes the run
+		t.Fatal("there was something to build")
+	}
+	w := *x.w
+	if err := w.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := w.open(t.Context(), x.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	site, err := f.installPip(t.Context(), &python{name: "python3", path: python3}, filepath.Join(f.work, "base"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(site, "pip", "__main__.py")); err != nil {
+		t.Error(err)
 	}
 }

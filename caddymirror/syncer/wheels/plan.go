@@ -86,15 +86,19 @@ func (f *farm) want(ctx context.Context, w want, p **page) (state, error) {
 		f.tally.failed(w.String() + ": " + why)
 		return waiting, nil
 	}
-	if w.req.URL == "" {
-		if err := ask(); err != nil {
-			return 0, err
-		}
-		if !f.w.KeepAll && (*p).hasWheel(w.req, w.python.tags) {
-			return upstream, nil
-		}
-	} else {
+	if w.req.URL != "" {
 		f.hosts.allowURL(w.req.URL)
+		return f.make(ctx, w)
+	}
+	if !f.w.KeepAll && f.memory.isUpstream(w.key(), time.Now()) {
+		return upstream, nil
+	}
+	if err := ask(); err != nil {
+		return 0, err
+	}
+	if !f.w.KeepAll && (*p).hasWheel(w.req, w.python.tags) {
+		f.memory.sawUpstream(w.key(), time.Now())
+		return upstream, nil
 	}
 	return f.make(ctx, w)
 }

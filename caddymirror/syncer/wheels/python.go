@@ -40,6 +40,7 @@ type python struct {
 // probe has a Python say what it is.
 const probe = `
 import json, os, sys
+sys.path.insert(0, sys.argv[1])
 import pip
 from pip._vendor.packaging import markers, tags
 environment = {k: str(v) for k, v in markers.default_environment().items()}
@@ -99,18 +100,15 @@ func identify(path string) (string, error) {
 	return fmt.Sprint(target, " ", info.Size(), " ", info.ModTime().UnixNano(), " ", unix.ByteSliceToString(u.Release[:]), " ", unix.ByteSliceToString(u.Version[:])), err
 }
 
-// equip makes an environment with pip for a Python, and has it say what it is.
+// equip gets a pip for a Python, and has it say what it is.
 func (f *farm) equip(ctx context.Context, p *python, base string) error {
-	if _, err := f.say(ctx, "/bin/sh", "-c", `umask 022; exec "$@"`, "sh", p.path, "-I", "-m", "venv", base); err != nil {
-		uv, lookErr := exec.LookPath("uv")
-		if lookErr != nil {
-			return fmt.Errorf("%s: making an environment with pip: %w", p.name, err)
-		}
-		if _, err := f.say(ctx, "/bin/sh", "-c", `umask 022; exec "$@"`, "sh", uv, "venv", "--no-config", "--seed", "--python", p.path, base); err != nil {
+	site, err := f.unpackPip(ctx, p, base)
+	if err != nil {
+		if site, err = f.installPip(ctx, p, base); err != nil {
 			return fmt.Errorf("%s: making an environment with pip: %w", p.name, err)
 		}
 	}
-	text, err := f.say(ctx, filepath.Join(base, "bin", "python"), "-I", "-c", probe)
+	text, err := f.say(ctx, p.path, "-I", "-c", probe, site)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
@@ -125,6 +123,43 @@ func (f *farm) equip(ctx context.Context, p *python, base string) error {
 		}
 		m.Pythons[p.path] = p
 	})
+}
+
+// bundled finds the wheel of pip that a Python has for its environments.
+const bundled = `
+import ensurepip, glob, os, sys, sysconfig
+for d in os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"), sysconfig.get_config_var("WHEEL_PKG_DIR"), "/usr/share/python-wheels":
+    for wheel in sorted(glob.glob(os.path.join(d or "/nonexistent", "pip-*.whl"))):
+        print(wheel)
+        sys.exit()
+sys.exit("it has no wheel of pip")`
+
+// unpackPip unpacks the pip that a Python has for its environments, which takes a tenth of
+// the time of making one.
+func (f *farm) unpackPip(ctx context.Context, p *python, base string) (site string, err error) {
+	wheel, err := f.say(ctx, p.path, "-I", "-c", bundled)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.say(ctx, "/bin/sh", "-c", `umask 022; exec "$@"`, "sh", p.path, "-I", "-m", "zipfile", "-e", wheel, base)
+	return base, err
+}
+
+// installPip makes an environment with pip.
+func (f *farm) installPip(ctx context.Context, p *python, base string) (site string, err error) {
+	if err := os.RemoveAll(base); err != nil {
+		return "", err
+	}
+	if _, err := f.say(ctx, "/bin/sh", "-c", `umask 022; exec "$@"`, "sh", p.path, "-I", "-m", "venv", base); err != nil {
+		uv, lookErr := exec.LookPath("uv")
+		if lookErr != nil {
+			return "", err
+		}
+		if _, err := f.say(ctx, "/bin/sh", "-c", `umask 022; exec "$@"`, "sh", uv, "venv", "--no-config", "--seed", "--python", p.path, base); err != nil {
+			return "", err
+		}
+	}
+	return f.say(ctx, filepath.Join(base, "bin", "python"), "-I", "-c", `import os, pip; print(os.path.dirname(os.path.dirname(pip.__file__)))`)
 }
 
 // find finds a Python by its name.

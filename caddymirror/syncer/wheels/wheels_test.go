@@ -5,13 +5,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/syncer/wheels/wheelstest"
 )
 
 // TestBuild: what is wanted is built, once; a version that is bumped is one wheel more.
 func TestBuild(t *testing.T) {
 	x := newFixture(t)
-	x.index.sdist("pure", "1.0", nil)
-	x.index.sdist("Native.Ext", "2.0", map[string]string{"ext.c": ext})
+	x.index.Sdist("pure", "1.0", nil)
+	x.index.Sdist("Native.Ext", "2.0", map[string]string{"ext.c": wheelstest.Ext})
 	x.wants("# constraints", "pure===1.0", "native-ext==2.0 ; python_version >= '3'", "windows==1; sys_platform=='win32'")
 	x.good("2 built")
 	if x.now.Changed == nil || !*x.now.Changed || x.now.Bytes == 0 {
@@ -34,11 +36,11 @@ func TestBuild(t *testing.T) {
 	}
 
 	x.good("2 published")
-	if *x.now.Changed || x.index.asked("pure") != 3 { // by us, pip, and to see whether the index is our own
-		t.Errorf("changed, or its page was asked for %d times", x.index.asked("pure"))
+	if *x.now.Changed || x.index.Asked("pure") != 3 { // by us, pip, and to see whether the index is our own
+		t.Errorf("changed, or its page was asked for %d times", x.index.Asked("pure"))
 	}
 
-	x.index.sdist("pure", "1.1", nil)
+	x.index.Sdist("pure", "1.1", nil)
 	x.wants("pure===1.1", "native-ext==2.0")
 	x.good("1 built, 1 published")
 	x.has(native, pure, "debian-12-x86_64/p/pure/pure-1.1-py3-none-any.whl")
@@ -51,8 +53,8 @@ func TestBuild(t *testing.T) {
 // TestLog: a failure is told with its log.
 func TestFailure(t *testing.T) {
 	x := newFixture(t)
-	x.index.sdist("good", "1.0", nil)
-	x.index.sdist("bad", "1.0", map[string]string{"evil.py": "print('this is why'); raise Exception('error: no such header')"})
+	x.index.Sdist("good", "1.0", nil)
+	x.index.Sdist("bad", "1.0", map[string]string{"evil.py": "print('this is why'); raise Exception('error: no such header')"})
 	x.wants("good==1.0", "bad==1.0", "==", "gone==3")
 	err := x.sync(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "3 of 4 wheels cannot be built") || !strings.Contains(err.Error(), "bad==1.0 for /usr/bin/python3: ") ||
