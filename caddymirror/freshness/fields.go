@@ -40,7 +40,7 @@ func (p Policy) StoredHeader(resp Response) http.Header {
 		delete(h, name)
 	}
 	if _, ok := dateOf(h, "Date"); !ok || len(h["Date"]) > 1 {
-		h["Date"] = []string{p.date(resp).UTC().Format(http.TimeFormat)}
+		h["Date"] = []string{resp.date().UTC().Format(http.TimeFormat)}
 	}
 	return h
 }
@@ -62,7 +62,8 @@ var kept = []string{"Content-Length", "Content-Encoding", "Content-Range"}
 // the same body (section 3.4). The fields are replaced as section 3.2 says, and the
 // times are those of the newer one.
 //
-// It may have become one that must not be stored ([Policy.Storable]).
+// It may have become one that must not be stored ([Policy.Storable]), and answer other
+// requests than before ([NewVariant]).
 func (p Policy) Update(stored, newer Response) Response {
 	h := stored.Header.Clone()
 	if h == nil {

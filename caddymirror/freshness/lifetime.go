@@ -77,7 +77,7 @@ func (p Policy) lifetime(resp Response, d Directives) time.Duration {
 		if !ok { // "0" above all, section 5.3
 			return 0
 		}
-		return clamp(expires.Sub(p.date(resp)))
+		return clamp(expires.Sub(resp.date()))
 	case heuristic[resp.Status] || d.Public:
 		return p.heuristicLifetime(resp)
 	}
@@ -98,7 +98,7 @@ func (p Policy) heuristicLifetime(resp Response) time.Duration {
 	if !ok {
 		return 0
 	}
-	return clamp(min(p.date(resp).Sub(modified)/10, longest))
+	return clamp(min(resp.date().Sub(modified)/10, longest))
 }
 
 // initialAge is corrected_initial_age (RFC 9111 section 4.2.3), by the more careful of
@@ -115,11 +115,11 @@ func initialAge(resp Response) time.Duration {
 }
 
 // date is the Date of a response, or when it came.
-func (Policy) date(resp Response) time.Time {
-	if t, ok := dateOf(resp.Header, "Date"); ok {
+func (r Response) date() time.Time {
+	if t, ok := dateOf(r.Header, "Date"); ok {
 		return t
 	}
-	return resp.ResponseTime
+	return r.ResponseTime
 }
 
 // Age is current_age (RFC 9111 section 4.2.3): the Age that a response is sent with.

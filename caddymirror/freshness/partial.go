@@ -91,7 +91,7 @@ func (p Part) Received(n int64) (Part, bool) {
 		return Part{}, false
 	}
 	p.End = p.Start + n
-	return p, p.End > 0
+	return p, true
 }
 
 // Complete reports whether the part is the whole body.

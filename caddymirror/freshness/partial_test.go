@@ -32,6 +32,8 @@ func TestParsePart_3_3(t *testing.T) {
 		{"part, no range", 206, []string{tag, "Content-Range: bytes */10"}, Part{}, false},
 		{"part, other unit", 206, []string{tag, "Content-Range: lines 2-4/10"}, Part{}, false},
 		{"part, two ranges", 206, []string{tag, "Content-Range: bytes 2-4/10", "Content-Range: bytes 2-4/10"}, Part{}, false},
+		{"part, the size is none", 206, []string{tag, "Content-Range: bytes 2-4/x"}, Part{}, false},
+		{"part, no length", 206, []string{tag, "Content-Range: bytes 2-4/10", "Content-Length: 0"}, Part{}, false},
 		{"part, signs", 206, []string{tag, "Content-Range: bytes +2-4/10"}, Part{}, false},
 		{"part, open", 206, []string{tag, "Content-Range: bytes 2-/10"}, Part{}, false},
 		{"part, too large", 206, []string{tag, "Content-Range: bytes 2-9223372036854775807/*"}, Part{}, false},

@@ -1,8 +1,8 @@
 package freshness
 
 import (
-	"net/http"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -99,8 +99,19 @@ func TestHeuristicallyCacheable_RFC9110_15_1(t *testing.T) {
 		if got := Policy.Storable(Policy{}, request(), resp) == ""; got != byDefault[status] {
 			t.Errorf("%d: %v", status, got)
 		}
-		if http.StatusText(status) == "" && understood[status] {
-			t.Errorf("%d is understood, and not known", status)
+	}
+}
+
+// TestMustUnderstand_5_2_2_3 goes through all statuses: those of RFC 9110 section 15 are
+// understood, and 451 of RFC 7725.
+func TestMustUnderstand_5_2_2_3(t *testing.T) {
+	unknown := []int{207, 208, 226, 304, 305, 306, 418, 419, 420, 423, 424, 425}
+	last := map[int]int{2: 206, 3: 308, 4: 426, 5: 505}
+	for status := 200; status < 600; status++ {
+		known := status <= last[status/100] && !slices.Contains(unknown, status) || status == 451
+		resp := reply(status, "Cache-Control: must-understand, no-store, max-age=60", `ETag: "a"`, "Content-Range: bytes 0-4/10")
+		if got := (Policy{}).Storable(request(), resp); (got == "") != known {
+			t.Errorf("%d: %q", status, got)
 		}
 	}
 }

@@ -9,7 +9,8 @@ import (
 
 // Conditions are the header fields of a request that asks whether stored responses are
 // still right (RFC 9111 section 4.3.1): all their entity tags, and the date of a single
-// one. Nil if they have no validators: then there is nothing to ask with.
+// one. Nil if they have no validators: then there is nothing to ask with. Responses of
+// which only a part is stored are not to be asked about so (section 4.3.2).
 func Conditions(stored ...http.Header) http.Header {
 	var tags []string
 	for _, h := range stored {

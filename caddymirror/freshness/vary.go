@@ -24,7 +24,7 @@ func NewVariant(req Request, resp Response) (Variant, bool) {
 	if !ok {
 		return Variant{}, false
 	}
-	return Variant{Fields: fields, Key: VariantKey(fields, req.Header), Date: Policy{}.date(resp)}, true
+	return Variant{Fields: fields, Key: VariantKey(fields, req.Header), Date: resp.date()}, true
 }
 
 // Select is the variant that answers a request, -1 if there is none (RFC 9111 section

@@ -3,6 +3,7 @@ package freshness
 import (
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -73,6 +74,11 @@ func TestMatch_4_1(t *testing.T) {
 		{"encodings: fewer", "accept-encoding", []string{"Accept-Encoding: gzip"}, []string{"Accept-Encoding: gzip, br"}, false},
 		{"encodings: empty is not absent", "accept-encoding", []string{"Accept-Encoding: "}, nil, false},
 		{"encodings: malformed keeps its order", "accept-encoding", []string{"Accept-Encoding: gzip;q=2, br"}, []string{"Accept-Encoding: br, gzip;q=2"}, false},
+		{"encodings: weight of four digits", "accept-encoding", []string{"Accept-Encoding: gzip;q=0.1234"}, []string{"Accept-Encoding: gzip;q=0.123"}, false},
+		{"encodings: weight without a whole", "accept-encoding", []string{"Accept-Encoding: gzip;q=.5"}, []string{"Accept-Encoding: gzip;q=0.5"}, false},
+		{"encodings: weight of 1.001", "accept-encoding", []string{"Accept-Encoding: gzip;q=1.001, br"}, []string{"Accept-Encoding: br, gzip;q=1.001"}, false},
+		{"encodings: other parameter", "accept-encoding", []string{"Accept-Encoding: gzip;x=1, br"}, []string{"Accept-Encoding: br, gzip;x=1"}, false},
+		{"encodings: many keep their order", "accept-encoding", []string{"Accept-Encoding: z" + strings.Repeat("a, y", 40)}, []string{"Accept-Encoding: y" + strings.Repeat("a, y", 40)}, false},
 		{"encodings: twice keeps its order", "accept-encoding", []string{"Accept-Encoding: gzip;q=0, gzip"}, []string{"Accept-Encoding: gzip, gzip;q=0"}, false},
 
 		{"languages: case and white space", "accept-language", []string{"Accept-Language: en-GB ,de; q=0.5"}, []string{"Accept-Language: en-gb, de;q=0.5"}, true},
