@@ -76,6 +76,3 @@ func parseDate(s string) (t time.Time, ok bool) {
 
 // clamp keeps a duration between 0 and Forever.
 func clamp(d time.Duration) time.Duration { return min(max(d, 0), Forever) }
-
-// trim removes white space around a value (OWS, RFC 9110 section 5.6.3).
-func trim(s string) string { return strings.Trim(s, " \t") }

@@ -13,7 +13,8 @@
 // And of a request: [Policy.Request] reads what the client asks of caches, and
 // [Freshness.Use] says what to do: serve the entry, ask the upstream, or both. Whoever
 // asks sends [Conditions]; [Freshened] finds the entry that a 304 means, and
-// [Policy.Update] makes the new header. [Invalidated] lists what an unsafe request
+// [Policy.Update] makes the new header; with a status that [Failed], a stale entry may
+// answer instead. [Invalidated] lists what an unsafe request
 // makes invalid, and [Part] is about pieces of a body.
 //
 // The cache is shared, as that of a mirror is: private responses are not kept.

@@ -19,8 +19,9 @@ func Unsafe(method string) bool {
 
 // Invalidated lists the URIs of which nothing that is stored may be used any longer
 // without asking, since a request may have changed it (RFC 9111 section 4.4): the target,
-// and what Location and Content-Location name at the same origin. None if the method is
-// safe or the response is an error.
+// and what Location and Content-Location name at the same origin. The Freshness of their
+// entries is the zero one from then on. None if the method is safe or the response is an
+// error.
 func Invalidated(method string, target *url.URL, resp Response) []*url.URL {
 	if !Unsafe(method) || resp.Status < 200 || resp.Status >= 400 {
 		return nil

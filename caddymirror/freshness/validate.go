@@ -88,7 +88,7 @@ func latest(stored []http.Header, match func(http.Header) bool) []int {
 
 // Confirms reports whether the 200 that answered a HEAD is about a stored response
 // (RFC 9111 section 4.3.5), which it then updates ([Policy.Update]). If it is not, the
-// stored response is stale.
+// stored response is stale: its Freshness is the zero one from then on.
 func Confirms(stored, head http.Header) bool {
 	for _, field := range [...]string{"Etag", "Last-Modified", "Content-Length"} {
 		if lines := head[field]; len(lines) > 0 {
