@@ -27,7 +27,7 @@ type CacheStatus struct {
 	Hit       bool          // the response was stored, and the upstream not asked
 	Fwd       string        // why the upstream was asked, empty if it was not
 	FwdStatus int           // with which status it answered; 0: it did not, or as to the client
-	TTL       time.Duration // how long the response is fresh yet, in seconds; below 0 if it is stale
+	TTL       time.Duration // how long the response stays fresh, as Freshness.TTL has it; written in seconds
 	HasTTL    bool          // TTL is known
 	Stored    bool          // the response was stored
 	Collapsed bool          // the request was answered together with others

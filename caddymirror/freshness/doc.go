@@ -10,16 +10,20 @@
 //   - [Policy.Freshness] is how long it may be used: computed once, kept with the entry.
 //   - [NewVariant] is which requests it answers, and [Select] finds it for one of them.
 //
-// And of a request: [Policy.Request] reads what the client asks of caches, and
-// [Freshness.Use] says what to do: serve the entry, ask the upstream, or both. Whoever
-// asks sends [Conditions]; [Freshened] finds the entry that a 304 means, and
-// [Policy.Update] makes the new header; with a status that [Failed], a stale entry may
-// answer instead. [Invalidated] lists what an unsafe request
-// makes invalid, and [Part] is about pieces of a body.
+// And of a request:
+//
+//   - [Policy.Request] reads what the client asks of caches.
+//   - [Freshness.Use] says what to do: serve the entry, ask the upstream, or both.
+//   - [Conditions] are sent to the upstream. [Freshened] finds the entry that a 304 is
+//     about, and [Policy.Update] makes its new header.
+//   - [Failed] tells which answers a stale entry may stand in for.
+//   - [Invalidated] lists what an unsafe request makes invalid.
+//
+// [Part] is about pieces of a body, and [CacheStatus] says what was done.
 //
 // The cache is shared, as that of a mirror is: private responses are not kept.
 //
-// What cannot be understood is taken for the more careful of two things: a directive
-// that forbids counts however it is written, one that permits only if it is well
-// formed, and a lifetime that is none is over.
+// In doubt it is careful. A directive that forbids something counts however it is
+// written, one that permits something only if it is well formed. A lifetime that cannot
+// be read has ended.
 package freshness

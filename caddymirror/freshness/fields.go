@@ -2,7 +2,6 @@ package freshness
 
 import (
 	"net/http"
-	"net/textproto"
 	"slices"
 )
 
@@ -45,8 +44,9 @@ func (p Policy) StoredHeader(resp Response) http.Header {
 	return h
 }
 
+// withhold deletes a field, unless it is a ruling one.
 func (p Policy) withhold(h http.Header, name string) {
-	name = textproto.CanonicalMIMEHeaderKey(name)
+	name = http.CanonicalHeaderKey(name)
 	isTarget := func(target string) bool { return http.CanonicalHeaderKey(target) == name }
 	if !slices.Contains(ruling, name) && !slices.ContainsFunc(p.Targets, isTarget) {
 		delete(h, name)

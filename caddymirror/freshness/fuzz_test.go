@@ -146,8 +146,10 @@ func FuzzVary(f *testing.F) {
 	f.Add("accept-language,accept-charset", "EN , de;q=0.001", ", ,")
 	f.Fuzz(func(t *testing.T, vary, a, b string) {
 		names, ok := VaryFields(http.Header{"Vary": {vary}})
-		if ok == (strings.Contains(vary, "*") && len(names) == 0) && ok {
-			t.Errorf("%q matches", vary)
+		for _, name := range strings.Split(vary, ",") {
+			if ok && strings.Trim(name, " \t") == "*" && !strings.Contains(vary, `"`) {
+				t.Errorf("%q matches", vary)
+			}
 		}
 		header := func(v string) http.Header {
 			h := http.Header{}
@@ -223,18 +225,14 @@ func FuzzCacheStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cache, fwd, key, detail string, ttl int64, status int) {
 		s := CacheStatus{Cache: cache, Fwd: fwd, Key: key, Detail: detail, TTL: time.Duration(ttl), HasTTL: true, FwdStatus: status, Hit: true}
 		member := s.String()
-		if cache == "" {
+		ParseCacheStatus([]string{cache + key, detail}) // must not panic
+		const largest = 999_999_999_999_999             // of a structured field, RFC 9651 section 3.3.1
+		if cache == "" || status < -largest || status > largest {
 			return
 		}
 		back, err := ParseCacheStatus([]string{"x;hit", member})
-		if status < -999_999_999_999_999 || status > 999_999_999_999_999 {
-			return
-		}
 		if err != nil || len(back) != 2 || back[1].Cache != printable(cache) || back[1].Key != printable(key) || back[1].Detail != printable(detail) {
 			t.Errorf("%+v is written as %s, and read as %+v, %v", s, member, back, err)
-		}
-		if _, err := ParseCacheStatus([]string{cache + key, detail}); err != nil && err.Error() == "" {
-			t.Error("an error without words")
 		}
 	})
 }

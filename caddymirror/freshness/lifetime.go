@@ -123,4 +123,10 @@ func (r Response) date() time.Time {
 }
 
 // Age is current_age (RFC 9111 section 4.2.3): the Age that a response is sent with.
-func (f *Freshness) Age(now time.Time) time.Duration { return clamp(now.Sub(f.Born)) }
+func (f Freshness) Age(now time.Time) time.Duration { return clamp(now.Sub(f.Born)) }
+
+// TTL is how long a response stays fresh, below zero if it no longer is: what Cache-Status
+// says (RFC 9211 section 2.4).
+func (f Freshness) TTL(now time.Time) time.Duration {
+	return min(max(f.FreshUntil.Sub(now), -Forever), Forever)
+}

@@ -20,6 +20,8 @@ func TestParsePart_3_3(t *testing.T) {
 		{"whole, of unknown size", 200, []string{tag}, Part{`"a"`, 0, -1, -1}, true},
 		{"whole, length is none", 200, []string{tag, "Content-Length: ten"}, Part{}, false},
 		{"whole, negative length", 200, []string{tag, "Content-Length: -1"}, Part{}, false},
+		{"whole, length too large", 200, []string{tag, "Content-Length: 9223372036854775807"}, Part{}, false},
+		{"whole, length far too large", 200, []string{tag, "Content-Length: 18446744073709551617"}, Part{}, false},
 		{"whole, two lengths", 200, []string{tag, "Content-Length: 1", "Content-Length: 2"}, Part{}, false},
 		{"part", 206, []string{tag, "Content-Range: bytes 2-4/10"}, Part{`"a"`, 2, 5, 10}, true},
 		{"part, unit in other case", 206, []string{tag, "Content-Range: Bytes 2-4/10"}, Part{`"a"`, 2, 5, 10}, true},

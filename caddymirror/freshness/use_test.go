@@ -78,6 +78,22 @@ func TestUse_4_2(t *testing.T) {
 	}
 }
 
+// TestTTL_RFC9211_2_4 is what a cache says of how long a response stays fresh.
+func TestTTL_RFC9211_2_4(t *testing.T) {
+	f := Policy{}.Freshness(reply(200, "Cache-Control: max-age=100", "Age: 10"))
+	for age, want := range map[int]time.Duration{0: 90 * time.Second, 90: 0, 100: -10 * time.Second} {
+		if got := f.TTL(at(age)); got != want {
+			t.Errorf("after %ds: %v, want %v", age, got, want)
+		}
+	}
+	if got := (Freshness{}).TTL(now); got != -Forever {
+		t.Errorf("of no entry: %v", got)
+	}
+	if got := (Freshness{FreshUntil: now.AddDate(1000, 0, 0)}).TTL(now); got != Forever {
+		t.Errorf("of one that stays: %v", got)
+	}
+}
+
 func TestUseString(t *testing.T) {
 	seen := map[string]bool{}
 	for u := MustAsk; u <= GatewayTimeout; u++ {
