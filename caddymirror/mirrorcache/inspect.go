@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -69,12 +70,18 @@ func (m *Mount) inspectRemote(ctx context.Context, name string, remote io.Reader
 	return whole, m.inspect(name, bytes.NewReader(whole), meta)
 }
 
-// inspectAt is inspect, for an object that is not read otherwise.
+// inspectAt is inspect, for an object that is not read otherwise. Of one that changes
+// meanwhile, or has just changed, nothing is read out: it may be of another version. It
+// is not marked then, and the next request has it looked at again.
 func (m *Mount) inspectAt(ctx context.Context, name string, meta *diskcache.Meta) error {
 	if meta.Validator == "" {
-		return nil // what is read may be of another version
+		return nil
 	}
-	return m.inspect(name, &remoteAt{ctx, m, name, meta}, meta)
+	err := m.inspect(name, &remoteAt{ctx, m, name, meta}, meta)
+	if errors.Is(err, errVersion) {
+		return nil
+	}
+	return err
 }
 
 // remoteAt reads from the very version of an object that meta describes.

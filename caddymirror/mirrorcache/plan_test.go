@@ -540,6 +540,33 @@ func TestNegotiatedWithoutCache(t *testing.T) {
 	s.ask(t, "GET", "/pypi/simple/other/", pipAccept).wantStatus(t, 404)
 }
 
+// twoVersions is an origin whose files change between two calls.
+type twoVersions struct {
+	origin.Origin
+	n atomic.Int64
+}
+
+func (o *twoVersions) Stat(ctx context.Context, name string) (origin.Info, error) {
+	info, err := o.Origin.Stat(ctx, name)
+	info.Validator += fmt.Sprint(o.n.Add(1))
+	return info, err
+}
+
+// TestPageChangesWhileInspected: HEAD answers all the same, and tells no serial that may
+// be of another version.
+func TestPageChangesWhileInspected(t *testing.T) {
+	tree := t.TempDir()
+	pages(t, tree, "simple/p", 5, "index.html")
+	s := newSite(t, mount("/pypi", pypiFormat, tree))
+	m := s.h.Mounts[0]
+	m.origins[0].Origin = &twoVersions{Origin: m.origins[0].Origin}
+	a := s.ask(t, "HEAD", "/pypi/simple/p/", "Accept: text/html")
+	a.wantStatus(t, 200)
+	if got := a.header.Get("X-PyPI-Last-Serial"); got != "" {
+		t.Errorf("the serial is %s", got)
+	}
+}
+
 // TestPlanHides: what is hidden is no candidate, and not in the list of what there is.
 func TestPlanHides(t *testing.T) {
 	tree := t.TempDir()
