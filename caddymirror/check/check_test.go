@@ -127,6 +127,33 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
+// TestWheelsByInitial: the directory of a platform may list directories by the first
+// character of the projects, whose pages are beside them all the same, as at OpenDev.
+func TestWheelsByInitial(t *testing.T) {
+	s := &site{t: t, dir: t.TempDir()}
+	const dir = "wheel/ubuntu-22.04-x86_64/"
+	s.put(dir+"index.html", page(`<a href="t/">t/</a> <a href="q/">q/</a>`))
+	s.put(dir+"t/index.html", page(`<a href="../">up</a> <a href="two/">two/</a> <a href="three/">three/</a>`))
+	for _, project := range []string{"two", "three", "q"} {
+		file, whl := project+"-1.0-py3-none-any.whl", random(project, 5000)
+		s.put(dir+project+"/index.html", page(fmt.Sprintf(`<a href="%s#sha256=%s">x</a>`, file, sum256(whl))))
+		s.put(dir+project+"/"+file, whl)
+	}
+	for _, all := range []bool{false, true} {
+		o := Options{URL: serve(t, s, nil), Mounts: []Mount{{Kind: Wheel, Path: "/wheel"}}, All: all}
+		r, found := run(t, o)
+		if len(found) > 0 || r.Mounts[0].Listed != 3 {
+			t.Errorf("%d listed: %q\n%s", r.Mounts[0].Listed, found, text(t, r))
+		}
+	}
+	s.flip(dir + "two/two-1.0-py3-none-any.whl")
+	s.flip(dir + "q/q-1.0-py3-none-any.whl")
+	_, found := run(t, Options{URL: serve(t, s, nil), Mounts: []Mount{{Kind: Wheel, Path: "/wheel"}}})
+	if len(found) != 2 {
+		t.Errorf("two files were flipped, and it says %q", found)
+	}
+}
+
 // answered makes some requests be answered by f.
 func answered(match string, f func(w http.ResponseWriter, r *http.Request, next http.Handler)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {

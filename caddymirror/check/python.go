@@ -35,25 +35,23 @@ func (l *mountLook) index(ctx context.Context, pages *url.URL, lists ...*url.URL
 	if l.All {
 		projects.all = look
 	}
-	last := ""
-	see := func(page *url.URL, f pypi.File) error {
-		name := projectOf(page, f.URL)
-		switch {
-		case name == "" || name == last: // the same in two spellings
-			return nil
-		case l.Kind == Wheel && len(name) == 1 && !strings.HasSuffix(page.Path, "/simple/"):
-			return nil // the directory of all whose names begin so
+	initials := map[string]bool{} // there are no more than 36
+	see := func(name string) {
+		if l.Kind == Wheel && len(name) == 1 {
+			initials[name] = true
+			return
 		}
-		last = name
 		projects.see(name)
-		return nil
 	}
 	var at *url.URL
 	var err error
 	for _, at = range lists {
-		if err = l.page(ctx, at, pipAccept, "projects", see); !isMissing(err) {
+		if err = l.projects(ctx, at, see); !isMissing(err) {
 			break
 		}
+	}
+	for name := range initials {
+		l.initial(ctx, at, name, projects.see)
 	}
 	l.listed(projects.seen)
 	if err == nil && projects.seen == 0 {
@@ -62,6 +60,34 @@ func (l *mountLook) index(ctx context.Context, pages *url.URL, lists ...*url.URL
 	l.failed(ctx, Index, at, err)
 	for _, name := range projects.kept {
 		look(name)
+	}
+}
+
+// projects calls see with the projects that a page lists.
+func (l *mountLook) projects(ctx context.Context, at *url.URL, see func(name string)) error {
+	last := ""
+	return l.page(ctx, at, pipAccept, "projects", func(page *url.URL, f pypi.File) error {
+		if name := projectOf(page, f.URL); name != "" && name != last { // the same in two spellings
+			last = name
+			see(name)
+		}
+		return nil
+	})
+}
+
+// initial looks at what may be the directory of all projects whose names begin with a
+// character, as OpenDev's mirrors have them, or a project of that name. Pages of projects
+// are beside it.
+func (l *mountLook) initial(ctx context.Context, list *url.URL, character string, see func(name string)) {
+	found := false
+	err := l.projects(ctx, list.JoinPath(character+"/"), func(name string) {
+		if strings.HasPrefix(name, character) && name != character {
+			found = true
+			see(name)
+		}
+	})
+	if err != nil || !found {
+		see(character)
 	}
 }
 
