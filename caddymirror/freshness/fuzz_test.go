@@ -146,7 +146,7 @@ func FuzzVary(f *testing.F) {
 	f.Add("accept-language,accept-charset", "EN , de;q=0.001", ", ,")
 	f.Fuzz(func(t *testing.T, vary, a, b string) {
 		names, ok := VaryFields(http.Header{"Vary": {vary}})
-		for _, name := range strings.Split(vary, ",") {
+		for name := range strings.SplitSeq(vary, ",") {
 			if ok && strings.Trim(name, " \t") == "*" && !strings.Contains(vary, `"`) {
 				t.Errorf("%q matches", vary)
 			}

@@ -10,7 +10,7 @@ import (
 
 // TestLongFields: what is read once takes a time that grows with its length, no faster.
 func TestLongFields(t *testing.T) {
-	const size = 1 << 17
+	const size = 1 << 16
 	for _, piece := range []string{`"\`, `"\,`, `",`, `a="\",`, ",", "a,", `a="b",`, "a;q=0.5,", `no-cache="a,b",`, "*", `\`} {
 		line := strings.Repeat(piece, size/len(piece))
 		h := http.Header{}
