@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
 func TestMain(m *testing.M) {
@@ -332,4 +334,23 @@ func TestParent(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Errorf("these live: %s", r.out)
+}
+
+// TestLandlock: without namespaces, Landlock is what keeps a command in its directories.
+func TestLandlock(t *testing.T) {
+	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 3 {
+		t.Skip("no Landlock here: ", abi, err)
+	}
+	dir, outside := t.TempDir(), t.TempDir()
+	s := &Spec{Args: []string{"/bin/sh", "-c", "echo x >in; mv in in2; cat in2; echo x >" + outside + "/out || echo kept"}, Dir: dir, Writable: []string{dir}, Env: []string{"PATH=/usr/bin:/bin"}}
+	file := filepath.Join(t.TempDir(), "spec")
+	if err := s.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], Word, "exec", file)
+	cmd.Env = []string{wallVariable + "=0"}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "x\n") || !strings.HasSuffix(string(out), "kept\n") {
+		t.Errorf("%v, %q", err, out)
+	}
 }

@@ -63,6 +63,7 @@ func (f *farm) make(ctx context.Context, w want) (state, error) {
 		return 0, err
 	}
 	f.published.add(file.name)
+	f.r.Changes.Add(pypi.Normalize(file.wheel.Project))
 	f.r.Changes.Add(w.req.Name)
 	return built, f.memory.change(func(m *memory) {
 		m.Built[file.name] = file.sha256
