@@ -148,6 +148,9 @@ func (*Clients) CaddyModule() caddy.ModuleInfo {
 func (c *Clients) Provision(ctx caddy.Context) error {
 	c.log = ctx.Logger()
 	c.Path = cmp.Or(c.Path, defaultPath)
+	if c.Path != "/" { // which Validate refuses
+		c.Path = strings.TrimSuffix(c.Path, "/")
+	}
 	return nil
 }
 

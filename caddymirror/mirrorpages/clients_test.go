@@ -404,6 +404,11 @@ func TestHTTP(t *testing.T) {
 	if w := get(t, c, everything, "GET", "http://mirror.test/clients"); w.Code != http.StatusPermanentRedirect || w.Header().Get("Location") != "clients/" {
 		t.Errorf("without the slash: %d %v", w.Code, w.Header())
 	}
+	// A slash at the end of the path that is configured means nothing.
+	slash := newClients(t, `{"path": "/clients/"}`)
+	if w := get(t, slash, everything, "GET", target); w.Code != http.StatusOK || !strings.HasPrefix(w.Body.String(), "# "+target+"\n") {
+		t.Errorf("a path with a slash at its end: %d\n%s", w.Code, w.Body)
+	}
 	for _, p := range []string{"/", "/clientsx", "/x/clients/pip.conf"} {
 		if w := get(t, c, everything, "POST", "http://mirror.test"+p); w.Code != http.StatusTeapot {
 			t.Errorf("%s is not the next handler's: %d", p, w.Code)
