@@ -2,7 +2,9 @@ package check
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 )
@@ -11,21 +13,31 @@ import (
 // of jobs and of date(1), with --iso-8601=ns, and others with seconds.
 var timestamps = []string{time.RFC3339Nano, "2006-01-02T15:04:05,999999999Z07:00", "2006-01-02T15:04:05Z0700", time.UnixDate}
 
-// timestamp looks when the mirror was written, if it tells in a timestamp.txt.
+// timestamp looks when the mirror was written, if it tells in a timestamp.txt. The tree
+// of a job may be larger than the mount: the nearest directory that has one counts.
 func (l *mountLook) timestamp(ctx context.Context) {
-	if !l.isReached() || ctx.Err() != nil {
+	if !l.isReached() {
 		return
 	}
-	text, _, err := l.read(ctx, l.at("timestamp.txt"), nil, 4096)
-	if err != nil {
-		return // it is optional
-	}
-	for _, layout := range timestamps {
-		if t, err := time.Parse(layout, strings.TrimSpace(string(text))); err == nil && time.Until(t) < time.Hour {
-			l.dated(t)
+	for dir := path.Clean("/" + l.Path); ctx.Err() == nil; dir = path.Dir(dir) {
+		text, _, err := l.read(ctx, l.c.at(path.Join(dir, "timestamp.txt")), nil, 4096)
+		// There need not be any. A host that falls silent is asked once.
+		status := statusError(0)
+		if err != nil && !errors.As(err, &status) || err == nil && l.stamp(string(text)) || dir == "/" {
 			return
 		}
 	}
+}
+
+// stamp takes the time of a timestamp.txt for the data's, if it is one.
+func (l *mountLook) stamp(text string) bool {
+	for _, layout := range timestamps {
+		if t, err := time.Parse(layout, strings.TrimSpace(text)); err == nil && time.Until(t) < time.Hour {
+			l.dated(t)
+			return true
+		}
+	}
+	return false
 }
 
 // lastModified looks when bandersnatch last had something new, which it says in a file.

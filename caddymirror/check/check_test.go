@@ -470,6 +470,16 @@ func TestBroken(t *testing.T) {
 			s.rpm()
 			s.put("epel/9/Everything/x86_64/timestamp.txt", time.Now().Format("2006-01-02T15:04:05,000000000-07:00")+"\n")
 		}, nil, "", ""},
+		{"old data of a repository in a tree that was looked at lately", func(s *site) {
+			s.date = time.Now().Add(-50 * time.Hour)
+			s.rpm()
+			s.put("epel/timestamp.txt", time.Now().Format("2006-01-02T15:04:05,000000000-07:00")+"\n")
+		}, nil, "", ""},
+		{"old data of a repository in a tree that was not looked at lately", func(s *site) {
+			s.date = time.Now().Add(-50 * time.Hour)
+			s.rpm()
+			s.put("epel/timestamp.txt", time.Now().Add(-49*time.Hour).Format("2006-01-02T15:04:05,000000000-07:00")+"\n")
+		}, nil, "rpm age /epel/9/Everything/x86_64/", "49h"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
