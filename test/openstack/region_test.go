@@ -177,7 +177,8 @@ func TestCommands(t *testing.T) {
 	replace := strings.NewReplacer(
 		"/etc/", home+"/", "/var/log/caddy", r.logs, "localhost:2019", r.Admin,
 		// Here there are no names, and no repositories of apt and dnf.
-		`host "$MIRROR" && `, "", "check \"http://$MIRROR\" --max-age 1d", "check \"http://$MIRROR\" --pypi /pypi --files /ubuntu/timestamp.txt",
+		`host "$MIRROR" && `, "", "check \"http://$MIRROR\" --max-age 30h", "check \"http://$MIRROR\" --pypi /pypi --files /ubuntu/timestamp.txt",
+		"--rpm /centos-stream/9-stream/BaseOS/x86_64/os --rpm /epel/9/Everything/x86_64", "--files /centos-stream/timestamp.txt --files /epel/timestamp.txt",
 	)
 	for _, s := range sections(t) {
 		n, _, _ := strings.Cut(s.title, ".")
