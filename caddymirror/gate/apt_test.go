@@ -525,18 +525,18 @@ func TestAptRecords(t *testing.T) {
 	fails(t, one, r, "one/"+aptPackages, "last released")
 	fails(t, two, r, "two/"+aptPackages, "last released")
 
-	later := *r
-	later.ID = "run-2"
-	if err := one.Released(&later); err == nil || !strings.Contains(err.Error(), "run-1") {
+	later := newRun(t, r.Dir)
+	later.ID, later.State = "run-2", r.State
+	if err := one.Released(later); err == nil || !strings.Contains(err.Error(), "run-1") {
 		t.Errorf("what another run checked is released: %v", err)
 	}
 	rm(t, r.State, "apt.released")
-	released(t, two, &later)
+	released(t, two, later)
 	if text := get(t, r.State, "apt.released"); strings.Contains(text, "one/") || !strings.Contains(text, "two/dists/x") {
 		t.Error(text)
 	}
 	later.ID = "run-3"
-	released(t, one, &later) // the other gate was taken out
+	released(t, one, later) // the other gate was taken out
 	if text := get(t, r.State, "apt.released"); strings.Contains(text, "two/") || !strings.Contains(text, "one/dists/x") {
 		t.Error(text)
 	}

@@ -134,9 +134,9 @@ func TestShrinkReleased(t *testing.T) {
 		t.Error("what was never checked is released")
 	}
 	passes(t, g, r)
-	second := *r
-	second.ID = "run-2"
-	if err := g.Released(&second); err == nil || !strings.Contains(err.Error(), "run-1") {
+	second := newRun(t, r.Dir)
+	second.ID, second.State = "run-2", r.State
+	if err := g.Released(second); err == nil || !strings.Contains(err.Error(), "run-1") {
 		t.Errorf("what another run checked is released: %v", err)
 	}
 	if err := g.Released(r); err != nil {
