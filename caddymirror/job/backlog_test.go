@@ -61,7 +61,7 @@ func (q *quietly) start(dir string, j Job) {
 	q.t.Helper()
 	q.e = testEngine(q.t, dir)
 	q.j = testJob(q.t, "x", j, func(_ context.Context, r *step.Run) error { return q.brings(r) })
-	q.j.gates = []namedGate{{fake(func(context.Context, *step.Run) error { q.gates++; return q.gate }), "g"}}
+	q.j.gates = []namedGate{{fakeRecorder{func(context.Context, *step.Run) error { q.gates++; return q.gate }, "g.released"}, "g"}}
 	q.j.releases = q.others
 	if q.others == nil {
 		q.j.releases = []releaser.Releaser{told{q}}
@@ -181,6 +181,12 @@ func TestQuiet(t *testing.T) {
 	q.run("a site is off", nothing, Released, 1, 1)
 	q.copies[1].Error = ""
 	q.run("it is on again", nothing, Unchanged, 0, 0)
+
+	if removed, err := q.runner().Forget("g"); err != nil || len(removed) != 1 {
+		t.Errorf("forgotten: %q, %v", removed, err)
+	}
+	q.run("the gate has forgotten it", nothing, Released, 1, 1)
+	q.run("and knows it again", nothing, Unchanged, 0, 0)
 
 	// Other settings, and a state that is lost.
 	q.j.settings = "new"

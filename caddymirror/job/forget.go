@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -18,7 +19,14 @@ var ErrNoMemory = errors.New("nothing can be forgotten")
 // compared with nothing. It returns the files that were removed. Other errors than
 // [ErrNoMemory] and [ErrRunning] are those of the disk.
 func (r *Runner) Forget(name string) (removed []string, err error) {
-	return within(func() ([]string, error) { return r.forget(name) })
+	return within(func() ([]string, error) {
+		removed, err := r.forget(name)
+		if len(removed) > 0 {
+			// A gate has to look again, else nothing is compared with what is released now.
+			r.update(func() { r.state.Settled = time.Time{} })
+		}
+		return removed, err
+	})
 }
 
 func (r *Runner) forget(name string) (removed []string, err error) {
