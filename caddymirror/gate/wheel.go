@@ -207,11 +207,13 @@ func sameTags(w *wheel.Wheel) bool {
 	return !slices.ContainsFunc(w.Name.Tags(), func(t wheel.Tag) bool { return !slices.Contains(w.Tags, t) })
 }
 
-// platformDir is the name of a directory for one platform: `ubuntu-22.04-x86_64`.
-var platformDir = regexp.MustCompile(`^([a-z][a-z0-9_]*(?:-[a-z][a-z0-9_]*)*)-[0-9][0-9.]*-([a-z0-9_]+)$`)
+// platformDir is the name of a directory for one platform: `ubuntu-22.04-x86_64`. Projects
+// may have names of the same form, but not with an architecture.
+var platformDir = regexp.MustCompile(`^([a-z][a-z0-9_]*(?:-[a-z][a-z0-9_]*)*)-[0-9][0-9.]*-` +
+	`(x86_64|amd64|aarch64|arm64|armv7l|armhf|i686|i386|ppc64le|s390x|riscv64|loongarch64)$`)
 
 // machines are other names of architectures.
-var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
+var machines = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l", "i386": "i686"}
 
 // runsOn reports whether a wheel runs on a platform, as far as its tags say.
 func runsOn(n wheel.Name, distribution, machine string) bool {

@@ -65,6 +65,8 @@ func TestWheel(t *testing.T) {
 		{"alpine-3.20-x86_64/x-1-cp311-cp311-musllinux_1_1_x86_64.whl", "", ""},
 		{"ubuntu-22.04-x86_64/x-1-cp311-abi3-manylinux1_x86_64.manylinux2014_x86_64.whl", "", ""},
 		{"ubuntu-22.04-x86_64/x-1-cp311-cp311-win_amd64.whl", "is for win_amd64", ""},
+		{"a/a-2-b/a_2_b-1-cp311-cp311-linux_x86_64.whl", "", ""},
+		{"debian-12-i386/x-1-cp311-cp311-linux_i686.whl", "", ""},
 		{"f/foo/" + native, "does not belong in f/foo, but in f/foo-bar", ""},
 		{"x/foo-bar/" + native, "does not belong in x/foo-bar", ""},
 		{"x-1-py3-none-any.whl", "can not be read", "no archive"},
