@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,3 +54,58 @@ func BenchmarkHitNotModified(b *testing.B) { benchmarkHit(b, 64<<10, "If-None-Ma
 func BenchmarkHitRange(b *testing.B)       { benchmarkHit(b, 64<<10, "Range: bytes=1000-4999") }
 func BenchmarkHitRanges(b *testing.B)      { benchmarkHit(b, 64<<10, "Range: bytes=0-0,1000-4999") }
 func BenchmarkHit64MiB(b *testing.B)       { benchmarkHit(b, 64<<20) }
+
+// BenchmarkHitPackage is a file that the format has no plan for.
+func BenchmarkHitPackage(b *testing.B) {
+	tree := b.TempDir()
+	write(b, tree, "packages/aa/bb/cc/p-1.0-py3-none-any.whl", bytes.Repeat([]byte("x"), 4<<10))
+	s := newSite(b, mount("/pypi", pypiFormat, tree))
+	s.ask(b, "GET", "/pypi/packages/aa/bb/cc/p-1.0-py3-none-any.whl").wantStatus(b, 200)
+	s.settle(b)
+	r := httptest.NewRequest(http.MethodGet, "/pypi/packages/aa/bb/cc/p-1.0-py3-none-any.whl", nil)
+	w := &discard{http.Header{}}
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		if err := s.h.ServeHTTP(w, r, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if got := w.h.Get("Cache-Control"); got != ccImmutable {
+		b.Fatal(got)
+	}
+}
+
+// BenchmarkHitNegotiated is a warm page of a project, as pip asks for it: of a tree that
+// has JSON, and of one that has the last candidate only.
+func BenchmarkHitNegotiated(b *testing.B) {
+	for name, file := range map[string]string{"first": "index.v1_json", "last": "index.html"} {
+		b.Run(name, func(b *testing.B) {
+			tree := b.TempDir()
+			pages(b, tree, "1/simple/p", 5, file)
+			link := filepath.Join(tree, "current")
+			if err := os.Symlink("1", link); err != nil {
+				b.Fatal(err)
+			}
+			s := newSite(b, mount("/pypi", pypiFormat, link))
+			s.ask(b, "GET", "/pypi/simple/p/", pipAccept).wantStatus(b, 200)
+			s.settle(b)
+			r := httptest.NewRequest(http.MethodGet, "/pypi/simple/p/", nil)
+			_, accept, _ := strings.Cut(pipAccept, ": ")
+			r.Header.Set("Accept", accept)
+			w := &discard{http.Header{}}
+			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(w.h)
+				if err := s.h.ServeHTTP(w, r, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if got := w.h.Get("Cache-Status"); got != statusHit {
+				b.Fatal(got)
+			}
+		})
+	}
+}

@@ -237,23 +237,6 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 	return m.loadPrecompressors(ctx)
 }
 
-// overlay has the format lay files that it makes over the origins.
-func (m *Mount) overlay(ctx caddy.Context) error {
-	o, ok := m.format.(format.Overlay)
-	if !ok {
-		return nil
-	}
-	for i := range m.origins {
-		src := &m.origins[i]
-		over, err := o.Over(src.Origin, format.Env{Context: ctx, Log: m.log, Facts: &storedFacts{m, src.tag}})
-		if err != nil {
-			return fmt.Errorf("format %s: %w", m.formatName, err)
-		}
-		src.Origin = over
-	}
-	return nil
-}
-
 func (m *Mount) loadPrecompressors(ctx caddy.Context) error {
 	mods, err := ctx.LoadModule(m, "PrecompressedRaw")
 	if err != nil {

@@ -2,11 +2,32 @@ package mirrorcache
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/format"
 )
+
+// overlay has the format lay files that it makes over the origins.
+func (m *Mount) overlay(ctx caddy.Context) error {
+	o, ok := m.format.(format.Overlay)
+	if !ok {
+		return nil
+	}
+	for i := range m.origins {
+		src := &m.origins[i]
+		over, err := o.Over(src.Origin, format.Env{Context: ctx, Log: m.log, Facts: &storedFacts{m, src.tag}})
+		if err != nil {
+			return fmt.Errorf("format %s: %w", m.formatName, err)
+		}
+		src.Origin = over
+	}
+	return nil
+}
 
 // storedFacts are what a format keeps in the mount's cache of one origin.
 type storedFacts struct {
