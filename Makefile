@@ -32,7 +32,8 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build sample ## serve Caddyfile.example on port 8080
-	bin/caddy run --config $(CADDYFILE)
+	MIRROR_WHEEL=$$(python3 -c 'import ensurepip, venv' 2>/dev/null && echo built || echo made) \
+		bin/caddy run --config $(CADDYFILE)
 
 build: ## build bin/caddy
 	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/caddy ./cmd/caddy

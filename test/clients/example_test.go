@@ -3,6 +3,7 @@ package clients
 import (
 	"bufio"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,10 +52,6 @@ func rawStatus(t *testing.T, addr, request string) string {
 // requests for other hosts and for none: Caddy would answer with an empty 200, which
 // apt takes for an empty file.
 func TestExampleHosts(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(testcaddy.Root(t), "Caddyfile.example"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +59,7 @@ func TestExampleHosts(t *testing.T) {
 	addr := l.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
 	l.Close()
-	config := replace(t, string(data), exampleSite, "http://mirror.test:"+port+" {\n\tbind 127.0.0.1\n")
+	config := replace(t, readFile(t, "Caddyfile.example"), exampleSite, "http://mirror.test:"+port+" {\n\tbind 127.0.0.1\n")
 	config = replace(t, config, "\thttp:// {\n", "\thttp://:"+port+" {\n\t\tbind 127.0.0.1\n")
 	testcaddy.Start(t, config, testcaddy.Env("MIRROR_FROM=afs", "MIRROR_CELL=no-such-cell.invalid"))
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -91,16 +88,17 @@ func TestExampleHosts(t *testing.T) {
 	}
 }
 
-// TestExample does what the README tells a new user to do, with
-// Caddyfile.example as it stands except for the port.
-func TestExample(t *testing.T) {
-	needPip(t)
-	dir := t.TempDir()
+// startExample makes the sample and runs Caddyfile.example, as it stands except for the port
+// and how the wheel is made, until all jobs have released.
+func startExample(t *testing.T, wheel string) (srv *testcaddy.Server, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	program := filepath.Join(dir, "bin/make-sample")
 	for _, args := range [][]string{
 		{"go", "build", "-o", program, "./examples/sample"},
 		{program, "-o", filepath.Join(dir, "bin/sample/rw")},
 		{"mkdir", filepath.Join(dir, "bin/sample/ro")},
+		{"ln", "-s", testcaddy.Binary(t), filepath.Join(dir, "bin/caddy")},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = testcaddy.Root(t)
@@ -108,39 +106,85 @@ func TestExample(t *testing.T) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	example := filepath.Join(testcaddy.Root(t), "Caddyfile.example")
-	data, err := os.ReadFile(example)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := replace(t, string(data), exampleSite, "http://{$ADDR} {\n\tbind 127.0.0.1\n")
-	srv := testcaddy.Start(t, config, testcaddy.WorkDir(dir))
+	config := replace(t, readFile(t, "Caddyfile.example"), exampleSite, "http://{$ADDR} {\n\tbind 127.0.0.1\n")
+	config = replace(t, config, "http://localhost:8080", "http://{$ADDR}")
+	srv = testcaddy.Start(t, config, testcaddy.WorkDir(dir), testcaddy.Env("MIRROR_WHEEL="+wheel))
 	srv.WaitReady(t)
-	// The jobs are due at once, and publish what is served.
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	// The jobs are due at once, and publish what is served. A wheel that was written this
+	// moment is read a little later.
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if _, _, err := srv.Get("/wheel/"); err != nil {
+			t.Fatal(err)
+		}
 		out, err := srv.Run("mirror", "status")
 		if err != nil {
 			t.Fatalf("status: %v: %s", err, out)
 		}
-		if strings.Count(out, "released, ") == 2 {
-			break
+		if strings.Count(out, "released, ") == 3 && strings.Contains(out, "index complete: 1 projects, 1 files\n") {
+			return srv, dir
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the jobs have not released:\n%s", out)
+			t.Fatalf("the jobs have not released, or the wheel is not indexed:\n%s", out)
 		}
 	}
+}
 
-	for _, want := range []string{"mirror; fwd=uri-miss", "mirror; hit"} {
-		resp, body, err := srv.Get("/files/hello.txt")
-		if err != nil {
-			t.Fatal(err)
+// readFile is a file of the repository.
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(testcaddy.Root(t), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// readmeCommands are the commands of a section of README.
+func readmeCommands(t *testing.T, section string) (commands []string) {
+	t.Helper()
+	_, text, found := strings.Cut(readFile(t, "README.md"), "\n## "+section+"\n")
+	text, _, ended := strings.Cut(text, "\n## ")
+	if !found || !ended {
+		t.Fatalf("README has no section %q", section)
+	}
+	for line := range strings.Lines(text) {
+		if n := len(commands); n > 0 && strings.HasSuffix(commands[n-1], "\\\n") {
+			commands[n-1] += line
+		} else if command, ok := strings.CutPrefix(line, "$ "); ok {
+			commands = append(commands, command)
 		}
-		if got := resp.Header.Get("Cache-Status"); !strings.HasPrefix(got, want) {
-			t.Errorf("Cache-Status is %q, want %q", got, want)
+	}
+	return commands
+}
+
+// TestExample does what README tells a new user to do.
+func TestExample(t *testing.T) {
+	needPip(t)
+	testcaddy.Need(t, "curl")
+	srv, dir := startExample(t, "built")
+	commands := readmeCommands(t, "Try it")
+	if len(commands) < 8 || commands[0] != "make run\n" {
+		t.Fatalf("README's commands are %q", commands)
+	}
+	script := strings.ReplaceAll("set -ex\n"+strings.Join(commands[1:], ""), "http://localhost:8080", srv.URL)
+	out := command(t, dir, []string{
+		"CADDY_ADMIN=" + srv.Admin, "PIP_CONFIG_FILE=/dev/null", "PIP_NO_CACHE_DIR=1", "PIP_DISABLE_PIP_VERSION_CHECK=1",
+	}, "sh", "-c", script)
+	for _, want := range []string{
+		"\r\nCache-Status: mirror; fwd=uri-miss; fwd-status=200; stored\r\n", "\r\n\r\nHello from the mirror.\n", "\nCache-Status: mirror; hit\r\n",
+		"/pypi/packages/", "/mirror_sample_source-1.0-py3-none-any.whl",
+		"\nSuccessfully installed mirror-sample-1.0 mirror-sample-source-1.0 mirror-sample-words-1.0\n",
+		"mirror_sample\nHello from the mirror.\n", "index complete: 1 projects, 1 files", " of wheel: unchanged, ",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("not printed: %q", want)
 		}
-		if got, want := string(body), "Hello from the mirror.\n"; got != want {
-			t.Errorf("body is %q, want %q", got, want)
-		}
+	}
+	if n := strings.Count(out, " good\n"); n != 3 {
+		t.Errorf("the check finds %d mounts good, want 3", n)
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
 	}
 
 	// What is in no mount is not there.
@@ -149,16 +193,7 @@ func TestExample(t *testing.T) {
 			t.Errorf("%s: %v, %v, want status %d", path, resp, err, want)
 		}
 	}
-
-	pip(t, dir, "download", "--no-deps", "--index-url", srv.URL+"/wheels/simple/", "--dest", "wheels", "mirror-sample")
-	const name = "mirror_sample-1.0-py3-none-any.whl"
-	sameFile(t, filepath.Join(dir, "wheels", name), filepath.Join(dir, "bin/sample/rw/wheels/packages", name))
-	pip(t, dir, "install", "--index-url", srv.URL+"/wheels/simple/", "--target", "site", "mirror-sample")
-	out := command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-m", "mirror_sample")
-	if out != "Hello from the mirror.\n" {
-		t.Errorf("the installed package prints %q", out)
-	}
-
+	example := filepath.Join(testcaddy.Root(t), "Caddyfile.example")
 	for _, args := range [][]string{
 		{"fmt", "--diff", example},
 		{"validate", "--config", example},
@@ -175,5 +210,29 @@ func TestExample(t *testing.T) {
 	}
 	if got := resp.Header.Get("Cache-Status"); !strings.HasPrefix(got, "mirror; fwd=uri-miss") {
 		t.Errorf("Cache-Status after the purge is %q", got)
+	}
+}
+
+// TestExampleWithoutPython: where no wheel can be built, the sample makes one.
+func TestExampleWithoutPython(t *testing.T) {
+	srv, dir := startExample(t, "made")
+	platforms := names(t, dir, "bin/sample/ro/wheel/*")
+	if len(platforms) != 1 {
+		t.Fatalf("the wheels are of %q", platforms)
+	}
+	const name = "mirror_sample_source-1.0-py3-none-any.whl"
+	page := "/wheel/" + platforms[0] + "/mirror-sample-source/"
+	if resp, body, err := srv.Get(page); err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), name) {
+		t.Errorf("%s: %v, %v\n%s", page, resp, err, body)
+	}
+	if out, err := srv.Run("mirror", "check", srv.URL, "--pypi", "/pypi", "--wheel", "/wheel", "--all"); err != nil {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+	needPip(t)
+	pip(t, dir, "install", "--index-url", srv.URL+"/pypi/simple/", "--extra-index-url", srv.URL+"/wheel/"+platforms[0]+"/",
+		"--only-binary", ":all:", "--target", "site", "mirror-sample")
+	out := command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-m", "mirror_sample")
+	if out != "Hello from the mirror.\n" {
+		t.Errorf("the installed package prints %q", out)
 	}
 }
