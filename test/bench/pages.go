@@ -78,7 +78,7 @@ func (b *bench) pages(ctx context.Context, rep *report) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(tree, "files", plain.name), body, 0o644); err != nil { //nolint:gosec // the server is another user
+	if err := os.WriteFile(filepath.Join(tree, "files", plain.name), body, 0o644); err != nil {
 		return err
 	}
 	time.Sleep(3 * time.Second) // until the file is at rest

@@ -170,7 +170,7 @@ func get(t *testing.T, srv *testcaddy.Server, path string) (body []byte, cache s
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s\n%s", path, resp.Status, body)
 	}
 	return body, resp.Header.Get("Cache-Status"), time.Since(start)

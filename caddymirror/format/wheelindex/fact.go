@@ -25,6 +25,7 @@ type fact struct {
 	Reason string `json:"reason,omitempty"`
 
 	passing bool // it may be otherwise the next time, and is not kept
+	other   bool // the file was another one: nothing is known until it is listed again
 }
 
 // factName is the name of what is kept of a file. Its first part is the version of what

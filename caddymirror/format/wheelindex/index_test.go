@@ -2,12 +2,15 @@ package wheelindex
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -466,5 +469,107 @@ func TestLargePage(t *testing.T) {
 	b.Close() // ends what makes it
 	if _, err := b.Read(make([]byte, 10)); err == nil || err == io.EOF {
 		t.Errorf("after Close, error is %v", err)
+	}
+}
+
+// TestOther has a file change between its listing and its reading.
+func TestOther(t *testing.T) {
+	s := newSite(t, true)
+	s.release(func() { s.putWheel("foo", "foo", "1.0") })
+	s.start()
+	other := wheelOf(t, "foo", "1.0", ">=3.12, <4")
+	var once sync.Once
+	s.from.setFail(func(call, name string) error {
+		if call == "open" {
+			once.Do(func() { s.put("foo/foo-1.0-py3-none-any.whl", other) })
+		}
+		return nil
+	})
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		text, err := s.read("simple/foo/index.v1_json")
+		if err == nil && strings.Contains(text, hexSum(other)) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v: %s, %+v", err, text, s.x.Status().Index)
+		}
+	}
+	if opens, _ := s.from.reads(); opens["foo/foo-1.0-py3-none-any.whl"] > 5 {
+		t.Errorf("read %v", opens)
+	}
+}
+
+// TestWorkers counts how many files are read at a time, and has one that somebody waits
+// for read though all workers are busy.
+func TestWorkers(t *testing.T) {
+	s := newSite(t, true)
+	s.release(func() {
+		for i := range 20 {
+			s.putWheel("p", fmt.Sprintf("p%02d", i), "1.0")
+		}
+	})
+	s.start()
+	var now, most atomic.Int32
+	release := make(chan struct{})
+	s.from.setFail(func(call, name string) error {
+		if call != "open" || strings.Contains(name, "p19") {
+			return nil
+		}
+		most.Store(max(most.Load(), now.Add(1)))
+		<-release
+		now.Add(-1)
+		return nil
+	})
+	s.x.Release(context.Background())
+	for end := time.Now().Add(10 * time.Second); now.Load() < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing is read")
+		}
+	}
+	if p := s.page("simple/p19/index.v1_json"); len(p.Files) != 1 || p.Files[0].Hashes["sha256"] == "" {
+		t.Errorf("page: %+v", p)
+	}
+	if n := most.Load(); n != 2 {
+		t.Errorf("%d files are read at a time", n)
+	}
+	close(release)
+	s.complete()
+}
+
+// TestPolite measures how fast a file is read while a client reads, too, and while none
+// does.
+func TestPolite(t *testing.T) {
+	s := newSite(t, true)
+	s.release(func() { s.put("foo/foo-1.0.tar.gz", make([]byte, 4*piece)) })
+	s.start()
+	s.complete()
+	read := func() time.Duration {
+		info, err := s.x.from.Stat(context.Background(), "foo/foo-1.0.tar.gz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.x.opener(context.Background(), "foo/foo-1.0.tar.gz", info, func() bool { return false })(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		start := time.Now()
+		if n, err := io.Copy(io.Discard, r); err != nil || n != 4*piece {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		return time.Since(start)
+	}
+	b, err := s.x.Open(context.Background(), "foo/foo-1.0.tar.gz", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := read(); took < 150*time.Millisecond {
+		t.Errorf("with a client it took %v", took)
+	}
+	if err := errors.Join(b.Close(), b.Close()); err != nil && s.x.active.Load() != 0 {
+		t.Error(err)
+	}
+	if n := s.x.active.Load(); n != 0 {
+		t.Errorf("%d clients, and none is there", n)
 	}
 }

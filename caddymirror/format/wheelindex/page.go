@@ -122,7 +122,7 @@ func (x *Index) describe(p *page, dir string, files []*file) bool {
 			continue
 		}
 		k := x.factOf(f)
-		p.passing = p.passing || k == nil
+		p.passing = p.passing || k == nil || k.other
 		links = append(links, f.link(dir, k))
 		versions[f.version] = true
 	}
@@ -139,7 +139,7 @@ func (f *file) link(dir string, k *fact) pypi.File {
 	if t := f.info.ModTime; t.Unix() > 1 { // build systems give all files the epoch
 		l.UploadTime = t
 	}
-	if k == nil {
+	if k == nil || k.other {
 		return l
 	}
 	l.Digest = hexDigest(k.SHA256)

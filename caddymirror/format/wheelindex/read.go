@@ -42,8 +42,7 @@ func (x *Index) work(j *job) {
 	case err == nil:
 	case errors.Is(err, errOther), errors.Is(err, fs.ErrNotExist):
 		x.queue.changed = true
-		x.queue.finish(j)
-		return
+		k = &fact{Validator: j.f.info.Validator, passing: true, other: true}
 	case isPanic(err), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrInvalid), errors.Is(err, origin.ErrIsDir):
 		k = &fact{Validator: j.f.info.Validator, Reason: "can not be read: " + fault.Show(err.Error()), passing: true}
 	default:

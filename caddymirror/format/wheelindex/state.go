@@ -170,7 +170,7 @@ func (x *Index) settled(t *tree) bool {
 		h := sha256.New()
 		for f := range t.all() {
 			state := f.wrong
-			if k := x.factOf(f); k != nil {
+			if k := x.factOf(f); k != nil && !k.other {
 				state += k.Reason
 			} else {
 				state += "?"
