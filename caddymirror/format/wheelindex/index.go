@@ -8,7 +8,8 @@
 // (`ubuntu-22.04-x86_64`), one for each of them. In an index, files lie in its directory,
 // in a directory for each project, or in such directories by the project's first
 // character (`f/foo`). However a directory is spelled, and wherever a file lies, files
-// belong to the project in their names. Links to directories are not followed.
+// belong to the project in their names. Links to directories are not followed, except for
+// those that have the name of an index.
 //
 // # What is laid over it
 //

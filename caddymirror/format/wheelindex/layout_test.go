@@ -154,6 +154,33 @@ func (s *site) list(name string) (names []string) {
 	return names
 }
 
+// TestLinks has links in a tree, in a circle, too.
+func TestLinks(t *testing.T) {
+	s := newSite(t, true)
+	s.release(func() {
+		s.putWheel("debian-12-x86_64/f/foo", "foo", "1.0")
+		for name, target := range map[string]string{
+			"debian-12-x86_64/circle": "..", "debian-12-x86_64/f/bar": "foo", "debian-12.1-x86_64": "debian-12-x86_64",
+			"debian-12-x86_64/baz-1.0-py3-none-any.whl": "f/foo/foo-1.0-py3-none-any.whl",
+		} {
+			must(t, os.Symlink(target, filepath.Join(s.root, name)))
+		}
+	})
+	s.start()
+	st := s.complete()
+	if st.Files != 2 || st.LeftOut != 2 { // by both names of the index; baz is a foo
+		t.Errorf("status: %+v", st)
+	}
+	for _, name := range []string{"debian-12-x86_64", "debian-12.1-x86_64"} {
+		if p := s.page(name + "/simple/foo/index.v1_json"); len(p.Files) != 1 || p.Files[0].URL != "../../f/foo/foo-1.0-py3-none-any.whl" {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	if _, err := s.read("debian-12-x86_64/f/bar/foo-1.0-py3-none-any.whl"); err != nil { // as in the tree
+		t.Error(err)
+	}
+}
+
 // TestOwnPages has a tree with pages of its own.
 func TestOwnPages(t *testing.T) {
 	s := newSite(t, true)

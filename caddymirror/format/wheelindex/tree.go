@@ -125,7 +125,7 @@ func (t *tree) read(name string, d *dir) {
 		case e != nil:
 			err = e
 			return
-		case info.Dir && !info.Symlink:
+		case info.Dir && (!info.Symlink || name == "." && platform.MatchString(info.Name)):
 			d.dirs = append(d.dirs, info.Name)
 		case info.Dir:
 			d.links = append(d.links, info.Name)
