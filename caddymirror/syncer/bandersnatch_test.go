@@ -154,6 +154,10 @@ func TestBandersnatchQuiet(t *testing.T) {
 	j.fail(b, "Cannot connect")
 	j.wantChanged(new(false))
 
+	do("serial=9 packages=baz") // though the serial is the same
+	j.sync(b)
+	j.wantChanged(new(true))
+	j.wantChanges("baz")
 	do("serial=11 packages=baz")
 	j.sync(b)
 	j.wantChanged(new(true))
