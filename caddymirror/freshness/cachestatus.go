@@ -62,8 +62,13 @@ func (s CacheStatus) String() string {
 // tokenOrString is a text as a token if it is one (RFC 9651 section 3.3.4), or else as a
 // string.
 func tokenOrString(s string) any {
-	if s == "" || s[0] != '*' && (s[0]|0x20 < 'a' || s[0]|0x20 > 'z') || !isToken(strings.NewReplacer(":", "", "/", "").Replace(s)) {
+	if s == "" || s[0] != '*' && !isLetter(s[0]) {
 		return printable(s)
+	}
+	for _, c := range []byte(s) {
+		if c != ':' && c != '/' && !isTokenByte(c) {
+			return printable(s)
+		}
 	}
 	return httpsfv.Token(s)
 }

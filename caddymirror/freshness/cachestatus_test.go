@@ -21,7 +21,7 @@ func TestCacheStatus_RFC9211_2(t *testing.T) {
 		{"2.7 key, 2.8 detail", CacheStatus{Cache: "mirror", Fwd: FwdMiss, Key: `/a"b\c`, Detail: "no-store"}, `mirror;fwd=miss;key="/a\"b\\c";detail=no-store`},
 		{"a name that is no token", CacheStatus{Cache: "1 mirror"}, `"1 mirror"`},
 		{"a name that begins as no token does", CacheStatus{Cache: "1mirror"}, `"1mirror"`},
-		{"names that begin as tokens do", CacheStatus{Cache: "*", Detail: "Zz"}, "*;detail=Zz"},
+		{"names that begin as tokens do", CacheStatus{Cache: "*", Detail: "Zz", Fwd: "az"}, "*;fwd=az;detail=Zz"},
 		{"a name between the letters", CacheStatus{Cache: "[a", Detail: "`"}, `"[a";detail="` + "`" + `"`},
 		{"a name with port", CacheStatus{Cache: "mirror.example:80"}, "mirror.example:80"},
 		{"no name", CacheStatus{}, `""`},

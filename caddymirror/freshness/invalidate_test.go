@@ -27,6 +27,7 @@ func TestInvalidated_4_4(t *testing.T) {
 		{"HEAD", "HEAD", 200, nil, nil},
 		{"OPTIONS", "OPTIONS", 200, nil, nil},
 		{"TRACE", "TRACE", 200, nil, nil},
+		{"400", "POST", 400, nil, nil},
 		{"error of the client", "POST", 404, []string{"Location: /x"}, nil},
 		{"error of the server", "POST", 500, nil, nil},
 		{"not final", "POST", 100, nil, nil},

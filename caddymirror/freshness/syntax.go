@@ -82,9 +82,10 @@ func isToken(s string) bool {
 
 // isTokenByte reports whether a byte is one of a token (RFC 9110 section 5.6.2).
 func isTokenByte(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' ||
-		strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+	return '0' <= c && c <= '9' || isLetter(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
+
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
 
 // trim removes white space around a value (OWS, RFC 9110 section 5.6.3).
 func trim(s string) string { return strings.Trim(s, " \t") }

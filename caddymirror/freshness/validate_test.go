@@ -19,6 +19,7 @@ func TestConditions_4_3_1(t *testing.T) {
 		{"no validators", []http.Header{fields("Date: " + stamp(0))}, nil},
 		{"tag", []http.Header{fields(`ETag: "a"`)}, fields(`If-None-Match: "a"`)},
 		{"weak tag", []http.Header{fields(`ETag: W/"a"`)}, fields(`If-None-Match: W/"a"`)},
+		{"white space around a tag", []http.Header{fields("ETag:  \"a\"\t")}, fields(`If-None-Match: "a"`)},
 		{"date", []http.Header{fields(modified)}, fields("If-Modified-Since: " + stamp(-1000))},
 		{"both", []http.Header{fields(`ETag: "a"`, modified)}, fields(`If-None-Match: "a"`, "If-Modified-Since: "+stamp(-1000))},
 		{"several", []http.Header{fields(`ETag: "a"`, modified), fields(`ETag: W/"b"`), fields(modified), fields(`ETag: "a"`)}, fields(`If-None-Match: "a", W/"b"`)},
