@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -136,7 +137,8 @@ func (d *discovery) add(kind Kind, address string, names ...string) {
 	}
 	var m Mount
 	if err == nil {
-		below := strings.TrimPrefix(u.Path, strings.TrimSuffix(d.c.base.Path, "/"))
+		// What is mounted at the root, as at an old name, has no path.
+		below := cmp.Or(strings.TrimPrefix(u.Path, strings.TrimSuffix(d.c.base.Path, "/")), "/")
 		m, err = ParseMount(kind, strings.Join(append([]string{below}, names...), ","))
 	}
 	if err != nil || strings.ContainsAny(address, "$,") {

@@ -11,7 +11,7 @@ import (
 // TestDiscover checks that the mounts are found that a mirror has configuration for.
 func TestDiscover(t *testing.T) {
 	files := map[string]string{
-		"pip.conf": "# x\n[global]\ntimeout = 60\nindex-url = {URL}/pypi/simple/\nextra-index-url =\n    {URL}/private/simple\n    {URL}/wheel/debian-12-x86_64/\n",
+		"pip.conf": "# x\n[global]\ntimeout = 60\nindex-url = {URL}/pypi/simple/\nextra-index-url =\n    {URL}/private/simple\n    {URL}/simple/\n    {URL}/wheel/debian-12-x86_64/\n",
 		"mirror_info.sh": `export NODEPOOL_MIRROR_HOST="${NODEPOOL_MIRROR_HOST:-mirror.example.org}"
 export NODEPOOL_PYPI_MIRROR="${NODEPOOL_PYPI_MIRROR:-http://$NODEPOOL_MIRROR_HOST/pypi/simple}"
 export NODEPOOL_WHEEL_MIRROR="${NODEPOOL_WHEEL_MIRROR:-http://$NODEPOOL_MIRROR_HOST/wheel/$AFS_SLUG}"
@@ -45,7 +45,7 @@ export NODEPOOL_WHEEL_MIRROR="${NODEPOOL_WHEEL_MIRROR:-http://$NODEPOOL_MIRROR_H
 	for _, m := range found {
 		got = append(got, string(m.Kind)+" "+m.String())
 	}
-	const want = "pypi /pypi; pypi /private; wheel /wheel; apt /ubuntu,jammy,jammy-updates,jammy-security; rpm /epel/9/Everything/x86_64"
+	const want = "pypi /pypi; pypi /private; pypi /; wheel /wheel; apt /ubuntu,jammy,jammy-updates,jammy-security; rpm /epel/9/Everything/x86_64"
 	if strings.Join(got, "; ") != want {
 		t.Errorf("found %q, want %s", got, want)
 	}
