@@ -759,6 +759,9 @@ func TestFallbackHasLess(t *testing.T) {
 	s.ask(t, "GET", "/t/f").want(t, 200, []byte("first"), "hit; ttl=-")
 	s.ask(t, "GET", "/t/never").wantStatus(t, 503)
 	s.ask(t, "GET", "/t/other").want(t, 200, []byte("x"), "fwd=uri-miss")
+	// A file is served though it has no compressed form.
+	s = newSite(t, mount("/t", `, "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`, first, second))
+	s.ask(t, "GET", "/t/other", "Accept-Encoding: gzip").want(t, 200, []byte("x"), "fwd=uri-miss")
 }
 
 // TestMaxStaleOfRelease: a release that nobody can see any more does not hold

@@ -32,7 +32,7 @@ func try[T any](ctx context.Context, m *Mount, op string, origins []source, ask 
 			return v, src, rel, err
 		}
 		if n > 0 && !errors.Is(err, origin.ErrAway) {
-			err = fmt.Errorf("%w: fall-back %s: %v", origin.ErrAway, src, err)
+			err = fmt.Errorf("%w: fall-back %s: %w: %v", origin.ErrAway, src, errLacking, err)
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
@@ -42,6 +42,10 @@ func try[T any](ctx context.Context, m *Mount, op string, origins []source, ask 
 	var zero T
 	return zero, source{}, release{}, errors.Join(errs...)
 }
+
+// errLacking says that an origin is away, and that a fall-back does not have the name:
+// it may have another that answers as well.
+var errLacking = errors.New("is not complete")
 
 // guarded asks an origin, and takes a panic for an answer.
 func guarded[T any](m *Mount, op string, src source, ask func(source) (T, error)) (v T, err error) {

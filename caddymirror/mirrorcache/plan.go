@@ -129,6 +129,7 @@ func (m *Mount) servePlan(w http.ResponseWriter, r *http.Request, rest string, p
 // the others are not there in that release.
 func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rest string, rel release, p *plan, first int) error {
 	failed := object{result: resultHit, status: statusHit}
+	var lacking error
 	for i := first; i < len(p.Candidates); i++ {
 		c := p.Candidates[i]
 		as := representation{name: c.Name, mediaType: c.MediaType}
@@ -140,16 +141,21 @@ func (m *Mount) serveCandidate(w http.ResponseWriter, r *http.Request, rest stri
 		cancel()
 		switch {
 		case done:
-			if i > first && rel.hash != 0 && m.state(r.Context()).hash == rel.hash {
+			if i > first && lacking == nil && rel.hash != 0 && m.state(r.Context()).hash == rel.hash {
 				p.absent.Store(&absence{i, rel.hash})
 			}
 			return err
+		case errors.Is(err, errLacking):
+			lacking = err
 		case errors.Is(err, origin.ErrAway):
 			return m.serveLater(w, r, p.Candidates[i+1:], o, err)
 		case err != nil:
 			return m.fail(w, r, o, err)
 		}
 		failed = o
+	}
+	if lacking != nil {
+		return m.fail(w, r, failed, lacking)
 	}
 	if first > 0 { // what was there is gone: the others may be there again
 		p.absent.Store(nil)

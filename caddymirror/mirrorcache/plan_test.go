@@ -195,6 +195,23 @@ func TestNegotiatedWhileAway(t *testing.T) {
 	o.away.Store(false)
 }
 
+// TestNegotiatedFromFallback: while the first origin is away, a page comes from the
+// next one, though that has not all of the candidates, and none of their compressed forms.
+func TestNegotiatedFromFallback(t *testing.T) {
+	base := t.TempDir()
+	first, second := filepath.Join(base, "1"), filepath.Join(base, "2")
+	pages(t, second, "simple/p/pq", 7, "index.html")
+	for _, more := range []string{pypiFormat, pypiFormat + `, "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`} {
+		s := newSite(t, mount("/pypi", more, first, second))
+		a := s.ask(t, "GET", "/pypi/simple/pq/", pipAccept, "Accept-Encoding: gzip")
+		if a.status != 200 || a.header.Get("X-PyPI-Last-Serial") != "7" || a.header.Get("Content-Type") != simpleHTML {
+			t.Errorf("%s: %d %v", more, a.status, a.header)
+		}
+		// What the fall-back does not have the first origin may have.
+		s.ask(t, "GET", "/pypi/simple/never/", pipAccept).wantStatus(t, 503)
+	}
+}
+
 // TestNegotiatedWithoutCache: what goes past the cache has its fields, too.
 func TestNegotiatedWithoutCache(t *testing.T) {
 	tree := t.TempDir()

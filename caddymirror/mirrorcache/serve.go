@@ -206,6 +206,7 @@ func (m *Mount) servePrecompressed(w http.ResponseWriter, r, ask *http.Request, 
 			return true, m.respond(w, r, &o, as)
 		case err == nil: // left over from a file that is gone
 			o.close()
+		case errors.Is(err, errLacking): // the file itself may be there
 		case errors.Is(err, origin.ErrAway):
 			// To ask it for the next would cost its time-out again.
 			return false, err
