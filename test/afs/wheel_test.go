@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/http"
 	"path"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func wheelPage(t *testing.T, srv *testcaddy.Server, project string, has ...strin
 		page = string(body)
 		missing := ""
 		for _, text := range has {
-			if resp.StatusCode != 200 || !strings.Contains(page, text) {
+			if resp.StatusCode != http.StatusOK || !strings.Contains(page, text) {
 				missing = text
 			}
 		}
@@ -105,12 +106,12 @@ func TestWheelIndex(t *testing.T) {
 	}
 	resp, body, err := srv.Get("/wheel/debian-12-x86_64/simple/foo/")
 	try(t, err)
-	if resp.StatusCode != 200 || strings.Contains(string(body), old) {
+	if resp.StatusCode != http.StatusOK || strings.Contains(string(body), old) {
 		t.Errorf("the page has the checksum of a wheel that was replaced:\n%s", body)
 	}
 	resp, body, err = srv.Get("/wheel/" + name)
 	try(t, err)
-	if got := fmt.Sprintf("%x", sha256.Sum256(body)); resp.StatusCode != 200 || got != sums[0] {
+	if got := fmt.Sprintf("%x", sha256.Sum256(body)); resp.StatusCode != http.StatusOK || got != sums[0] {
 		t.Errorf("the wheel that the page links is %s, %s", resp.Status, got)
 	}
 }

@@ -282,12 +282,12 @@ func TestYoung(t *testing.T) {
 func TestFirst(t *testing.T) {
 	s := newSite(t, true)
 	s.release(func() {
-		for i := range 30 {
+		for i := range 9 {
 			s.putWheel(fmt.Sprintf("p/p%d", i), fmt.Sprintf("p%d", i), "1.0")
 		}
 	})
 	s.start()
-	s.from.slow = 100 * time.Millisecond
+	s.from.slow = 600 * time.Millisecond
 	s.from.setFail(func(call, name string) error {
 		if call == "open" {
 			return origin.ErrAway
@@ -295,11 +295,11 @@ func TestFirst(t *testing.T) {
 		return nil
 	})
 	start := time.Now()
-	p := s.page("simple/p29/index.v1_json")
-	if took := time.Since(start); took > 3*time.Second {
+	p := s.page("simple/p8/index.v1_json")
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("the first page took %s", took)
 	}
-	if len(p.Files) != 1 || p.Files[0].URL != "../../p/p29/p29-1.0-py3-none-any.whl" || p.Files[0].Hashes["sha256"] != "" || p.Files[0].Size == 0 {
+	if len(p.Files) != 1 || p.Files[0].URL != "../../p/p8/p8-1.0-py3-none-any.whl" || p.Files[0].Hashes["sha256"] != "" || p.Files[0].Size == 0 {
 		t.Errorf("page: %+v", p)
 	}
 	for end := time.Now().Add(10 * time.Second); s.x.Status().Index.State != "reading"; time.Sleep(time.Millisecond) {
@@ -307,19 +307,19 @@ func TestFirst(t *testing.T) {
 			t.Fatalf("status: %+v", s.x.Status().Index)
 		}
 	}
-	if info, err := s.x.Stat(context.Background(), "simple/p29/index.html"); err != nil || !info.Passing {
+	if info, err := s.x.Stat(context.Background(), "simple/p8/index.html"); err != nil || !info.Passing {
 		t.Errorf("info: %+v, %v", info, err)
 	}
 	before := s.x.Release(context.Background())
 	s.from.setFail(nil)
 	s.complete()
-	if info, err := s.x.Stat(context.Background(), "simple/p29/index.html"); err != nil || info.Passing {
+	if info, err := s.x.Stat(context.Background(), "simple/p8/index.html"); err != nil || info.Passing {
 		t.Errorf("info: %+v, %v", info, err)
 	}
 	if after := s.x.Release(context.Background()); after.Token == before.Token {
 		t.Errorf("release is %+v before and after the files were read", after)
 	}
-	if p := s.page("simple/p29/index.v1_json"); p.Files[0].Hashes["sha256"] == "" {
+	if p := s.page("simple/p8/index.v1_json"); p.Files[0].Hashes["sha256"] == "" {
 		t.Errorf("page: %+v", p)
 	}
 }

@@ -88,6 +88,8 @@ func (x *Index) alias(ctx context.Context, name string) (other string, ok bool) 
 			}
 		}
 	}
+	ctx, cancel := x.patient(ctx)
+	defer cancel()
 	dirs, _ := t.dirsOf(ctx, root, project)
 	for _, dir := range dirs {
 		if dir != path.Join(root, first) {
@@ -107,6 +109,8 @@ func (x *Index) isDir(ctx context.Context, name string) bool {
 		return x.hasProjects(ctx, p.root)
 	}
 	t := x.tree(ctx)
+	ctx, cancel := x.patient(ctx)
+	defer cancel()
 	dirs, _ := t.dirsOf(ctx, p.root, p.project)
 	return len(dirs) > 0 || len(x.files(ctx, t, p.root, p.project)) > 0
 }

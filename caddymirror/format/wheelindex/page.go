@@ -69,7 +69,7 @@ func (x *Index) page(ctx context.Context, name string) (p *page, ok bool, err er
 		}
 		x.await(ctx, files)
 		if !x.describe(p, dir, files) {
-			if there, _ := t.own(ctx, dir); there {
+			if there, _ := x.own(ctx, t, dir); there {
 				return nil, false, nil
 			}
 			// Clients ask for each project that they need, of which few are here.
@@ -78,7 +78,7 @@ func (x *Index) page(ctx context.Context, name string) (p *page, ok bool, err er
 		p.page.Project = at.project
 		p.passing = p.passing || !all
 	}
-	if _, pages := t.own(ctx, dir); pages {
+	if _, pages := x.own(ctx, t, dir); pages {
 		return nil, false, nil
 	}
 	return p, true, p.measure()

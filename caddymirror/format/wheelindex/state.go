@@ -21,6 +21,10 @@ const (
 	listPatience = 500 * time.Millisecond
 	readPatience = 300 * time.Millisecond
 
+	// firstPatience is how long a request waits for directories if nothing was listed
+	// before. pip waits for 15 seconds.
+	firstPatience = 10 * time.Second
+
 	// listAgain is how long a listing is used where the origin has no releases.
 	listAgain = 5 * time.Second
 )
@@ -218,7 +222,7 @@ func (x *Index) find(ctx context.Context, t *tree, root, project string) (files 
 	if t.isDone() {
 		return t.of(root, project), true, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, listPatience)
+	waiting, cancel := x.patient(ctx)
 	files, err = t.near(waiting, root, project)
 	cancel()
 	if err == nil {
@@ -235,6 +239,19 @@ func (x *Index) find(ctx context.Context, t *tree, root, project string) (files 
 		return old.of(root, project), false, nil
 	}
 	return nil, false, err
+}
+
+// patience is how long to wait for directories that are being listed.
+func (x *Index) patience() time.Duration {
+	if x.before() == nil {
+		return firstPatience
+	}
+	return listPatience
+}
+
+// patient bounds a call that waits for directories.
+func (x *Index) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, x.patience())
 }
 
 // before is the newest tree that was listed to its end, or nil.
@@ -256,7 +273,7 @@ func (t *tree) of(root, project string) []*file {
 // as they are known.
 func (x *Index) projects(ctx context.Context, t *tree, root string) (names func(yield func(string) bool)) {
 	if !t.isDone() {
-		wait(ctx, t.done, listPatience)
+		wait(ctx, t.done, x.patience())
 	}
 	if !t.isDone() {
 		if old := x.before(); old != nil {

@@ -285,7 +285,9 @@ func (t *tree) near(ctx context.Context, indexName, project string) (files []*fi
 
 // own tells what the tree itself has of a directory: whether it may be there, and whether
 // it has pages of its own.
-func (t *tree) own(ctx context.Context, name string) (there, pages bool) {
+func (x *Index) own(ctx context.Context, t *tree, name string) (there, pages bool) {
+	ctx, cancel := x.patient(ctx)
+	defer cancel()
 	parent := "."
 	for rest := name; rest != ""; {
 		d, err := t.list(ctx, parent)
