@@ -12,7 +12,7 @@ export GOFLAGS
 
 # Packages without Caddy's standard modules: quick to build with -race.
 LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs check diskcache format freshness httpcond origin panics process repo sandbox step)
-MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command gate job mirror mirrorcache mirrorpages program releaser syncer)
+MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command directive gate job mirror mirrorcache mirrorpages program releaser syncer)
 
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, what builds wheels, a file system that can hang,

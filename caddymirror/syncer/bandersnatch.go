@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/directive"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
@@ -64,7 +65,7 @@ func (b *Bandersnatch) Provision(caddy.Context) error {
 	if b.Command == "" {
 		b.Command = "bandersnatch"
 	}
-	return expand("bandersnatch", &b.Config, &b.Directory)
+	return directive.Expand("bandersnatch", &b.Config, &b.Directory)
 }
 
 // Validate checks the settings.
@@ -87,18 +88,18 @@ func (b *Bandersnatch) Validate() error {
 //	}
 func (b *Bandersnatch) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	if err := one(d, &b.Config); err != nil {
+	if err := directive.One(d, &b.Config); err != nil {
 		return err
 	}
-	return block(d, never, func(option string) error {
+	return directive.Block(d, directive.Never, func(option string) error {
 		switch option {
 		case "directory":
-			return one(d, &b.Directory)
+			return directive.One(d, &b.Directory)
 		case "command":
-			return one(d, &b.Command)
+			return directive.One(d, &b.Command)
 		case "max_todo":
 			var text string
-			if err := one(d, &text); err != nil {
+			if err := directive.One(d, &text); err != nil {
 				return err
 			}
 			n, err := strconv.Atoi(text)

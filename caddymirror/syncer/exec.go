@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/directive"
 	"github.com/unifiedmirrors/mirror/caddymirror/program"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
@@ -44,7 +45,7 @@ func (e *Exec) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := e.UnmarshalCommand(d); err != nil {
 		return err
 	}
-	return block(d, never, func(option string) error {
+	return directive.Block(d, directive.Never, func(option string) error {
 		if known, err := e.UnmarshalOption(d, option); known {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/directive"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
@@ -98,7 +99,7 @@ func (p *Reprepro) Provision(caddy.Context) error {
 	if p.Command == "" {
 		p.Command = "reprepro"
 	}
-	return expand("reprepro", &p.ConfDir, &p.BaseDir, &p.OutDir, &p.DBDir, &p.ListDir)
+	return directive.Expand("reprepro", &p.ConfDir, &p.BaseDir, &p.OutDir, &p.DBDir, &p.ListDir)
 }
 
 // Validate checks the settings.
@@ -165,26 +166,26 @@ func isOurs(arg string) string {
 //	}
 func (p *Reprepro) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	if err := one(d, &p.ConfDir); err != nil {
+	if err := directive.One(d, &p.ConfDir); err != nil {
 		return err
 	}
 	repeats := func(option string) bool { return option == "update" || option == "args" }
-	return block(d, repeats, func(option string) error {
+	return directive.Block(d, repeats, func(option string) error {
 		switch option {
 		case "update":
-			return some(d, &p.Update)
+			return directive.Some(d, &p.Update)
 		case "basedir":
-			return one(d, &p.BaseDir)
+			return directive.One(d, &p.BaseDir)
 		case "outdir":
-			return one(d, &p.OutDir)
+			return directive.One(d, &p.OutDir)
 		case "dbdir":
-			return one(d, &p.DBDir)
+			return directive.One(d, &p.DBDir)
 		case "listdir":
-			return one(d, &p.ListDir)
+			return directive.One(d, &p.ListDir)
 		case "check":
-			return onOff(d, &p.NoCheck)
+			return directive.OnOff(d, &p.NoCheck)
 		case "args":
-			if err := some(d, &p.Args); err != nil {
+			if err := directive.Some(d, &p.Args); err != nil {
 				return err
 			}
 			if err := p.checkArgs(); err != nil {
@@ -192,7 +193,7 @@ func (p *Reprepro) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return nil
 		case "command":
-			return one(d, &p.Command)
+			return directive.One(d, &p.Command)
 		}
 		return d.Errf("unrecognized option '%s'", option)
 	})

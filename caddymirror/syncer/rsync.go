@@ -11,6 +11,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/directive"
 )
 
 func init() {
@@ -134,7 +136,7 @@ func (Rsync) CaddyModule() caddy.ModuleInfo {
 // Provision sets the defaults. It touches neither disk nor network.
 func (s *Rsync) Provision(caddy.Context) error {
 	for i := range s.Sources {
-		if err := expand("source", &s.Sources[i]); err != nil {
+		if err := directive.Expand("source", &s.Sources[i]); err != nil {
 			return err
 		}
 	}
@@ -220,7 +222,7 @@ func (s *Rsync) Validate() error {
 //	}
 func (s *Rsync) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	if err := some(d, &s.Sources); err != nil {
+	if err := directive.Some(d, &s.Sources); err != nil {
 		return err
 	}
 	repeats := func(option string) bool {
@@ -230,35 +232,35 @@ func (s *Rsync) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		return false
 	}
-	return block(d, repeats, func(option string) error { return s.option(d, option) })
+	return directive.Block(d, repeats, func(option string) error { return s.option(d, option) })
 }
 
 func (s *Rsync) option(d *caddyfile.Dispenser, option string) error {
 	switch option {
 	case "exclude":
-		return some(d, &s.Excludes)
+		return directive.Some(d, &s.Excludes)
 	case "include":
-		return some(d, &s.Includes)
+		return directive.Some(d, &s.Includes)
 	case "indexes":
-		return some(d, &s.Indexes)
+		return directive.Some(d, &s.Indexes)
 	case "keep":
-		return some(d, &s.Keep)
+		return directive.Some(d, &s.Keep)
 	case "bookkeeping":
-		return some(d, &s.Bookkeeping)
+		return directive.Some(d, &s.Bookkeeping)
 	case "args":
-		return some(d, &s.Args)
+		return directive.Some(d, &s.Args)
 	case "two_phase":
-		return onOff(d, &s.OnePhase)
+		return directive.OnOff(d, &s.OnePhase)
 	case "timeout":
-		return span(d, &s.Timeout)
+		return directive.Span(d, &s.Timeout)
 	case "connect_timeout":
-		return span(d, &s.ConnectTimeout)
+		return directive.Span(d, &s.ConnectTimeout)
 	case "command":
-		return one(d, &s.Command)
+		return directive.One(d, &s.Command)
 	case "delete_after":
 		return s.deleteAfter(d)
 	case "max_delete":
-		if err := one(d, &s.MaxDelete); err != nil {
+		if err := directive.One(d, &s.MaxDelete); err != nil {
 			return err
 		}
 		if _, err := parseLimit(s.MaxDelete); err != nil {
@@ -266,7 +268,7 @@ func (s *Rsync) option(d *caddyfile.Dispenser, option string) error {
 		}
 		return nil
 	case "bwlimit":
-		if err := one(d, &s.BWLimit); err != nil {
+		if err := directive.One(d, &s.BWLimit); err != nil {
 			return err
 		}
 		if !bwlimit.MatchString(s.BWLimit) {
@@ -279,7 +281,7 @@ func (s *Rsync) option(d *caddyfile.Dispenser, option string) error {
 
 func (s *Rsync) deleteAfter(d *caddyfile.Dispenser) error {
 	var text string
-	if err := one(d, &text); err != nil {
+	if err := directive.One(d, &text); err != nil {
 		return err
 	}
 	n, err := strconv.Atoi(text)

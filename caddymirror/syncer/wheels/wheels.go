@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/dustin/go-humanize"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/directive"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/constraints"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/wheel"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
@@ -129,17 +130,12 @@ func (Wheels) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets the defaults. It touches neither disk nor network.
 func (w *Wheels) Provision(caddy.Context) error {
-	repl := caddy.NewReplacer()
 	for what, values := range map[string][]*string{
 		"constraints": pointers(w.Constraints), "python": pointers(w.Pythons), "allow_hosts": pointers(w.AllowHosts),
 		"index": {&w.Index}, "output": {&w.Output}, "platform": {&w.Platform}, "user": {&w.User}, "work_dir": {&w.WorkDir},
 	} {
-		for _, v := range values {
-			text, err := repl.ReplaceOrErr(*v, true, true)
-			if err != nil {
-				return fmt.Errorf("%s: %w", what, err)
-			}
-			*v = text
+		if err := directive.Expand(what, values...); err != nil {
+			return err
 		}
 	}
 	if len(w.Pythons) == 0 {
