@@ -7,12 +7,7 @@
 // Python is every version that any of them names.
 package constraints
 
-import (
-	"fmt"
-	"strconv"
-	"unicode"
-	"unicode/utf8"
-)
+import "fmt"
 
 // Limits on what is read. A file beyond them is refused as a whole.
 const (
@@ -44,22 +39,4 @@ type Problem struct {
 
 func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.Reason, p.Text)
-}
-
-// shown is a piece of a line as it may stand in a message: on one line, and not endless.
-func shown(text string) string {
-	const limit = 120
-	if len(text) > limit {
-		n := limit
-		for n > limit-utf8.UTFMax && !utf8.RuneStart(text[n]) {
-			n--
-		}
-		text = text[:n] + "..."
-	}
-	for _, r := range text {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return strconv.Quote(text)
-		}
-	}
-	return text
 }

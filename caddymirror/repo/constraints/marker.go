@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	pep440 "github.com/aquasecurity/go-pep440-version"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // Environment is what markers ask about a Python, by the names of PEP 508:
@@ -108,7 +110,7 @@ func ParseMarker(text string) (Marker, error) {
 		return Marker{}, err
 	}
 	if p.skip(); p.rest != "" {
-		return Marker{}, fmt.Errorf("%q is too much", shown(p.rest))
+		return Marker{}, fmt.Errorf("%q is too much", fault.Show(p.rest))
 	}
 	return Marker{n}, nil
 }
@@ -210,7 +212,7 @@ func (p *markerParser) operator() (string, error) {
 	if p.take("not") && p.take("in") {
 		return "not in", nil
 	}
-	return "", fmt.Errorf("a comparison is missing at %q", shown(p.rest))
+	return "", fmt.Errorf("a comparison is missing at %q", fault.Show(p.rest))
 }
 
 func (p *markerParser) value() (value, error) {
@@ -235,7 +237,7 @@ func (p *markerParser) value() (value, error) {
 		name = now
 	}
 	if !slices.Contains(Variables, name) {
-		return value{}, fmt.Errorf("%q is neither a variable of PEP 508 nor in quotation marks", shown(p.rest[:max(n, min(1, len(p.rest)))]))
+		return value{}, fmt.Errorf("%q is neither a variable of PEP 508 nor in quotation marks", fault.Show(p.rest[:max(n, min(1, len(p.rest)))]))
 	}
 	p.rest = p.rest[n:]
 	return value{name, true}, nil

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
 // Read reads a file of requirements into the list. Its name is for messages, and what it
@@ -32,7 +34,7 @@ func (l *List) Read(name string, r io.Reader) (included []string, err error) {
 		}
 	}
 	for line, number := range joined(string(text)) {
-		at := Problem{File: name, Line: number, Text: shown(strings.TrimSpace(line))}
+		at := Problem{File: name, Line: number, Text: fault.Show(strings.TrimSpace(line))}
 		if len(line) > MaxLine {
 			at.Reason = fmt.Sprintf("longer than %d KiB", MaxLine>>10)
 			l.problem(at)
@@ -150,7 +152,7 @@ func hashes(options []string) (all []string, err error) {
 		value, ok := strings.CutPrefix(options[i], "--hash")
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("the option %s is not known here", shown(options[i]))
+			return nil, fmt.Errorf("the option %s is not known here", fault.Show(options[i]))
 		case value == "" && i+1 < len(options):
 			i++
 			value = options[i]
@@ -161,7 +163,7 @@ func hashes(options []string) (all []string, err error) {
 		}
 		algorithm, digest, _ := strings.Cut(value, ":")
 		if n := digests[algorithm]; n == 0 || len(digest) != n || strings.Trim(strings.ToLower(digest), "0123456789abcdef") != "" {
-			return nil, fmt.Errorf("%s is not a hash such as sha256:<64 hex digits>", shown(value))
+			return nil, fmt.Errorf("%s is not a hash such as sha256:<64 hex digits>", fault.Show(value))
 		}
 		all = append(all, algorithm+":"+strings.ToLower(digest))
 	}
@@ -196,7 +198,7 @@ func (l *List) option(at *Problem, line string, included *[]string) error {
 	argument, ok := passedOver[name]
 	switch {
 	case !ok:
-		return fmt.Errorf("the option %s is not known", shown(name))
+		return fmt.Errorf("the option %s is not known", fault.Show(name))
 	case argument && value == "":
 		return fmt.Errorf("%s without an argument", name)
 	case !argument && value != "":

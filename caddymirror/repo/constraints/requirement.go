@@ -10,6 +10,10 @@ import (
 	"strings"
 
 	pep440 "github.com/aquasecurity/go-pep440-version"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/wheel"
 )
 
 // Requirement is one line: a package, and which versions of it (PEP 508).
@@ -33,26 +37,15 @@ type Specifier struct{ Op, Version string }
 
 func (s Specifier) String() string { return s.Op + s.Version }
 
-// NormalName is a name as PEP 503 has it: with - for what parts its words, in lower case.
-func NormalName(name string) string {
-	return strings.ToLower(separators.ReplaceAllString(name, "-"))
-}
-
 // NormalVersion is a version as PEP 440 writes it, "1.0-ALPHA1" as "1.0a1". What is no
 // such version stays as it is.
 func NormalVersion(version string) string {
-	v, err := pep440.Parse(version)
+	v, err := wheel.ParseVersion(version)
 	if err != nil {
 		return version
 	}
-	public, local, ok := strings.Cut(v.String(), "+")
-	if !ok {
-		return public
-	}
-	return public + "+" + separators.ReplaceAllString(local, ".")
+	return v.String()
 }
-
-var separators = regexp.MustCompile(`[-_.]+`)
 
 // Pin returns the one version that the requirement allows, and false if it allows others
 // or is a URL.
@@ -164,7 +157,7 @@ func Parse(line string) (Requirement, error) {
 		}
 		return r, errors.New("does not begin with the name of a package")
 	}
-	r.Name = NormalName(r.Written)
+	r.Name = pypi.Normalize(r.Written)
 	rest := strings.TrimSpace(line[len(r.Written):])
 	var err error
 	if strings.HasPrefix(rest, "[") {
@@ -200,14 +193,14 @@ func cutMarker(address string) (before, marker string, ok bool) {
 
 func checkURL(text string) (string, error) {
 	if text == "" || strings.ContainsAny(text, " \t") {
-		return "", fmt.Errorf("%q is not a URL", shown(text))
+		return "", fmt.Errorf("%q is not a URL", fault.Show(text))
 	}
 	if strings.Contains(text, "${") {
 		return "", errors.New("variables of the environment are not replaced in URLs")
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "file" {
-		return "", fmt.Errorf("%q is not a URL", shown(text))
+		return "", fmt.Errorf("%q is not a URL", fault.Show(text))
 	}
 	if u.Scheme == "file" {
 		return "", errors.New("a directory or file of somebody's, and no package")
@@ -238,7 +231,7 @@ func parseURL(line string) (r Requirement, err error) {
 	if r.Written == "" || nameAtStart.FindString(r.Written) != r.Written {
 		return r, errors.New("the URL does not name its package: write NAME @ URL")
 	}
-	r.Name = NormalName(r.Written)
+	r.Name = pypi.Normalize(r.Written)
 	if marked {
 		if r.Marker, err = ParseMarker(marker); err != nil {
 			return r, fmt.Errorf("marker: %w", err)
@@ -259,16 +252,16 @@ func extras(text string) (all []string, rest string, err error) {
 	for e := range strings.SplitSeq(inside, ",") {
 		e = strings.TrimSpace(e)
 		if e == "" || nameAtStart.FindString(e) != e {
-			return nil, "", fmt.Errorf("%q is not the name of an extra", shown(e))
+			return nil, "", fmt.Errorf("%q is not the name of an extra", fault.Show(e))
 		}
-		all = append(all, NormalName(e))
+		all = append(all, pypi.Normalize(e))
 	}
 	slices.Sort(all)
 	return slices.Compact(all), strings.TrimSpace(rest), nil
 }
 
-// maxVersion is how long a version may be, twice what PyPI allows.
-const maxVersion = 1024
+// maxVersion is how long a version may be, as in the names of wheels.
+const maxVersion = 200
 
 // operators are those of PEP 440, the long ones first.
 var operators = []string{"===", "==", "~=", "!=", "<=", ">=", "<", ">"}
@@ -287,7 +280,7 @@ func specifiers(text string) (all []Specifier, err error) {
 		clause = strings.TrimSpace(clause)
 		i := slices.IndexFunc(operators, func(op string) bool { return strings.HasPrefix(clause, op) })
 		if i < 0 {
-			return nil, fmt.Errorf("%q is not a condition on versions such as ==1.0", shown(clause))
+			return nil, fmt.Errorf("%q is not a condition on versions such as ==1.0", fault.Show(clause))
 		}
 		s := Specifier{operators[i], strings.TrimSpace(clause[len(operators[i]):])}
 		if err := s.valid(); err != nil {
@@ -300,16 +293,16 @@ func specifiers(text string) (all []Specifier, err error) {
 
 func (s Specifier) valid() error {
 	if s.Version == "" || len(s.Version) > maxVersion || strings.ContainsAny(s.Version, " \t;)(") {
-		return fmt.Errorf("%q is not a version", shown(s.Version))
+		return fmt.Errorf("%q is not a version", fault.Show(s.Version))
 	}
 	if s.Op == "===" {
 		return nil
 	}
 	if _, err := pep440.Parse(strings.TrimSuffix(s.Version, ".*")); err != nil {
-		return fmt.Errorf("%q is not a version (PEP 440); only === takes others", shown(s.Version))
+		return fmt.Errorf("%q is not a version (PEP 440); only === takes others", fault.Show(s.Version))
 	}
 	if _, err := s.condition(); err != nil {
-		return fmt.Errorf("%q is not a condition on versions such as ==1.0", shown(s.String()))
+		return fmt.Errorf("%q is not a condition on versions such as ==1.0", fault.Show(s.String()))
 	}
 	return nil
 }
