@@ -35,7 +35,7 @@ func ParsePart(status int, h http.Header) (Part, bool) {
 		if t, _, _ := mime.ParseMediaType(h.Get("Content-Type")); t == "multipart/byteranges" {
 			return Part{}, false
 		}
-		p.Start, p.End, p.Size, ok = parseContentRange(h["Content-Range"])
+		p.Start, p.End, p.Size, ok = ParseContentRange(h["Content-Range"])
 		return p, ok && (length < 0 || length == p.End-p.Start)
 	}
 	return Part{}, false
@@ -52,8 +52,9 @@ func contentLength(h http.Header) (n int64, ok bool) {
 	return 0, false
 }
 
-// parseContentRange reads a range of bytes that was sent (RFC 9110 section 14.4).
-func parseContentRange(lines []string) (start, end, size int64, ok bool) {
+// ParseContentRange reads the lines of Content-Range of a 206 (RFC 9110 section 14.4): the
+// bytes from start up to but not including end, of size bytes, -1 if that is not known.
+func ParseContentRange(lines []string) (start, end, size int64, ok bool) {
 	if len(lines) != 1 {
 		return 0, 0, 0, false
 	}
