@@ -29,6 +29,10 @@ type Env struct {
 
 	Log *zap.Logger
 
+	// Hidden reports whether a file is answered as if it were not there, as the mount
+	// is configured: there is to be no link to it.
+	Hidden func(name string) bool
+
 	// Facts belong to the format and the origin alone.
 	Facts Facts
 }

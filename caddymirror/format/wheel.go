@@ -60,7 +60,7 @@ func (*Wheel) Plan(r Request) (Plan, bool) {
 
 // Over implements Overlay.
 func (*Wheel) Over(from origin.Origin, env Env) (origin.Origin, error) {
-	return wheelindex.New(from, wheelindex.Config{Context: env.Context, Log: env.Log, Facts: env.Facts}), nil
+	return wheelindex.New(from, wheelindex.Config{Context: env.Context, Log: env.Log, Hidden: env.Hidden, Facts: env.Facts}), nil
 }
 
 // Interface guards

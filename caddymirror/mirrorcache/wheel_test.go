@@ -160,3 +160,22 @@ func TestWheels(t *testing.T) {
 	etag = a.header.Get("Etag")
 	s.ask(t, "GET", prefix+"/simple/foo-bar/", pipAccept, "If-None-Match: "+etag).wantStatus(t, http.StatusNotModified)
 }
+
+// TestWheelsHidden: what is hidden is in no page.
+func TestWheelsHidden(t *testing.T) {
+	tree := t.TempDir()
+	shown := putWheel(t, tree, "f/foo", "foo", "1.0")
+	hidden := putWheel(t, tree, "f/foo", "foo", "2.0")
+	putWheel(t, tree, "b/bar", "bar", "1.0")
+	s := newSite(t, mount("/wheel", wheelFormat+`, "hide": ["foo-2.0-*", "b/bar"]`, tree))
+	s.awaitIndex(t, "")
+	for path, want := range map[string]string{"/wheel/simple/": `"foo"`, "/wheel/simple/foo/": shown, "/wheel/foo/": shown} {
+		a := s.ask(t, "GET", path, pipAccept)
+		if body := string(a.body); a.status != 200 || !strings.Contains(body, want) || strings.Contains(body, hidden) || strings.Contains(body, "bar") {
+			t.Errorf("%s: %d\n%s", path, a.status, body)
+		}
+	}
+	for _, path := range []string{"/wheel/f/foo/" + hidden, "/wheel/f/foo/" + hidden + ".metadata", "/wheel/simple/bar/"} {
+		s.ask(t, "GET", path, pipAccept).wantStatus(t, 404)
+	}
+}

@@ -56,6 +56,10 @@ type Config struct {
 
 	Log *zap.Logger
 
+	// Hidden, if it is not nil, reports whether a file or directory is to be left out, as if
+	// it were not there.
+	Hidden func(name string) bool
+
 	// Facts is where is kept what was found out of files.
 	Facts Facts
 

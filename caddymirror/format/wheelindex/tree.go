@@ -125,6 +125,7 @@ func (t *tree) read(name string, d *dir) {
 		case e != nil:
 			err = e
 			return
+		case t.x.conf.Hidden != nil && t.x.conf.Hidden(path.Join(name, info.Name)):
 		case info.Dir && (!info.Symlink || name == "." && platform.MatchString(info.Name)):
 			d.dirs = append(d.dirs, info.Name)
 		case info.Dir:
