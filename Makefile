@@ -45,9 +45,9 @@ sample: ## make the repositories that Caddyfile.example releases and serves
 
 test: deps build ## install what the tests need, and run them all
 	CGO_ENABLED=0 $(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test $(RACE) $(LEAVES)
-	CGO_ENABLED=1 $(GO) test $(RACE) $(MODULES)
-	CGO_ENABLED=0 $(GO) test -p 1 -timeout 15m ./test/...
+	CGO_ENABLED=1 $(GO) test $(RACE) -timeout 20m $(LEAVES)
+	CGO_ENABLED=1 $(GO) test $(RACE) -timeout 20m $(MODULES)
+	CGO_ENABLED=0 $(GO) test -p 1 -timeout 20m ./test/...
 
 deps: ## install what the tests need (Debian, as root), or say what is missing
 	@missing=$$(for p in $(PACKAGES); do \
