@@ -193,6 +193,7 @@ func (b *build) environment() []string {
 		// Nothing of this host's pip, and no other index.
 		"PIP_CONFIG_FILE": os.DevNull, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_CACHE_DIR": "1",
 		"PIP_PROGRESS_BAR": "off", "PIP_ROOT_USER_ACTION": "ignore", "PIP_USE_PEP517": "1",
+		"PIP_NO_CLEAN":  "1", // whether the disk is full is seen afterwards
 		"PIP_INDEX_URL": b.f.w.index.String(), "PIP_RETRIES": "2", "PIP_TIMEOUT": "60",
 	}
 	if b.f.w.index.Scheme == "http" {
@@ -209,7 +210,20 @@ func (b *build) environment() []string {
 	return all
 }
 
-var diskFull = regexp.MustCompile(`No space left on device|Disk quota exceeded`)
+// What a build prints is believed of quotas, which statfs does not tell. That the disk is
+// full is believed only where that is nearly so: builds print anything, and what is full
+// may be a file system of their own, as /dev/shm.
+var (
+	diskFull  = regexp.MustCompile(`No space left on device`)
+	overQuota = regexp.MustCompile(`Disk quota exceeded`)
+)
+
+// isFull reports whether the disk of builds is full, by what a build that has failed has
+// printed and left there.
+func isFull(dir, text string) bool {
+	left := free(dir)
+	return left < 16<<20 || left < 1<<30 && diskFull.MatchString(text) || overQuota.MatchString(text)
+}
 
 // why says whose fault it is that a build has failed.
 func (b *build) why(ctx context.Context, err error, log *buildLog, door *doorman) error {
@@ -224,7 +238,7 @@ func (b *build) why(ctx context.Context, err error, log *buildLog, door *doorman
 	case sandbox.ExitTime, sandbox.ExitMemory, sandbox.ExitProcesses, sandbox.ExitDisk:
 		return blame("%s", strings.TrimPrefix(exit.Last, "sandbox: "))
 	}
-	if diskFull.MatchString(text) || free(b.f.work) < 16<<20 {
+	if isFull(b.f.work, text) {
 		return fmt.Errorf("the disk of %s is full: %w", b.f.work, syscall.ENOSPC)
 	}
 	// An index that is gone is not the package's fault.

@@ -66,6 +66,7 @@ func TestBadBuilds(t *testing.T) {
 		"other":   {"evil.py", "NAME = 'another'", "No matching distribution found"},
 		"newer":   {"evil.py", "VERSION = '2.0'", "No matching distribution found"},
 		"link":    {"evil.py", "import os\nw = os.environ['HOME'] + '/../out/x-1.0-py3-none-any.whl'\nif not os.path.lexists(w): os.symlink('/etc/passwd', w)", "has left 2 wheels"},
+		"full":    {"evil.py", "raise SystemExit('No space left on device')", "No space left on device"},
 	} {
 		x.index.Sdist(name, "1.0", map[string]string{b.file: b.text})
 		lines = append(lines, name+"==1.0")
