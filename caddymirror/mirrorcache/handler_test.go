@@ -762,6 +762,16 @@ func TestFallbackHasLess(t *testing.T) {
 	// A file is served though it has no compressed form.
 	s = newSite(t, mount("/t", `, "precompressed": {"gzip": {}}, "precompressed_order": ["gzip"]`, first, second))
 	s.ask(t, "GET", "/t/other", "Accept-Encoding: gzip").want(t, 200, []byte("x"), "fwd=uri-miss")
+	// Nor does it need the first of several index files, or any.
+	write(t, second, "d/index.htm", []byte("index"))
+	s = newSite(t, mount("/t", `, "index_names": ["index.html", "index.htm"]`, first, second))
+	s.ask(t, "GET", "/t/d/").want(t, 200, []byte("index"), "fwd=uri-miss")
+	s.ask(t, "GET", "/t/").wantStatus(t, 503)
+	s = newSite(t, mount("/t", `, "browse": true`, first, second))
+	if a := s.ask(t, "GET", "/t/"); a.status != 200 || !strings.Contains(string(a.body), "./other") {
+		t.Errorf("listing: %d\n%s", a.status, a.body)
+	}
+	s.ask(t, "GET", "/t/never/").wantStatus(t, 503)
 }
 
 // TestMaxStaleOfRelease: a release that nobody can see any more does not hold

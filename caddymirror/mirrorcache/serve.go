@@ -92,23 +92,30 @@ func (m *Mount) serveDir(w http.ResponseWriter, r *http.Request, name string) er
 	if len(m.IndexNames) > 0 {
 		m.vary(w)
 	}
+	var lacking error
 	for _, index := range m.IndexNames {
 		file := path.Join(name, index)
 		if len(m.Hide) > 0 && m.hidden(file) {
 			continue
 		}
-		if done, err := m.serveIndex(w, r, name, file); done {
+		done, err := m.serveIndex(w, r, name, file)
+		if done {
 			return err
 		}
+		lacking = cmp.Or(err, lacking)
 	}
-	if m.Browse {
+	switch {
+	case m.Browse:
 		return m.serveListing(w, r, name)
+	case lacking != nil:
+		return m.fail(w, r, object{status: statusAway}, lacking)
 	}
 	return m.serveNoIndex(w, r, name)
 }
 
 // serveIndex answers with an index file of a directory, and reports whether there
-// was an answer: if the origin is away, there is one, too.
+// was an answer: if the origin is away, there is one, too, unless a fall-back may have
+// another index or a listing. err is errLacking then.
 func (m *Mount) serveIndex(w http.ResponseWriter, r *http.Request, dir, file string) (done bool, err error) {
 	done, o, err := m.serveOne(w, r, r, representation{name: file})
 	switch {
@@ -116,6 +123,8 @@ func (m *Mount) serveIndex(w http.ResponseWriter, r *http.Request, dir, file str
 		return done, err
 	case errors.Is(err, origin.ErrAway) && m.serveOldListing(w, r, dir):
 		return true, nil // there was no index when it was read
+	case errors.Is(err, errLacking):
+		return false, err
 	}
 	return true, m.fail(w, r, o, err)
 }
