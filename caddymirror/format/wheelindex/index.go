@@ -89,6 +89,7 @@ type Index struct {
 	started bool
 	newest  *tree
 	walked  *tree // the newest one that was listed to its end
+	whole   *tree // the newest one of which all files are known
 	known   map[string]*fact
 	queue   queue
 	gen     uint64

@@ -428,7 +428,15 @@ func TestNotKept(t *testing.T) {
 	s.release(func() { s.putWheel("foo", "foo", "1.0") })
 	s.start()
 	s.facts.full = 3
-	s.complete()
+	s.complete() // though nothing is kept
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, ok := s.facts.Get("1/foo/foo-1.0-py3-none-any.whl"); ok {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is never kept")
+		}
+	}
 	s.start().complete()
 	if opens, _ := s.from.reads(); len(opens) > 0 {
 		t.Errorf("read %v", opens)

@@ -25,7 +25,7 @@ func (x *Index) start() {
 	for n := range x.conf.Workers + 1 {
 		go func() {
 			for j := x.queue.take(n == 0); j != nil; j = x.queue.take(n == 0) {
-				x.work(j)
+				x.work(j, n > 0)
 			}
 		}()
 	}
@@ -33,9 +33,18 @@ func (x *Index) start() {
 	context.AfterFunc(x.conf.Context, x.queue.close)
 }
 
-// work finds out what a file has in it.
-func (x *Index) work(j *job) {
-	k, err := x.learn(j)
+// work finds out what a file has in it. If the cache does not take that yet, it waits for
+// it, unless it is wanted for what others wait for.
+func (x *Index) work(j *job, patient bool) {
+	k, keep, err := x.learn(j)
+	x.note(j, k, err)
+	if keep != nil && patient {
+		x.keep(j.f.path, keep)
+	}
+}
+
+// note notes what was found out of a file, or why it was not.
+func (x *Index) note(j *job, k *fact, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -73,13 +82,14 @@ func (x *Index) rest(j *job, err error) {
 
 func isPanic(err error) bool { return errors.As(err, new(*panics.Error)) }
 
-// learn returns what is kept of a file, or reads it.
-func (x *Index) learn(j *job) (k *fact, err error) {
+// learn returns what is kept of a file, or reads it. Another result is what is still to be
+// kept of it.
+func (x *Index) learn(j *job) (k *fact, keep []byte, err error) {
 	defer panics.Recover(x.conf.Log, "wheel index", &err)
 	f := j.f
 	if b, ok := x.conf.Facts.Get(factName(f.path)); ok {
 		if k, _, err := decodeFact(b, false); err == nil && k.Validator == f.info.Validator {
-			return k, nil
+			return k, nil, nil
 		}
 	}
 	k = &fact{Validator: f.info.Validator}
@@ -91,7 +101,7 @@ func (x *Index) learn(j *job) (k *fact, err error) {
 		case fault.Is(err):
 			k.Reason = err.Error()
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		default:
 			k.SHA256 = hex.EncodeToString(sum[:])
 			k.RequiresPython = w.Metadata.RequiresPython
@@ -101,25 +111,27 @@ func (x *Index) learn(j *job) (k *fact, err error) {
 	} else {
 		sum, err := wheel.Sum(x.conf.Context, f.info.Size, open)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		k.SHA256 = hex.EncodeToString(sum[:])
 	}
-	x.keep(f, k, metadata)
-	return k, nil
+	keep = k.encode(metadata)
+	if x.conf.Facts.Put(factName(f.path), keep) == nil {
+		keep = nil
+	}
+	return k, keep, nil
 }
 
-// keep keeps what was found out of a file. What can not be kept is read again after a
-// restart; a cache that was just opened takes nothing yet, and is waited for.
-func (x *Index) keep(f *file, k *fact, metadata []byte) {
-	for {
-		err := x.conf.Facts.Put(factName(f.path), k.encode(metadata))
-		if err == nil || time.Since(x.began) > time.Minute {
-			return
-		}
+// keep keeps what the cache has not taken. One that was just opened takes nothing yet, and
+// is waited for; else the file is read again after a restart.
+func (x *Index) keep(path string, value []byte) {
+	for time.Since(x.began) < time.Minute {
 		select {
 		case <-time.After(250 * time.Millisecond):
 		case <-x.conf.Context.Done():
+			return
+		}
+		if x.conf.Facts.Put(factName(path), value) == nil {
 			return
 		}
 	}

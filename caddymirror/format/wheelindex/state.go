@@ -183,6 +183,7 @@ func (x *Index) settled(t *tree) bool {
 		}
 		x.token.Store(&token{t.token, t.token + "~" + hex.EncodeToString(h.Sum(nil)[:8])})
 	}
+	x.whole = t
 	return true
 }
 

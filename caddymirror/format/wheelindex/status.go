@@ -25,15 +25,15 @@ func (x *Index) Status() origin.Status {
 		return s
 	}
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	i.Unread = len(x.queue.jobs)
 	switch {
 	case x.newest != t:
-	case i.Unread > 0:
-		i.State = "reading"
-	default:
+	case x.whole == t:
 		i.State = "complete"
+	default:
+		i.State = "reading"
 	}
+	i.Unread = len(x.queue.jobs)
+	x.mu.Unlock()
 	for _, r := range t.roots {
 		i.Projects += len(r.names)
 	}
@@ -41,19 +41,29 @@ func (x *Index) Status() origin.Status {
 		note(i, ".", "has more files than an index may have, "+humanize.Comma(maxFiles)+": some are missing")
 	}
 	for f := range t.all() {
-		why := x.why(f)
-		if why == "" {
-			if j := x.queue.jobs[f.path]; j != nil && j.err != nil {
-				why = "is listed without a checksum: " + j.err.Error()
-				note(i, f.path, why)
-			}
-			i.Files++
+		why, err := x.look(f)
+		switch {
+		case why != "":
+			i.LeftOut++
+			note(i, f.path, why)
 			continue
+		case err != nil:
+			note(i, f.path, "is listed without a checksum: "+err.Error())
 		}
-		i.LeftOut++
-		note(i, f.path, why)
+		i.Files++
 	}
 	return s
+}
+
+// look tells why a file is left out, or has not been read. The lock is held for one file
+// at a time: requests wait for it.
+func (x *Index) look(f *file) (why string, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if j := x.queue.jobs[f.path]; j != nil {
+		err = j.err
+	}
+	return x.why(f), err
 }
 
 func note(i *origin.IndexStatus, name, reason string) {
