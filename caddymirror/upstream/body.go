@@ -42,12 +42,12 @@ type Body struct {
 	encoding  string
 	resumable bool
 
-	at      int64 // of the next byte
+	at      int64 // where the piece is
+	next    int64 // of the next byte for the reader; what is before it is thrown away
 	upTo    int64 // of the byte after the last one; -1: not known
 	size    int64 // of the whole; -1: not known
-	skip    int64 // bytes to throw away first
 	resumes int   // in a row
-	mark    int64 // at, when it was last taken up
+	mark    int64 // next, when it was last taken up
 	broken  error // why it has to be taken up
 	err     error // that Read returns from now on
 	pace    pace
@@ -61,7 +61,7 @@ func newBody(u *Upstream, r Request, a *answer, life context.Context, end contex
 	b := &Body{
 		u: u, r: r, life: life, end: end, url: a.url,
 		validator: a.validator(), encoding: a.resp.Header.Get("Content-Encoding"),
-		at: a.start, upTo: a.end, size: a.size, mark: a.start,
+		at: a.start, next: a.start, upTo: a.end, size: a.size, mark: a.start,
 		piece: a,
 	}
 	switch a.resp.StatusCode {
@@ -89,7 +89,7 @@ func (b *Body) skipTo(r Request, resp *Response) int64 {
 		b.upTo >= 0 && r.Offset > b.upTo {
 		return b.at
 	}
-	b.skip = r.Offset - b.at
+	b.next, b.mark = r.Offset, r.Offset
 	return r.Offset
 }
 
@@ -103,14 +103,15 @@ func (b *Body) Read(p []byte) (int, error) {
 			break
 		}
 		q := p
-		if b.skip > 0 {
-			q = p[:min(int64(len(p)), b.skip)]
+		skips := b.next > b.at
+		if skips {
+			q = p[:min(int64(len(p)), b.next-b.at)]
 		}
 		n, err := b.read(q)
 		b.at += int64(n)
+		b.next = max(b.next, b.at)
 		b.note(err)
-		if b.skip > 0 {
-			b.skip -= int64(n)
+		if skips {
 			continue
 		}
 		if b.err != nil {
@@ -155,7 +156,7 @@ func (b *Body) note(err error) {
 }
 
 func (b *Body) fail(err error) error {
-	e := &BrokenError{Offset: b.at, Size: b.size, Err: err}
+	e := &BrokenError{Offset: b.next, Size: b.size, Err: err}
 	if b.resumable {
 		e.Validator = b.validator
 	}
@@ -169,10 +170,10 @@ func (b *Body) resume() bool {
 		b.err = io.EOF
 		return false
 	}
-	if b.at-b.mark >= resumeProgress {
+	if b.next-b.mark >= resumeProgress {
 		b.resumes = 0
 	}
-	for b.resumable && errors.Is(b.broken, ErrAway) && b.resumes < maxResumes && b.skip == 0 {
+	for b.resumable && errors.Is(b.broken, ErrAway) && b.resumes < maxResumes {
 		b.resumes++
 		if !b.wait(time.Duration(b.resumes-1) * resumePause) {
 			break
@@ -185,7 +186,7 @@ func (b *Body) resume() bool {
 			a.close()
 			b.broken = context.Canceled
 		default:
-			b.broken, b.mark = nil, b.at
+			b.broken, b.mark = nil, b.next
 			return true
 		}
 	}
@@ -208,11 +209,11 @@ func (b *Body) wait(d time.Duration) bool {
 // again asks for the rest.
 func (b *Body) again() (*answer, error) {
 	r := b.r
-	r.Conditions, r.Only, r.Offset = nil, b.validator, b.at
+	r.Conditions, r.Only, r.Offset = nil, b.validator, b.next
 	if r.Length > 0 {
-		r.Length = b.upTo - b.at
+		r.Length = b.upTo - b.next
 	}
-	if b.at == 0 {
+	if b.next == 0 {
 		r.Offset, r.Length = 0, max(b.upTo, 0) // by range, too: then the version is asked for
 	}
 	a, err := b.u.ask(b.life, b.life, r)
@@ -230,7 +231,9 @@ func (b *Body) again() (*answer, error) {
 func (b *Body) continues(a *answer) error {
 	status := a.resp.StatusCode
 	switch {
-	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
+	case !a.notBefore.IsZero():
+		return &BusyError{Host: a.url.Host, Until: a.notBefore}
+	case status >= http.StatusInternalServerError:
 		return b.u.fail(ErrAway, a.url, "status %d when it was asked for the rest", status)
 	case status != http.StatusOK && status != http.StatusPartialContent:
 		return b.u.fail(ErrChanged, a.url, "status %d when it was asked for the rest", status)
@@ -241,7 +244,7 @@ func (b *Body) continues(a *answer) error {
 		return b.u.fail(ErrChanged, a.url, "redirected to another place for the rest")
 	case a.size >= 0 && b.size >= 0 && a.size != b.size:
 		return b.u.fail(ErrLying, a.url, "two sizes of one version: %d and %d", b.size, a.size)
-	case a.start > b.at, b.at-a.start > maxSkip:
+	case a.start > b.next, b.next-a.start > maxSkip:
 		return b.u.fail(ErrAway, a.url, "sends no ranges")
 	}
 	return nil
@@ -257,7 +260,6 @@ func (b *Body) swap(a *answer) bool {
 	}
 	b.piece.close()
 	b.piece = a
-	b.skip = b.at - a.start
 	b.at = a.start
 	if b.size < 0 && a.size >= 0 {
 		b.size = a.size

@@ -78,6 +78,7 @@ func (u *Upstream) Fetch(ctx context.Context, r Request) (*Response, error) {
 		end(nil)
 		return resp, nil
 	}
+	resp.Unframed = a.resp.ProtoMajor < 2 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
 	resp.Body = newBody(u, r, a, life, end)
 	resp.Start = resp.Body.skipTo(r, resp)
 	return resp, nil
@@ -112,7 +113,6 @@ func (a *answer) response(r Request) *Response {
 		Redirect:     a.redirect,
 		Validator:    validator,
 		Changed:      a.resp.StatusCode == http.StatusOK && r.Only != "" && validator != r.Only,
-		Unframed:     a.resp.ProtoMajor < 2 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0,
 		NotBefore:    a.notBefore,
 		RequestTime:  a.sent,
 		ResponseTime: a.came,

@@ -33,8 +33,9 @@ func Control(ctx context.Context, _, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// Guard is dial, with the rule of [Control] for transports whose dialer is not at hand: a
-// connection is made, and closed before anything is sent.
+// Guard is the dial function of a transport, with the rule of [Control] for those whose
+// dialer is not at hand: a connection is made, and closed before anything is sent. Over
+// its connections, nothing is taken for an answer that came before the request.
 func Guard(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -45,7 +46,7 @@ func Guard(dial func(ctx context.Context, network, address string) (net.Conn, er
 			conn.Close()
 			return nil, err
 		}
-		return conn, nil
+		return &orderedConn{Conn: conn}, nil
 	}
 }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,15 +88,50 @@ func TestRetryOfOurOwn(t *testing.T) {
 // the next request.
 func TestTooLongIsNoAnswer(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(x *exchange) bool {
+	evil := func(x *exchange) bool {
 		return x.send(ok10+ten+"HTTP/1.1 200 OK\nContent-Length: 4\n\nevil") == nil
-	})
-	u := use(t, Config{URL: s.url()})
-	for i := range 50 {
-		if _, body, err := get(t, u, Request{Target: "/x"}); err == nil && body != ten {
-			t.Fatalf("request %d: %q, %v", i, body, err)
-		}
 	}
+	stress(t, use(t, Config{URL: serve(t, evil).url(), HeaderTimeout: 5 * time.Second}))
+
+	template := httptest.NewTLSServer(nil)
+	template.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", template.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := NewTransport()
+	tr.ForceAttemptHTTP2 = false
+	tr.TLSClientConfig = template.Client().Transport.(*http.Transport).TLSClientConfig
+	s := serveOn(t, l, evil)
+	stress(t, use(t, Config{URL: "https://" + s.Addr().String(), Transport: tr, HeaderTimeout: 5 * time.Second}))
+}
+
+// stress asks many times at once: only what was to be answered may be.
+func stress(t *testing.T, u *Upstream) {
+	t.Helper()
+	got := false
+	var mu sync.Mutex
+	defer func() {
+		if !got {
+			t.Error("nothing was answered")
+		}
+	}()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for i := range 200 {
+				_, body, err := get(t, u, Request{Target: "/x"})
+				if err == nil && body != ten {
+					t.Errorf("request %d: %q", i, body)
+					return
+				}
+				mu.Lock()
+				got = got || err == nil
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestClasses(t *testing.T) {

@@ -61,12 +61,13 @@ func (r Request) rangeField() string {
 	return fmt.Sprintf("bytes=%d-", r.Offset)
 }
 
-// valid reports whether the numbers make a range, and the fields can be sent.
+// valid reports whether the numbers make a range, and the fields can be sent. A weak
+// validator cannot be that of a part.
 func (r Request) valid() bool {
 	fields := append([]string{r.Accept, r.AcceptEncoding, r.Only}, r.Via...)
 	fields = append(fields, r.Conditions["If-None-Match"]...)
 	fields = append(fields, r.Conditions["If-Modified-Since"]...)
-	return r.Length >= 0 && (r.Offset >= 0 || r.Length == 0) && r.Offset+r.Length >= min(r.Offset, 0) &&
+	return r.Length >= 0 && !strings.HasPrefix(r.Only, "W/") && (r.Offset >= 0 || r.Length == 0) && r.Offset+r.Length >= min(r.Offset, 0) &&
 		!slices.ContainsFunc(fields, func(f string) bool { return !httpguts.ValidHeaderFieldValue(f) })
 }
 
@@ -136,20 +137,32 @@ func (u *Upstream) step(ctx context.Context, cancel context.CancelCauseFunc, r R
 	return resp, private, err
 }
 
-// once sends one request. dead says that a pooled connection broke before a byte came.
+// once sends one request. dead says that a pooled connection broke before a byte came, or
+// had something left over.
 func (u *Upstream) once(ctx context.Context, cancel context.CancelCauseFunc, r Request, at *url.URL, l leg) (resp *http.Response, private, dead bool, err error) {
-	var reused, answered atomic.Bool
+	var reused, begun, early atomic.Bool
+	var conn atomic.Pointer[orderedConn]
 	var informational atomic.Int32
 	var to remote
 	to.private.Store(privateHost(at)) // as long as no connection tells
 	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			reused.Store(info.Reused)
+			if c := ordered(info.Conn); c != nil {
+				c.state.Store(idle)
+				conn.Store(c)
+			}
 			if address, refuse := to.see(info.Conn.RemoteAddr()); refuse && l.publicOnly {
 				cancel(&privateError{address})
 			}
 		},
-		GotFirstResponseByte: func() { answered.Store(true) },
+		GotFirstResponseByte: func() {
+			begun.Store(true)
+			if c := conn.Load(); c != nil && c.state.Load() != answered {
+				early.Store(true)
+				c.Close() // the real answer must not be that of the next request
+			}
+		},
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
 			if informational.Add(1) > max1xx {
 				return protocolError("too many responses with status 1xx")
@@ -160,9 +173,12 @@ func (u *Upstream) once(ctx context.Context, cancel context.CancelCauseFunc, r R
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, legKey{}, &l), trace)
 	resp, err = u.transport.RoundTrip(u.request(ctx, r, at))
 	if err != nil {
-		return nil, false, reused.Load() && !answered.Load() && !timedOut(err), err
+		return nil, false, reused.Load() && (early.Load() || !begun.Load() && !timedOut(err)), err
 	}
 	switch {
+	case early.Load():
+		resp.Body.Close()
+		return nil, false, reused.Load(), protocolError("the answer came before the request")
 	case headerSize(resp.Header) > maxHeader:
 		err = protocolError("the header is too large")
 	case resp.Uncompressed:

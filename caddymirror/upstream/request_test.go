@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -82,6 +83,7 @@ func TestTargets(t *testing.T) {
 		{Target: "/", Offset: 1 << 62, Length: 1 << 62},
 		{Target: "/", Accept: "a\r\nb: c"},
 		{Target: "/", Only: "\n"},
+		{Target: "/", Only: `W/"v1"`},
 		{Target: "/", Via: []string{"\n"}},
 		{Target: "/", Conditions: http.Header{"If-None-Match": {"\n"}}},
 	} {
@@ -155,6 +157,21 @@ func TestConfig(t *testing.T) {
 		if u, err := New(c); err != nil || u.String() != c.URL {
 			t.Errorf("%+v: %v", c, err)
 		}
+	}
+}
+
+// TestNetworkProxy checks that a proxy of the network is sent the URL as it was received.
+func TestNetworkProxy(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(x *exchange) bool { return x.send(ok10+ten) == nil })
+	tr := NewTransport()
+	tr.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(s.url()) }
+	u := use(t, Config{URL: "http://public.example/base", Transport: tr})
+	if _, body, err := get(t, u, Request{Target: "/@a%2fb+c?d=%2F"}); err != nil || body != ten {
+		t.Fatal(body, err)
+	}
+	if head := s.heads()[0]; !strings.HasPrefix(head, "GET http://public.example/base/@a%2fb+c?d=%2F HTTP/1.1\r\n") {
+		t.Error(head)
 	}
 }
 

@@ -91,6 +91,10 @@ func serve(t *testing.T, answer func(x *exchange) bool) *raw {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, l, answer)
+}
+
+func serveOn(t *testing.T, l net.Listener, answer func(x *exchange) bool) *raw {
 	s := &raw{Listener: l}
 	var all sync.WaitGroup
 	var conns sync.Map

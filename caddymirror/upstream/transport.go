@@ -18,7 +18,7 @@ const (
 func NewTransport() *http.Transport {
 	dialer := &net.Dialer{Timeout: connectTimeout, ControlContext: Control}
 	return &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            Guard(dialer.DialContext),
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		TLSHandshakeTimeout:    connectTimeout,
