@@ -11,7 +11,7 @@ GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,n
 export GOFLAGS
 
 # Packages without Caddy's standard modules: quick to build with -race.
-LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs check diskcache format freshness httpcond origin panics process repo sandbox step upstream)
+LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs breaker check diskcache format freshness httpcond origin panics process repo sandbox step upstream)
 MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command directive gate job mirror mirrorcache mirrorpages program releaser syncer)
 
 # Debian's names of what the tests run: a C compiler for the race detector,

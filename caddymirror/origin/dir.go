@@ -228,7 +228,7 @@ func (d *Dir) Status() Status {
 	st := s.count.status()
 	st.Origin, st.State, st.Release, st.Seen = d.Root, "up", r.Token, r.Seen
 	st.Stuck = s.pool.stuckCalls()
-	if s.breaker.isOpen() {
+	if s.breaker.Open() {
 		st.State = "away"
 	}
 	return st

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 )
 
 // A hang is a file system that can be made to hang.
@@ -222,7 +224,7 @@ func TestHungBuffers(t *testing.T) {
 	h := newHang(t, d)
 	taken := make(map[*[readSize]byte]bool)
 	var bodies []*body
-	for range breakerFailures - 1 { // more would find the breaker open
+	for range breaker.Threshold - 1 { // more would find the breaker open
 		b, err := d.Open(t.Context(), "f", 0)
 		if err != nil {
 			t.Fatal(err)
@@ -254,7 +256,7 @@ func TestCanceled(t *testing.T) {
 	d := newDir(t, root)
 	h := newHang(t, d)
 	h.stop()
-	for range 2 * breakerFailures {
+	for range 2 * breaker.Threshold {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(5*time.Millisecond, cancel)
 		if _, err := d.Stat(ctx, "f"); !errors.Is(err, ErrAway) || !errors.Is(err, context.Canceled) {
@@ -277,13 +279,13 @@ func TestBadFile(t *testing.T) {
 		}
 		return nil
 	}
-	for range 10 * breakerFailures {
+	for range 10 * breaker.Threshold {
 		if _, err := read(d, "bad", 0); !errors.Is(err, ErrAway) {
 			t.Fatal(err)
 		}
 	}
 	waitFor(t, "the good file is there", func() bool { got, _ := read(d, "good", 0); return got == "bytes" })
-	if s := d.Status(); s.State != "up" || s.Errors < 10*breakerFailures || s.Timeouts != 0 || !strings.Contains(s.LastError, "input/output error") {
+	if s := d.Status(); s.State != "up" || s.Errors < 10*breaker.Threshold || s.Timeouts != 0 || !strings.Contains(s.LastError, "input/output error") {
 		t.Errorf("%+v", s)
 	}
 }
@@ -402,7 +404,7 @@ func TestReplaceStale(t *testing.T) {
 func TestHangsBelowRoot(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, "f", "bytes")
-	d := newDir(t, root, timeout(20*time.Millisecond), poolSize(breakerFailures))
+	d := newDir(t, root, timeout(20*time.Millisecond), poolSize(breaker.Threshold))
 	h := new(hang)
 	defer h.cont()
 	d.state.inject = func(op, name string) error {
@@ -414,7 +416,7 @@ func TestHangsBelowRoot(t *testing.T) {
 	h.stop()
 	waitFor(t, "the probe has failed", func() bool {
 		d.Stat(t.Context(), "f")
-		err := d.state.breaker.check()
+		err := d.state.breaker.Check()
 		return err != nil && strings.Contains(err.Error(), "all 3 calls")
 	})
 	h.cont()

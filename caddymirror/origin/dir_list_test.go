@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 )
 
 // readDir is what ReadDir yields, sorted by name.
@@ -140,7 +142,7 @@ func TestReadDirRemoved(t *testing.T) {
 		return nil
 	})
 	write(t, d.Root, "stays", "")
-	for range 2 * breakerFailures {
+	for range 2 * breaker.Threshold {
 		list, err := readDir(t.Context(), d, "d")
 		if !errors.Is(err, ErrAway) || errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("%d entries, %v", len(list), err)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 )
 
 // dirStates holds what is behind each root, by its path, for as long as a
@@ -62,7 +64,7 @@ var dirSerial atomic.Uint64
 type dirState struct {
 	*dirCost
 	root    string
-	breaker breaker
+	breaker breaker.Breaker
 	stop    chan struct{}
 
 	mu    sync.Mutex
@@ -82,7 +84,10 @@ type dirState struct {
 func newDirState(root string, c *dirConf) *dirState {
 	kept, _ := dirCosts.LoadOrStore(root, &dirCost{probe: make(chan struct{}, 1)})
 	s := &dirState{dirCost: kept.(*dirCost), root: root, stop: make(chan struct{})}
-	s.breaker = breaker{probe: s.probeRoot, stop: s.stop, moved: s.moved, log: func() *zap.Logger { return s.conf.Load().log }}
+	s.breaker = breaker.Breaker{
+		Away: ErrAway, Probe: s.probeRoot, Stop: s.stop, Moved: s.moved,
+		Log: func() *zap.Logger { return s.conf.Load().log },
+	}
 	s.release = newReleaseWatch()
 	c.adopted = true
 	s.conf.Store(c)

@@ -24,6 +24,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 )
 
 // newDir provisions a Dir on root.
@@ -862,7 +864,7 @@ func TestNotMounted(t *testing.T) {
 	if err := os.Rename(root, root+"-gone"); err != nil {
 		t.Fatal(err)
 	}
-	for range breakerFailures {
+	for range breaker.Threshold {
 		_, err := read(d, "g", 0)
 		isAway(t, err, "no such file")
 	}
@@ -904,7 +906,7 @@ func TestErrorClasses(t *testing.T) {
 					t.Errorf("%v (%d): %v", errno, errno, err)
 				}
 			}
-			d.state.breaker.report(nil)
+			d.state.breaker.Report(nil)
 		}
 	}
 	if s := d.Status(); s.State != "up" || s.Errors != uint64(len(classes[ErrAway])) || s.Timeouts != 0 {

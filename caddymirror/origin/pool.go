@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 )
 
@@ -50,7 +52,7 @@ func (p *pool) grant() {
 // is first. That there is none in time says nothing about the file system, so the
 // error is [ErrBusy] then; unless no call has ended meanwhile, so that each has had
 // as much time.
-func (p *pool) acquire(ctx context.Context, b *breaker, timeout time.Duration) error {
+func (p *pool) acquire(ctx context.Context, b *breaker.Breaker, timeout time.Duration) error {
 	p.mu.Lock()
 	granted := make(chan struct{})
 	e := p.queue.PushBack(granted)
@@ -70,11 +72,11 @@ func (p *pool) acquire(ctx context.Context, b *breaker, timeout time.Duration) e
 		select {
 		case <-granted:
 			return nil
-		case <-b.opening():
-			err = b.check()
+		case <-b.Opening():
+			err = b.Check()
 		case <-timer.C:
 			if err = p.progress(ended, timeout); !errors.Is(err, ErrBusy) {
-				b.trip(err)
+				b.Trip(err)
 			}
 		case <-ctx.Done():
 			err = leftInQueue(ctx)
@@ -206,22 +208,22 @@ func (p *pool) giveUp(c *call) bool {
 // The outcome is reported to b, that of f or that of the timeout, even when
 // the caller has left before: a caller with little patience says nothing
 // about the file system. Nor does a panic in f, which fails this call only.
-func do[T any](ctx context.Context, p *pool, b *breaker, timeout time.Duration, f func() (T, error), late func(T)) (T, error) {
+func do[T any](ctx context.Context, p *pool, b *breaker.Breaker, timeout time.Duration, f func() (T, error), late func(T)) (T, error) {
 	type result struct {
 		v   T
 		err error
 	}
 	var none T
 	if p.hung() { // b may be new, and the pool not
-		b.trip(hangs(timeout))
+		b.Trip(hangs(timeout))
 	}
-	if err := b.check(); err != nil {
+	if err := b.Check(); err != nil {
 		return none, err
 	}
 	if err := p.acquire(ctx, b, timeout); err != nil {
 		return none, err
 	}
-	err := b.check() // it may have opened during the wait
+	err := b.Check() // it may have opened during the wait
 	if err == nil && ctx.Err() != nil {
 		err = leftInQueue(ctx)
 	}
@@ -237,9 +239,9 @@ func do[T any](ctx context.Context, p *pool, b *breaker, timeout time.Duration, 
 		if !p.expire(c) {
 			return
 		}
-		b.report(hangs(timeout))
+		b.Report(hangs(timeout))
 		if p.hung() {
-			b.trip(hangs(timeout))
+			b.Trip(hangs(timeout))
 		}
 		close(expired)
 	})
@@ -249,7 +251,7 @@ func do[T any](ctx context.Context, p *pool, b *breaker, timeout time.Duration, 
 		timer.Stop()
 		inTime, awaited := p.finish(c)
 		if inTime && !isPanic(r.err) {
-			b.report(r.err)
+			b.Report(r.err)
 		}
 		if awaited {
 			done <- r
@@ -274,9 +276,16 @@ func do[T any](ctx context.Context, p *pool, b *breaker, timeout time.Duration, 
 }
 
 // contained calls f, and turns a panic into an error.
-func contained[T any](b *breaker, f func() (T, error)) (v T, err error) {
-	defer Recover(b.logger(), "origin call", &err)
+func contained[T any](b *breaker.Breaker, f func() (T, error)) (v T, err error) {
+	defer Recover(logger(b), "origin call", &err)
 	return f()
+}
+
+func logger(b *breaker.Breaker) *zap.Logger {
+	if b.Log == nil {
+		return nil
+	}
+	return b.Log()
 }
 
 func isPanic(err error) bool {

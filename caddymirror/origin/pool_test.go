@@ -7,13 +7,16 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 )
 
 // idle is a breaker that nothing opens.
-func idle(t *testing.T) *breaker {
-	b := &breaker{
-		probe: func() error { return nil },
-		moved: func(open bool, _ error) {
+func idle(t *testing.T) *breaker.Breaker {
+	b := &breaker.Breaker{
+		Away:  ErrAway,
+		Probe: func() error { return nil },
+		Moved: func(open bool, _ error) {
 			if open {
 				t.Error("the breaker opened")
 			}
@@ -89,13 +92,13 @@ func TestPoolGivesUp(t *testing.T) {
 	if p.queue.Len() != 0 {
 		t.Errorf("%d still wait", p.queue.Len())
 	}
-	if b.failures != 1 || b.isOpen() {
-		t.Errorf("%d failures, open: %v", b.failures, b.isOpen())
+	if b.Failures() != 1 || b.Open() {
+		t.Errorf("%d failures, open: %v", b.Failures(), b.Open())
 	}
 
 	// One that waits as long as a call may take, while none ends, has seen enough.
-	if _, err := do(t.Context(), p, b, 20*time.Millisecond, never, nil); !errors.Is(err, ErrAway) || errors.Is(err, ErrBusy) || !b.isOpen() {
-		t.Errorf("open: %v, %v", b.isOpen(), err)
+	if _, err := do(t.Context(), p, b, 20*time.Millisecond, never, nil); !errors.Is(err, ErrAway) || errors.Is(err, ErrBusy) || !b.Open() {
+		t.Errorf("open: %v, %v", b.Open(), err)
 	}
 	start := time.Now()
 	if _, err := do(t.Context(), p, b, time.Minute, never, nil); !errors.Is(err, ErrAway) || time.Since(start) > time.Second {
@@ -114,11 +117,12 @@ func TestPoolGivesUp(t *testing.T) {
 }
 
 // hopeless is a breaker that stays open once it is.
-func hopeless(t *testing.T) *breaker {
-	return &breaker{
-		probe: func() error { return ErrAway },
-		stop:  t.Context().Done(),
-		moved: func(bool, error) {},
+func hopeless(t *testing.T) *breaker.Breaker {
+	return &breaker.Breaker{
+		Away:  ErrAway,
+		Probe: func() error { return ErrAway },
+		Stop:  t.Context().Done(),
+		Moved: func(bool, error) {},
 	}
 }
 
@@ -151,8 +155,8 @@ func TestPoolCongestion(t *testing.T) {
 	if busy.Load() == 0 || done.Load() == 0 {
 		t.Error("there was no congestion")
 	}
-	if b.failures != 0 || b.isOpen() {
-		t.Errorf("%d failures, open: %v", b.failures, b.isOpen())
+	if b.Failures() != 0 || b.Open() {
+		t.Errorf("%d failures, open: %v", b.Failures(), b.Open())
 	}
 }
 
@@ -193,8 +197,8 @@ func TestPoolHung(t *testing.T) {
 		}
 		wg.Wait()
 		// Those that came last and waited for a slot leave with the first.
-		if took := time.Since(start); !b.isOpen() || took > 850*time.Millisecond {
-			t.Errorf("%d slots: open: %v, after %v", size, b.isOpen(), took)
+		if took := time.Since(start); !b.Open() || took > 850*time.Millisecond {
+			t.Errorf("%d slots: open: %v, after %v", size, b.Open(), took)
 		}
 		// A new breaker of the same pool, as after a reload, knows at once.
 		b = hopeless(t)
@@ -212,14 +216,14 @@ func TestPoolHung(t *testing.T) {
 func TestPoolPanic(t *testing.T) {
 	p := &pool{size: 2}
 	b := idle(t)
-	for range 5 * breakerFailures {
+	for range 5 * breaker.Threshold {
 		v, err := do(t.Context(), p, b, time.Minute, func() (int, error) { panic("bad page") }, nil)
 		if v != 0 || !errors.Is(err, ErrAway) || !isPanic(err) {
 			t.Fatal(v, err)
 		}
 	}
-	if b.failures != 0 {
-		t.Errorf("%d failures", b.failures)
+	if b.Failures() != 0 {
+		t.Errorf("%d failures", b.Failures())
 	}
 	// So does one in what becomes of a late result.
 	back := make(chan struct{})
@@ -245,10 +249,12 @@ func TestPoolPanic(t *testing.T) {
 // waits as long as the time-out.
 func TestPoolImpatience(t *testing.T) {
 	p := &pool{size: 16}
-	b := &breaker{probe: func() error { return errors.New("away") }, stop: t.Context().Done(), moved: func(bool, error) {}}
+	b := &breaker.Breaker{
+		Away: ErrAway, Probe: func() error { return errors.New("away") }, Stop: t.Context().Done(), Moved: func(bool, error) {},
+	}
 	back := make(chan struct{})
 	defer close(back)
-	for range breakerFailures {
+	for range breaker.Threshold {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		_, err := do(ctx, p, b, 50*time.Millisecond, func() (int, error) { <-back; return 0, nil }, nil)
 		cancel()
@@ -256,10 +262,10 @@ func TestPoolImpatience(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if b.isOpen() {
+	if b.Open() {
 		t.Error("opened by callers who did not wait")
 	}
-	waitFor(t, "the breaker is open", b.isOpen)
+	waitFor(t, "the breaker is open", b.Open)
 }
 
 func TestPoolOrder(t *testing.T) {
