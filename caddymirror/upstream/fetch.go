@@ -49,8 +49,11 @@ type Response struct {
 	// RequestTime and ResponseTime are those of RFC 9111 section 4.2.3.
 	RequestTime, ResponseTime time.Time
 
-	// Body is nil if there can be none: of a HEAD, of 204 and 304.
-	Body *Body
+	// Upstream is the one that answered.
+	Upstream *Upstream
+
+	// Body is nil if there can be none: of a HEAD, of 204 and 304. See [Body].
+	Body io.ReadCloser
 }
 
 // Close closes Body, if there is one.
@@ -72,6 +75,7 @@ func (u *Upstream) Fetch(ctx context.Context, r Request) (*Response, error) {
 		return nil, err
 	}
 	resp := a.response(r)
+	resp.Upstream = u
 	resp.Start, resp.End, resp.Size = a.start, a.end, a.size
 	if a.resp.Request.Method == http.MethodHead || a.resp.StatusCode == http.StatusNoContent || a.resp.StatusCode == http.StatusNotModified {
 		a.close()
@@ -79,8 +83,9 @@ func (u *Upstream) Fetch(ctx context.Context, r Request) (*Response, error) {
 		return resp, nil
 	}
 	resp.Unframed = a.resp.ProtoMajor < 2 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
-	resp.Body = newBody(u, r, a, life, end)
-	resp.Start = resp.Body.skipTo(r, resp)
+	body := newBody(u, r, a, life, end)
+	resp.Start = body.skipTo(r, resp)
+	resp.Body = body
 	return resp, nil
 }
 
