@@ -125,7 +125,7 @@ func ParseURL(text string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the URL: %w", err)
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.RawQuery != "", u.Fragment != "":
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.RawQuery != "", u.Fragment != "":
 		return nil, fmt.Errorf("%s is not the URL of a host, such as http://mirror.example.org", text)
 	}
 	return u, nil

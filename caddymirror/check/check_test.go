@@ -189,6 +189,26 @@ func changed(f func(h http.Header, r *http.Request)) func(http.ResponseWriter, *
 	}
 }
 
+// negotiated has a page of a project answered with JSON, or HTML, by Accept, and these for Vary.
+func negotiated(ofJSON, ofHTML string) func(http.Handler) http.Handler {
+	vary := func(h http.Header, value string) {
+		if value != "" {
+			h.Set("Vary", value)
+		}
+	}
+	return answered("/simple/one/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !strings.Contains(r.Header.Get("Accept"), "json") {
+			vary(w.Header(), ofHTML)
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Cache-Status", "mirror; hit")
+		w.Header().Set("Content-Type", "application/vnd.pypi.simple.v1+json")
+		vary(w.Header(), ofJSON)
+		io.WriteString(w, `{"meta":{"api-version":"1.0"},"name":"one","files":[]}`)
+	})
+}
+
 type headerWriter struct {
 	http.ResponseWriter
 	change func(http.Header)
@@ -318,6 +338,11 @@ func TestBroken(t *testing.T) {
 				h.Set("Content-Range", strings.TrimSuffix(cr, "7000")+"7001")
 			}
 		})), "rpm range " + rpm, "Content-Range"},
+		{"another ETag for a part", nil, answered(one, changed(func(h http.Header, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				h.Set("Etag", `"part"`)
+			}
+		})), "pypi range " + one, "and had"},
 		{"no 416", nil, answered(one, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			if r.Header.Get("Range") == "bytes=20000-" {
 				r.Header.Del("Range")
@@ -426,15 +451,10 @@ func TestBroken(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			io.WriteString(w, page(`<a href="../">up</a><a href="?sort=name">name</a>`))
 		}), "files index /tarballs/", "lists no files"},
-		{"JSON or HTML, and no Vary", nil, answered("/simple/one/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			if !strings.Contains(r.Header.Get("Accept"), "json") {
-				next.ServeHTTP(w, r)
-				return
-			}
-			w.Header().Set("Cache-Status", "mirror; hit")
-			w.Header().Set("Content-Type", "application/vnd.pypi.simple.v1+json")
-			io.WriteString(w, `{"meta":{"api-version":"1.0"},"name":"one","files":[]}`)
-		}), "pypi index /pypi/simple/one/", "Vary: Accept"},
+		{"JSON or HTML, and no Vary", nil, negotiated("", ""), "pypi index /pypi/simple/one/", "Vary: Accept"},
+		{"JSON or HTML, which vary by something else", nil, negotiated("Accept-Encoding, Accept-Language", "Accept-Encoding"), "pypi index /pypi/simple/one/", "Vary: Accept"},
+		{"JSON without Vary, or HTML with it", nil, negotiated("", "Accept"), "pypi index /pypi/simple/one/", "Vary: Accept"},
+		{"HTML without Vary, or JSON with it", nil, negotiated("accept-encoding,accept", ""), "pypi index /pypi/simple/one/", "Vary: Accept"},
 		{"an empty 200 for what is not there", nil, func(next http.Handler) http.Handler {
 			next = both(next)
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -658,7 +678,7 @@ func TestParseMount(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"mirror.example.org": "http://mirror.example.org", "https://x:8443/a/": "https://x:8443/a/",
-		"ftp://x": "", "http://": "", "http://x/?y": "", "http://x y": "",
+		"ftp://x": "", "http://": "", "http://:80": "", "http://x/?y": "", "http://x y": "",
 	} {
 		u, err := ParseURL(text)
 		if (err == nil) != (want != "") || err == nil && u.String() != want {

@@ -252,6 +252,10 @@ func (p *prober) part(spec string, ifRange []string, first int64, want []byte) b
 		p.fault(Range, "has Content-Range %q in the answer to %s; it should be %q", is, with, should)
 		return false
 	}
+	// What a part has to say of its version, it may leave out in the answer to If-Range.
+	if a.Header.Get("Etag") != "" && !p.sameValidator(Range, "Etag", a, "in the answer to "+with) {
+		return false
+	}
 	got, err := io.ReadAll(io.LimitReader(a.body, int64(len(want))+1))
 	if err != nil {
 		p.failed(Range, err)

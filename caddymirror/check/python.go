@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
@@ -193,7 +194,7 @@ func (l *mountLook) project(ctx context.Context, at *url.URL) {
 // the way give JSON to those who cannot read it.
 func (l *mountLook) varies(ctx context.Context, at *url.URL) {
 	types := map[string]bool{}
-	vary := ""
+	told := true // by each: a cache goes by the one that it has
 	for _, asked := range []string{pipAccept, oldAccept} {
 		a, err := l.c.ask(ctx, http.MethodHead, at, accept(asked))
 		if err != nil {
@@ -206,9 +207,13 @@ func (l *mountLook) varies(ctx context.Context, at *url.URL) {
 		}
 		kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
 		types[kind] = true
-		vary = strings.ToLower(strings.Join(a.Header.Values("Vary"), ","))
+		vary := strings.Split(strings.Join(a.Header.Values("Vary"), ","), ",")
+		told = told && slices.ContainsFunc(vary, func(name string) bool {
+			name = strings.TrimSpace(name)
+			return name == "*" || strings.EqualFold(name, "Accept")
+		})
 	}
-	if len(types) > 1 && !strings.Contains(vary, "accept") && !strings.Contains(vary, "*") {
+	if len(types) > 1 && !told {
 		l.fault(Index, at, "is of the type that Accept asks for, and does not say Vary: Accept: caches give JSON to clients that cannot read it")
 	}
 }

@@ -166,6 +166,9 @@ func checkOptions(cmd *cobra.Command, args []string) (o check.Options, err error
 		if o.MaxAge, err = caddy.ParseDuration(text); err != nil {
 			return o, fmt.Errorf("--max-age: %w", err)
 		}
+		if o.MaxAge <= 0 { // which would be any age
+			return o, errors.New("--max-age: longer than nothing")
+		}
 	}
 	if file, _ := f.GetString("keyring"); file != "" {
 		b, err := step.ReadFile(file, step.MaxConfig)
@@ -196,13 +199,17 @@ const nameMounts = "name the mounts: --pypi /pypi --wheel /wheel --apt /ubuntu,j
 
 // toldMounts are the mounts that a host has configuration for, that it gives to clients.
 func toldMounts(ctx context.Context, o check.Options) ([]check.Mount, error) {
+	u, err := check.ParseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
 	mounts, skipped, err := check.Discover(ctx, o)
 	if errors.Is(err, check.ErrUntold) {
 		return nil, fmt.Errorf("%w %s does not tell in a configuration for clients, at %s/: %s; or --admin localhost:2019 for those of a Caddy that can be asked",
-			errUnnamed, o.URL, check.ClientsPath, nameMounts)
+			errUnnamed, u.Redacted(), check.ClientsPath, nameMounts)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.URL, err)
+		return nil, fmt.Errorf("%s: %w", u.Redacted(), err)
 	}
 	for _, what := range skipped {
 		fmt.Fprintf(os.Stderr, "not looked at: %s\n", what)

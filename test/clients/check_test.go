@@ -105,6 +105,8 @@ func TestCheck(t *testing.T) {
 		{[]string{"http://127.0.0.1:1"}, 1, "connection refused"},
 		{[]string{srv.URL, "--apt", "/ubuntu"}, 2, "which distributions?"},
 		{[]string{srv.URL, "--pypi", "/pypi", "--sample", "0"}, 2, "--sample"},
+		{[]string{srv.URL, "--pypi", "/pypi", "--max-age", "-1h"}, 2, "--max-age"},
+		{[]string{"http://me:secret@127.0.0.1:1"}, 1, "Error: http://me:xxxxx@127.0.0.1:1: "},
 		{[]string{srv.URL, "--pypi", "/pypi", "--nonsense"}, 2, "unknown flag"},
 		{[]string{srv.URL, "--pypi", "/pypi", "--keyring", "/none"}, 2, "--keyring"},
 	} {
