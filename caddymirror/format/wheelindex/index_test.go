@@ -228,7 +228,7 @@ func TestLeftOut(t *testing.T) {
 			t.Errorf("%s %q, want %q", name, reasons[name], reason)
 		}
 	}
-	if st.LeftOut != len(want) || len(st.Remarks) != len(want) || st.Files != 1 {
+	if st.LeftOut != len(want) || len(st.Remarks) != len(want) || st.Files != 1 || st.Projects != 1 {
 		t.Errorf("status: %+v", st)
 	}
 	if p := s.page("simple/foo/index.v1_json"); len(p.Files) != 1 || p.Files[0].Filename != "foo-1.0-py3-none-any.whl" {

@@ -1,6 +1,8 @@
 package wheelindex
 
 import (
+	"slices"
+
 	"github.com/dustin/go-humanize"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
@@ -35,7 +37,11 @@ func (x *Index) Status() origin.Status {
 	i.Unread = len(x.queue.jobs)
 	x.mu.Unlock()
 	for _, r := range t.roots {
-		i.Projects += len(r.names)
+		for _, name := range r.names {
+			if slices.ContainsFunc(r.projects[name], func(f *file) bool { return x.why(f) == "" }) {
+				i.Projects++
+			}
+		}
 	}
 	if t.cut {
 		note(i, ".", "has more files than an index may have, "+humanize.Comma(maxFiles)+": some are missing")
