@@ -59,14 +59,28 @@ func (f *farm) make(ctx context.Context, w want) (state, error) {
 		return 0, err
 	}
 	defer os.Remove(file.path)
-	if err := f.helper(ctx, "place", file.path, f.place(file.name, file.wheel)); err != nil {
-		return 0, err
+	return f.publish(ctx, w, file)
+}
+
+// publish puts a wheel into its place, unless another requirement of the same version, as
+// its URL, has brought it there before.
+func (f *farm) publish(ctx context.Context, w want, file *made) (state, error) {
+	f.placing.Lock()
+	defer f.placing.Unlock()
+	became := kept
+	if !f.published.hasFile(file.name) {
+		if err := f.helper(ctx, "place", file.path, f.place(file.name, file.wheel)); err != nil {
+			return 0, err
+		}
+		f.published.add(file.name)
+		f.r.Changes.Add(pypi.Normalize(file.wheel.Project))
+		f.r.Changes.Add(w.req.Name)
+		became = built
 	}
-	f.published.add(file.name)
-	f.r.Changes.Add(pypi.Normalize(file.wheel.Project))
-	f.r.Changes.Add(w.req.Name)
-	return built, f.memory.change(func(m *memory) {
-		m.Built[file.name] = file.sha256
+	return became, f.memory.change(func(m *memory) {
+		if became == built {
+			m.Built[file.name] = file.sha256
+		}
 		delete(m.Failures, w.key())
 		if w.req.URL != "" {
 			m.From[w.req.Key()] = append(m.From[w.req.Key()], file.name)

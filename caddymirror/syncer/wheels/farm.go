@@ -35,7 +35,8 @@ type farm struct {
 	pythons   []*python
 	tally     *tally
 
-	told      sync.Map // lines of the sandbox
+	told      sync.Map   // lines of the sandbox
+	placing   sync.Mutex // held while a wheel is put into its place; taken before those of published and memory
 	nextBuild atomic.Int64
 	bytes     atomic.Int64 // fetched
 }

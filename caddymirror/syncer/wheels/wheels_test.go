@@ -1,11 +1,14 @@
 package wheels
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/syncer/wheels/wheelstest"
 )
@@ -71,4 +74,25 @@ func TestFailure(t *testing.T) {
 	}
 	x.w.MaxFailures = "75%"
 	x.good("1 lines_unreadable, 1 published, 2 waiting")
+}
+
+// TestSameWheel: one wheel that two requirements ask for is put into its place once, and
+// what is remembered is of the one that is there.
+func TestSameWheel(t *testing.T) {
+	x := newFixture(t)
+	x.index.Sdist("pure", "1.0", map[string]string{"backend.py": strings.NewReplacer("@NAME@", "pure", "@VERSION@", "1.0",
+		`b"name = %r\n" % NAME.encode()`, "os.urandom(100)").Replace(wheelstest.Backend)})
+	x.wants("pure==1.0", "pure @ "+x.index.URL+"/files/pure-1.0.tar.gz")
+	x.good("1 built, 1 published")
+	pure := "debian-12-x86_64/p/pure/pure-1.0-py3-none-any.whl"
+	x.has(pure)
+	m, err := loadMemory(x.state, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(x.dir, pure))
+	if sum := sha256.Sum256(b); err != nil || m.Built[filepath.Base(pure)] != hex.EncodeToString(sum[:]) {
+		t.Errorf("%v; remembered is %s, there is %x", err, m.Built, sum)
+	}
+	x.good("2 published")
 }
