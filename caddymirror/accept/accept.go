@@ -1,5 +1,5 @@
-// Package accept reads the Accept field of a request: which media types it takes,
-// and how gladly (RFC 9110 section 12.5.1). It is pure functions.
+// Package accept reads the Accept field of a request: which media types it accepts,
+// and which it prefers (RFC 9110 section 12.5.1). It consists of pure functions.
 package accept
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// List is what an Accept field says. An empty one takes everything, as a request
+// List is what an Accept field says. An empty one accepts everything, as a request
 // without the field does.
 type List []mediaRange
 
@@ -29,10 +29,10 @@ type param struct{ name, value string }
 
 // Parse reads an Accept field; several lines of it are joined with commas.
 //
-// It is lenient where a client means something: a lone `*` stands for `*/*`, and
-// `.2` for 0.2. An element that is no media range is ignored; a field that has no
-// other is disregarded as a whole (RFC 9110 section 12.1). Of a field of more than
-// 16 KiB the rest is ignored: no client has that much to say.
+// It is lenient where the meaning is clear: a lone `*` stands for `*/*`, and `.2`
+// for 0.2. An element that is no media range is ignored; a field with no other
+// elements counts as absent (RFC 9110 section 12.1). What a field has beyond 16 KiB
+// is ignored.
 func Parse(field string) List {
 	const maxField = 16 << 10
 	if len(field) > maxField {
@@ -110,7 +110,7 @@ func parseWeight(s string) (int, bool) {
 }
 
 // Weight is how much a media type is wanted, in thousandths: 0 if it is not
-// acceptable. The most specific range that it is in says so; specific is how
+// acceptable. The most specific range that contains it decides; specific is how
 // specific that is: 0 for none, 1 for `*/*`, 2 for `type/*`, and more for the type
 // by name.
 func (l List) Weight(t MediaType) (weight, specific int) {

@@ -88,7 +88,7 @@ type Options struct {
 	All bool
 
 	// MaxAge is how old the data of a mount may be, by the dates of its indexes. Default:
-	// as old as they are.
+	// any age.
 	MaxAge time.Duration
 
 	// Keyring has the keys of which one must have signed the indexes of [Apt] and [RPM].
@@ -98,8 +98,8 @@ type Options struct {
 	// Timeout is how long an answer may take to begin, and to go on. Default: 30 s.
 	Timeout time.Duration
 
-	// Connect is the host or address that is connected to, with a port or without, whatever
-	// the URL says: of a mirror whose name is not in the DNS yet. Default: that of the URL.
+	// Connect is the host or address to connect to instead of the URL's, with or without a
+	// port: for a mirror whose name is not in the DNS yet. Default: that of the URL.
 	Connect string
 
 	// Progress, if it is not nil, is told what is looked at, from several goroutines.
@@ -110,10 +110,10 @@ type Options struct {
 	Transport http.RoundTripper
 }
 
-// DefaultSample is how many files are fetched unless it is said.
+// DefaultSample is how many files of a mount are fetched by default.
 const DefaultSample = 5
 
-// DefaultTimeout is how long an answer may take to begin unless it is said.
+// DefaultTimeout is how long an answer may take to begin, and to go on, by default.
 const DefaultTimeout = 30 * time.Second
 
 // ParseURL reads the URL of a host. Without a scheme it is http.
@@ -131,8 +131,8 @@ func ParseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// Run looks at a host. Its error says that it could not look, since options are wrong or
-// ctx has ended; what is wrong with the host is in the report.
+// Run looks at a host. It returns an error only if options are wrong or ctx has ended;
+// what is wrong with the host is in the report.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	base, err := ParseURL(o.URL)
 	if err != nil {

@@ -25,9 +25,9 @@ const maxConfigs = 100
 // ErrUntold says that a host does not tell its clients what is mirrored there.
 var ErrUntold = errors.New("the host does not tell its clients what is mirrored there")
 
-// Discover asks a host for the configuration that it has for clients, and returns the mounts
-// that this names, and what it names and cannot be looked at. Its error is [ErrUntold] if
-// there is none.
+// Discover asks a host for the configuration that it has for clients. It returns the mounts
+// that are named there; skipped are those that cannot be looked at. Its error is [ErrUntold]
+// if there is none.
 func Discover(ctx context.Context, o Options) (mounts []Mount, skipped []string, err error) {
 	base, err := ParseURL(o.URL)
 	if err != nil {

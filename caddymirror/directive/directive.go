@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
-// Block parses the options of a module. Those that repeats does not allow may
-// stand there once.
+// Block parses the options of a module. An option may be given more than once only
+// if repeats allows it.
 func Block(d *caddyfile.Dispenser, repeats func(option string) bool, parse func(option string) error) error {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -27,7 +27,7 @@ func Block(d *caddyfile.Dispenser, repeats func(option string) bool, parse func(
 	return nil
 }
 
-// Never is for blocks in which every option may stand once.
+// Never is for blocks in which no option may be repeated.
 func Never(string) bool { return false }
 
 // One parses an option with one argument.
@@ -85,8 +85,8 @@ func OnOff(d *caddyfile.Dispenser, off *bool) error {
 	return nil
 }
 
-// Expand replaces the placeholders of settings. None may be unknown or empty: what
-// is left of a path would be another path.
+// Expand replaces the placeholders of settings. An unknown or empty one is an
+// error: the rest of a path would be another path.
 func Expand(name string, values ...*string) error {
 	for _, v := range values {
 		text, err := caddy.NewReplacer().ReplaceOrErr(*v, true, true)
@@ -98,7 +98,7 @@ func Expand(name string, values ...*string) error {
 	return nil
 }
 
-// Checked parses an option whose argument has a form.
+// Checked parses an option with one argument, which check accepts.
 func Checked(d *caddyfile.Dispenser, to *string, check func(string) error) error {
 	if err := One(d, to); err != nil {
 		return err

@@ -1,12 +1,11 @@
-// Package format knows what the paths of a repository mean: how long an object
-// keeps its bytes, and how a name is answered.
+// Package format knows what the paths of a repository mean: whether an object may
+// change, and how a name is answered.
 //
 // Formats are Caddy modules of the namespace mirror.formats. Each is a [Format];
-// what else it can do it says by being a [Planner], an [Inspector] or an [Overlay],
-// too.
+// those that can do more are a [Planner], an [Inspector] or an [Overlay], too.
 package format
 
-// Class says how long an object keeps its bytes.
+// Class says whether an object may change.
 type Class uint8
 
 const (

@@ -8,9 +8,8 @@ type Inspector interface {
 	// Inspects reports whether objects of this name may have such fields.
 	Inspects(name string) bool
 
-	// Fields are an object's, by canonical name. Reads may cost a request to the
-	// origin each, and object is to be read where its fields are expected only. The
-	// errors are those of reading: an object that is not as it should be has no
-	// fields.
+	// Fields are an object's, by canonical name. Each read may cost a request to the
+	// origin, so read only where fields are expected. Errors are those of reading: a
+	// malformed object has no fields.
 	Fields(name string, object io.ReaderAt, size int64) (map[string]string, error)
 }

@@ -6,8 +6,7 @@ func init() {
 	caddy.RegisterModule(new(Plain))
 }
 
-// Plain is the format of a tree of which nothing is known: every object may
-// change with every release.
+// Plain is the format of any tree: every object may change with every release.
 type Plain struct{}
 
 // CaddyModule returns the Caddy module information.

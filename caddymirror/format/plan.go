@@ -1,15 +1,15 @@
 package format
 
-// Planner is a [Format] that knows more of some paths than that they are names of
-// files and directories.
+// Planner is a [Format] that decides how some paths are answered, beyond their
+// being names of files and directories.
 type Planner interface {
-	// Plan tells how a request is to be answered; ok is false if it is as in a tree
-	// of which nothing is known. It depends on nothing but the request: its
-	// results are kept, and must not be changed.
+	// Plan tells how a request is to be answered; ok is false if it is answered as in
+	// the format plain. It depends on nothing but the request: its results are kept,
+	// and must not be changed.
 	Plan(r Request) (p Plan, ok bool)
 }
 
-// Request is what of a GET or HEAD request may decide what the answer is.
+// Request is the part of a GET or HEAD request that the answer may depend on.
 type Request struct {
 	// Path is the path below the mount, decoded, without empty and dot elements
 	// and without a slash in front. A slash at its end is significant.
@@ -31,15 +31,15 @@ type Plan struct {
 	// Request.Path. The query stays as it is.
 	Redirect string
 
-	// Candidates are the files that may answer, the one that is wanted most first.
+	// Candidates are the files that may answer, the preferred one first.
 	Candidates []Candidate
 
 	// Others are files that would answer, too, but in media types that the request
-	// does not take.
+	// does not accept.
 	Others []Candidate
 
-	// Tree says that, where none of Candidates or Others is there, the answer is as in a
-	// tree of which nothing is known, and not 404.
+	// Tree says what happens if none of Candidates and Others is there: the path is
+	// answered as in the format plain, and not with 404.
 	Tree bool
 
 	// Vary names the request fields that the plan depends on (RFC 9110 section

@@ -18,13 +18,13 @@ func init() {
 //
 // Pages of the simple repository API are at `simple/` and `simple/PROJECT/`; other
 // spellings of a project, and paths without the slash, are redirected there (PEP 503).
-// A page is `index.v1_json`, `index.v1_html` or `index.html`, whichever of those that
-// there are the request's Accept field, or the parameter `format`, wants most (PEP 691);
-// if it takes none of them, the answer is 406. Projects may also be in a directory by
-// their first character (bandersnatch's `hash_index`).
+// Of the pages that there are (`index.v1_json`, `index.v1_html`, `index.html`), the
+// request gets the one that its Accept field, or the parameter `format`, prefers (PEP
+// 691); if it accepts none of them, the answer is 406. Projects may also be in a
+// directory by their first character (bandersnatch's `hash_index`).
 //
 // `pypi/PROJECT/json` and `json/PROJECT` are the JSON API. Files below `packages` never
-// change. Pages tell the serial that they are of in the field `X-PyPI-Last-Serial`.
+// change. Pages have their serial in the field `X-PyPI-Last-Serial`.
 type Pypi struct{}
 
 // CaddyModule returns the Caddy module information.

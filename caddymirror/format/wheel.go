@@ -16,7 +16,7 @@ func init() {
 
 // Wheel is the format of a tree of wheels and source distributions (`.tar.gz`, `.zip`). A
 // Python package index is made from the files: each is read once, in the background, and
-// what was found out is kept in the mount's cache.
+// what was read is kept in the mount's cache.
 //
 // The tree is one index, or has one in each directory `DISTRIBUTION-VERSION-ARCH`, such
 // as `ubuntu-22.04-x86_64`. In an index, files lie in its directory, in a directory for
@@ -27,8 +27,8 @@ func init() {
 // project. So an index is used with the URL of its `simple/`, or with its own. A wheel's
 // metadata are at its URL and `.metadata`.
 //
-// Files that are not as they should be, or are being written, are left out; the mount's
-// status names them. Files that the tree itself has are served as they are.
+// Corrupt files, and files that are being written, are left out; the mount's status
+// names them. Files that the tree itself has are served as they are.
 type Wheel struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -36,9 +36,9 @@ func (*Wheel) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mirror.formats.wheel", New: func() caddy.Module { return new(Wheel) }}
 }
 
-// Class implements Format. A wheel is never overwritten by those who build them well, but
-// trees can be repaired by hand: then pages have the checksum of the new file at once, and
-// with the old one from the cache no client could install it.
+// Class implements Format. Wheels are volatile: builders do not overwrite one, but a tree
+// can be repaired by hand. Then pages have the checksum of the new file at once, and no
+// client could install the old one from the cache.
 func (*Wheel) Class(string) Class { return Volatile }
 
 // Plan implements Planner.

@@ -9,7 +9,7 @@ import (
 
 // Request says how to run a job.
 type Request struct {
-	// NoTimeout lets it take as long as it takes.
+	// NoTimeout lets the run take any time.
 	NoTimeout bool `json:"no_timeout,omitempty"`
 
 	// TakeOver runs an exclusive job though another host was ended while it ran it, and

@@ -7,25 +7,26 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 )
 
-// Backlog is what may have been brought into the tree of a job since its last release, and
-// is not released: it waits for [ReleaseWhen], or a run has failed or was interrupted.
+// Backlog is what is, or may be, new in a job's tree since its last release: it waits for
+// [ReleaseWhen], or a run failed or was interrupted.
 type Backlog struct {
 	// Since is when the first of it came.
 	Since time.Time `json:"since"`
 
-	// Changes is how many changes that are. Names are the first of them, in the status.
+	// Changes is the number of changes. Names are the first of them; the status shows them.
 	Changes int      `json:"changes"`
 	Names   []string `json:"names,omitempty"`
 
-	// Uncounted says that there may be more, of which nobody knows: of a sync that was
-	// interrupted, or cannot tell, or of somebody else.
+	// Uncounted says that there may be further changes: of a sync that was interrupted
+	// or cannot count, or of somebody else.
 	Uncounted bool `json:"uncounted,omitempty"`
 
 	// Urgent are projects among it that the constraints of [ReleaseWhen] name.
 	Urgent []string `json:"urgent,omitempty"`
 
-	// Why says for what it waits, and Due is when it is released at the latest, by the
-	// next sync that ends well. Why is empty if a run was to release it and has not.
+	// Why says what it waits for. Due is from when the next sync that ends well
+	// releases it in any case. Why is empty if a run should have released it and did
+	// not.
 	Why string    `json:"why,omitempty"`
 	Due time.Time `json:"due,omitzero"`
 }

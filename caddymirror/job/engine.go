@@ -59,10 +59,10 @@ func newEngine(dir string) *Engine {
 }
 
 // Start has jobs run when they are due, in the engine of the directory that keeps their
-// state, which an earlier configuration may have started. There is none, and it returns
-// nil, where there are no jobs and never were. Each job is told to the observer. Nothing
-// runs before active reports that the configuration is in force: it may never be.
-// What has been started is given back by [Engine.Leave].
+// state. An earlier configuration may have started it. Start returns nil if there are no
+// jobs and never were. Each job is told to the observer. Nothing runs before active
+// reports that the configuration is in force: it may never be. What has been started is
+// given back by [Engine.Leave].
 func Start(dir string, jobs map[string]*Job, observer Observer, active func() bool) (*Engine, error) {
 	names := slices.Sorted(maps.Keys(jobs))
 	for _, name := range names {
@@ -84,7 +84,7 @@ func Start(dir string, jobs map[string]*Job, observer Observer, active func() bo
 	return e, nil
 }
 
-// Leave takes the jobs of a configuration back. What is running goes on, unless the
+// Leave removes the jobs of a configuration. Runs under way go on, unless the
 // process ends. It may be called more than once.
 func (e *Engine) Leave(jobs map[string]*Job) {
 	for _, j := range jobs {

@@ -19,7 +19,7 @@ func init() {
 	caddy.OnExit(func(context.Context) { Shutdown() })
 }
 
-// Shutdown ends all that runs, each with its grace, as the end of the process does.
+// Shutdown ends all runs, each with its grace, as the end of the process does.
 func Shutdown() { engines.shutdown() }
 
 // engines are the engines of this process, by the directory of their state.

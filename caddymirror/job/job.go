@@ -1,6 +1,6 @@
-// Package job brings trees up to date and releases them, when it is time: it has the jobs
-// of a configuration, the engine that runs them over configurations, and what is known of
-// their runs. What others are to know at once it tells an [Observer].
+// Package job brings trees up to date and releases them, on a schedule: it has the jobs
+// of a configuration, the engine that keeps running them across configurations, and the
+// state and history of their runs. An [Observer] is told of events at once.
 package job
 
 import (
@@ -30,9 +30,9 @@ import (
 // each only if all before it went well.
 type Job struct {
 	// Every is how often the job runs, from the beginning of one run to that of the
-	// next. A run that was missed while the server was down is made up for, once; if
-	// there is no release of a snapshot, none is waited for.
-	// Without it and Cron the job runs when it is told to.
+	// next. If runs were missed while the server was down, one makes up for them. If a
+	// snapshot has no release yet, the job runs at once. Without it and Cron the job
+	// runs when it is told to.
 	Every caddy.Duration `json:"every,omitempty"`
 
 	// Cron is when the job runs, as cron(8) has it: minute, hour, day and
@@ -108,7 +108,7 @@ type Job struct {
 	// the syncer knows that it has changed nothing.
 	Timestamp string `json:"timestamp,omitempty"`
 
-	// Log says how much of what commands print is kept.
+	// Log says how much of the output of commands is kept.
 	Log *Log `json:"log,omitempty"`
 
 	name     string
@@ -123,14 +123,14 @@ type Job struct {
 	releases []releaser.Releaser
 }
 
-// Log says how much of what commands print is kept.
+// Log says how much of the output of commands is kept.
 type Log struct {
-	// Keep is of how many runs. More than 30 runs are remembered only if the logs of
-	// more are kept. Default: 30.
+	// Keep is the number of runs whose output is kept. More than 30 runs are
+	// remembered only if the logs of more are kept. Default: 30.
 	Keep int `json:"keep,omitempty"`
 
-	// Size is the most of one run, in bytes: the beginning of what is more is left
-	// out. Default: 16 MiB.
+	// Size is how many bytes of one run are kept at most; of more, the end is kept.
+	// Default: 16 MiB.
 	Size int64 `json:"size,omitempty"`
 }
 
@@ -328,8 +328,8 @@ func (j *Job) loadModules(ctx caddy.Context) error {
 	return nil
 }
 
-// Ready makes sure that there is what the operator has to provide once and for all,
-// and what would else be missed in the middle of the night.
+// Ready makes sure that what the operator has to provide is there: programs,
+// keytabs, keyrings. Else it would be missed in the middle of the night.
 func (j *Job) Ready() error {
 	err := j.steps(func(s any) error {
 		if r, ok := s.(step.Readier); ok {

@@ -17,16 +17,15 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 )
 
-// ReleaseWhen says when changes are released that need not be at once. It is looked at
-// when a sync has ended well: what it brought waits, with what waits already, until one of
-// the conditions holds.
+// ReleaseWhen says when changes are released, if not at once. It is looked at when a sync
+// has ended well: all changes wait until one of the conditions holds.
 type ReleaseWhen struct {
 	// Changes is how many changes are released together: projects that bandersnatch has
 	// changed, files of rsync, indexes of reprepro. What has changed twice counts once.
 	Changes int `json:"changes,omitempty"`
 
-	// After is how long the oldest change waits at most. Since it is the end of a sync
-	// that looks, it may be as much longer as one takes, with the time to the next.
+	// After is how long the oldest change waits. It is looked at when a sync ends, so
+	// the wait is longer by the time until the next sync has ended.
 	After caddy.Duration `json:"after,omitempty"`
 
 	// Projects are files of constraints, as OpenStack's upper-constraints.txt: a change

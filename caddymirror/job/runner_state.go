@@ -76,7 +76,7 @@ func (r *Runner) isLoaded() bool {
 	}
 }
 
-// Hangs is why the state cannot be read or kept just now, or nil.
+// Hangs returns why the state cannot be read or written at the moment, or nil.
 func (r *Runner) Hangs(now time.Time) error {
 	if err := r.disk.problem(now); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (r *Runner) save() {
 // ErrConfigured says that a job cannot be resumed.
 var ErrConfigured = errors.New("the job is held by the configuration")
 
-// ErrNotLoaded says that a job cannot be told anything yet.
+// ErrNotLoaded says that a job cannot take requests yet.
 var ErrNotLoaded = errors.New("the state of the job is not read yet")
 
 // Hold keeps the job from running by itself, or lets it again. An error other than

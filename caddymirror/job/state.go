@@ -75,7 +75,7 @@ func (r *Run) clone() Run {
 	return c
 }
 
-// Hold keeps a job from running by itself.
+// Hold keeps a job from running by schedule.
 type Hold struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"` // zero: it is configured

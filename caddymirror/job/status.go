@@ -32,13 +32,13 @@ type Status struct {
 	// Seen is when upstream was last seen: when the last sync that went well began.
 	Seen time.Time `json:"seen,omitzero"`
 
-	// Serial is the number by which upstream counts its changes, that the tree has come
-	// to, as of PyPI; 0 if there is none.
+	// Serial is the number of the last change of upstream that is in the tree, as PyPI
+	// counts them; 0 if there is none.
 	Serial int64 `json:"serial,omitempty"`
 
-	// Upstream is when upstream last changed what it has, by its indexes, or up to when the
-	// tree has all of that, by bandersnatch's `last-modified`, and Copies are how new the data are where they are written and where they are served from:
-	// both as they were when the last run ended.
+	// Upstream is how new upstream's data are, by the dates of its indexes or bandersnatch's
+	// `last-modified`. Copies are how new the data are where they are written and where they are
+	// served from. Both are as they were when the last run ended.
 	Upstream time.Time       `json:"upstream,omitzero"`
 	Copies   []releaser.Copy `json:"copies,omitempty"`
 
@@ -54,7 +54,7 @@ type Status struct {
 	// job has them.
 	Runs []Run `json:"runs,omitempty"`
 
-	// Problem is what of the job's state and of the last log cannot be kept, and why.
+	// Problem says which part of the job's state or of the last log cannot be kept, and why.
 	Problem string `json:"problem,omitempty"`
 }
 

@@ -1,4 +1,4 @@
-// Package mirrorpages has the pages that a mirror tells its clients about itself.
+// Package mirrorpages serves configuration for the clients of a mirror.
 package mirrorpages
 
 import (
@@ -26,9 +26,8 @@ func init() {
 }
 
 // Clients serves configuration for the clients of a mirror, ready to be used: of pip, uv,
-// apt and dnf, and variables for shells. It names what is mirrored at the site that it
-// stands in, by the host name and scheme that the client asked for, and nothing that is
-// not mirrored there.
+// apt and dnf, and variables for shells. It names only what is mirrored at its own site,
+// with the host name and scheme that the client asked by.
 //
 // A page that lists the files is at `path`; they are below.
 //
@@ -46,8 +45,8 @@ type Clients struct {
 	// Path is where the files are. Default: `/clients`.
 	Path string `json:"path,omitempty"`
 
-	// URL is how clients reach the site, as `http://mirror.example.org`. Default: as
-	// they did when they asked.
+	// URL is how clients reach the site, such as `http://mirror.example.org`. Default:
+	// the host and scheme of the request.
 	URL string `json:"url,omitempty"`
 
 	// PyPI are paths of indexes of Python packages, besides the mounts of the format
@@ -92,7 +91,7 @@ type Apt struct {
 	// one file.
 	File string `json:"file,omitempty"`
 
-	// Path of the repository: that above `dists/`.
+	// Path of the repository, the one that `dists/` is below.
 	Path string `json:"path,omitempty"`
 
 	// Suites, such as `jammy` and `jammy-updates`.
@@ -123,8 +122,8 @@ type RPM struct {
 	// ID of the repository.
 	ID string `json:"id,omitempty"`
 
-	// Path of the repository: that above `repodata/`. The client's variables, such as
-	// `$releasever` and `$basearch`, may be in it.
+	// Path of the repository, the one that `repodata/` is below. The client's
+	// variables, such as `$releasever` and `$basearch`, may be in it.
 	Path string `json:"path,omitempty"`
 
 	// Name for people. Default: ID.

@@ -1,14 +1,15 @@
-// Package sandbox runs commands that are not trusted, as builds of other people's packages:
-// with bounds on time, memory and processes, where they can write to a few directories
-// only, and reach nothing but a proxy.
+// Package sandbox runs commands that are not trusted, such as builds of other people's
+// packages: with bounds on time, memory and processes, where they can write to a few
+// directories only, and reach nothing but a proxy.
 //
-// What the kernel allows is used, and what it does not is left out, unless the [Spec]
-// requires it: namespaces of processes, mounts and the network, also without root, where
-// that is allowed; Landlock for what may be written; limits of resources; another user.
-// A supervisor sees to time, memory and the number of processes, and that nothing is left
-// in the end, whatever the command does. It ends with the process that has started it.
+// It uses namespaces of processes, mounts and the network (without root, too, where that
+// is allowed), Landlock for what may be written, resource limits, and another user. What
+// the kernel does not allow is left out, unless the [Spec] requires it. A supervisor
+// watches time, memory and the number of processes, and makes sure that no process is
+// left in the end. It ends with the process that has started it.
 //
-// The program starts itself again for that: [Command] is a command line for [Main].
+// The supervisor is the program itself, started again: [Command] returns the command line,
+// and [Main] is what then runs.
 package sandbox
 
 import (
@@ -39,7 +40,7 @@ type Spec struct {
 	// its user may.
 	Writable []string `json:"writable,omitempty"`
 
-	// UID and GID are whom it runs as. Default: as whom this program does.
+	// UID and GID are the user and group that it runs as. Default: those of this program.
 	UID *int `json:"uid,omitempty"`
 	GID *int `json:"gid,omitempty"`
 
@@ -56,14 +57,14 @@ type Spec struct {
 	// reaches it over TCP, see Env, and has no other network. Empty: as this program.
 	Proxy string `json:"proxy,omitempty"`
 
-	// Require has the command not run where it cannot be confined in each of these ways.
+	// Require refuses to run the command where it cannot be confined in each of these ways.
 	Require bool `json:"require,omitempty"`
 
 	// Free leaves out namespaces and Landlock. The other bounds hold.
 	Free bool `json:"free,omitempty"`
 }
 
-// Lacks begins the lines that the supervisor prints of what it has to do without.
+// Lacks is how the lines begin in which the supervisor prints what the system lacks.
 const Lacks = "sandbox: this system has "
 
 // Exit statuses of the supervisor that are not the command's. The last line that it prints
@@ -99,8 +100,8 @@ func Command(file string) (name string, args []string, err error) {
 	return name, []string{Word, "run", file}, nil
 }
 
-// Main is what a program does whose first argument is [Word]; args are those after it. It
-// returns the exit status.
+// Main runs the supervisor. A program calls it if its first argument is [Word]; args are
+// those after it. It returns the exit status.
 func Main(args []string) int {
 	if len(args) != 2 {
 		return refuse(errors.New("it is not for people to run"))

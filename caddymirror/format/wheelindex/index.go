@@ -7,8 +7,8 @@
 // A tree is one index or, where it has directories named `DISTRIBUTION-VERSION-ARCH`
 // (`ubuntu-22.04-x86_64`), one for each of them. In an index, files lie in its directory,
 // in a directory for each project, or in such directories by the project's first
-// character (`f/foo`). However a directory is spelled, and wherever a file lies, files
-// belong to the project in their names. Links to directories are not followed, except for
+// character (`f/foo`). A file belongs to the project in its name, wherever it lies and
+// however its directory is spelled. Links to directories are not followed, except for
 // those that have the name of an index.
 //
 // # What is laid over it
@@ -22,15 +22,14 @@
 // # How it is kept
 //
 // A tree is listed once for each of its releases or, where it has none, again when
-// pages are asked for. Each file is read once, in the background, those first that
-// somebody waits for; what was found out of it is kept in [Facts] by the file's
-// Validator. Until a file was read, pages link it without a checksum, and are not worth
-// keeping. Files that are not
-// as they should be, and those that are being written, are left out, and told by
-// [Index.Status].
+// pages are asked for. Each file is read once, in the background; files that a request
+// waits for go first. What was read is kept in [Facts], with the file's Validator.
+// Until a file was read, pages link it without a checksum, and must not be cached.
+// Corrupt files, and files that are being written, are left out; [Index.Status] names
+// them.
 //
-// The release of the index is that of its tree and, once all of its files are known, of
-// what is known of them.
+// The release of the index is made of the tree's and, once all of its files are read,
+// of what is known of them.
 package wheelindex
 
 import (
@@ -60,21 +59,21 @@ type Config struct {
 	// it were not there.
 	Hidden func(name string) bool
 
-	// Facts is where is kept what was found out of files.
+	// Facts keeps what was read from files.
 	Facts Facts
 
 	// Workers is how many files are read at a time in the background. Default: 2.
 	Workers int
 }
 
-// Facts keeps what it costs much to find out. Any fact may be gone at any time.
+// Facts keeps what is expensive to find out. Any fact may be gone at any time.
 type Facts interface {
 	Get(name string) (value []byte, ok bool)
 	Put(name string, value []byte) error
 }
 
-// Index is a tree with an index laid over it. It begins its work when it is asked for
-// something.
+// Index is a tree with an index laid over it. It starts reading when it is first
+// asked for something.
 type Index struct {
 	from   origin.Origin
 	conf   Config

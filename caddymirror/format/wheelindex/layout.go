@@ -18,8 +18,8 @@ const simple = "simple"
 // `DISTRIBUTION-VERSION-ARCH`.
 var platform = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._]*-[0-9][A-Za-z0-9._-]*-(x86_64|amd64|x64|i[3-6]86|aarch64|arm64|armv[0-9]+[a-z]*|armhf|ppc64le|ppc64el|ppc64|s390x|riscv64|loongarch64|loong64|mips64el|mips64|mipsel|sparc64|alpha|ia64)$`)
 
-// Split tells the directory of the index that a name is in, "." for that of the tree, and
-// what the name is in that, "" for the directory itself.
+// Split returns the directory of the index that a name is in, "." for the tree's root,
+// and the name relative to it, "" for the directory itself.
 func Split(name string) (root, rel string) {
 	if name == "." {
 		return ".", ""
@@ -57,8 +57,7 @@ func placeOf(dir string) (p place, ok bool) {
 	return p, true
 }
 
-// IsProject reports whether a directory may stand for a project, whether there is one or
-// not.
+// IsProject reports whether a directory may be that of a project; it need not exist.
 func IsProject(dir string) bool {
 	p, ok := placeOf(dir)
 	return ok && !p.list

@@ -1,5 +1,5 @@
-// Package apt reads the indexes of Debian's archives as apt does (2.6.1 was asked): what apt
-// refuses is an error, and what it takes though it is off the specification is told as odd.
+// Package apt reads the indexes of Debian's archives as apt does (compared with 2.6.1): what
+// apt refuses is an error; what apt accepts against the specification is reported as odd.
 package apt
 
 import (

@@ -1,6 +1,6 @@
-// Package bounded has readers that end: with a context, or when there is more than there
-// may be. What comes from outside is read with these; ARCHITECTURE.md has the table of
-// limits.
+// Package bounded has readers with limits: they fail when their context ends, or when
+// there is more to read than is allowed. What comes from outside is read with these;
+// ARCHITECTURE.md has the table of limits.
 package bounded
 
 import (
@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// MaxToken is how long one piece of an index may be that is in memory as a whole, in
-	// bytes: a tag of HTML, a tag or text of XML, a value of JSON.
+	// MaxToken is how many bytes one piece of an index may have, which is in memory as a
+	// whole: a tag of HTML, a tag or text of XML, a value of JSON.
 	MaxToken = 1 << 20
 
-	// MaxDepth is how deep elements of XML, and values of JSON, may lie in each other.
+	// MaxDepth is how deep elements of XML, and values of JSON, may be nested.
 	MaxDepth = 256
 )
 

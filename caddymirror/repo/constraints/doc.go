@@ -1,10 +1,10 @@
-// Package constraints reads requirement and constraint files of pip, as OpenStack's
-// upper-constraints.txt is one: a requirement of PEP 508 a line, with pip's comments,
-// continued lines, hashes and options.
+// Package constraints reads requirement and constraint files of pip, such as
+// OpenStack's upper-constraints.txt: one requirement of PEP 508 a line, with pip's
+// comments, continued lines, hashes and options.
 //
-// A line that cannot be read is told with its file and number, and costs nothing but
-// itself. Several files, one for each branch, are read into one [List]; what it has for a
-// Python is every version that any of them names.
+// A line that cannot be read is reported with its file and number; the others count.
+// Several files, such as one for each branch, are read into one [List], which has each
+// version that any of them names.
 package constraints
 
 import "fmt"

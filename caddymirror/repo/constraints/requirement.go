@@ -63,8 +63,8 @@ func (r Requirement) Pin() (version string, ok bool) {
 	return "", false
 }
 
-// Allows reports whether the requirement allows a version. Of those before a release it
-// allows what its specifiers name, but not "any".
+// Allows reports whether the requirement allows a version. It allows a pre-release only
+// if its specifiers name one.
 func (r Requirement) Allows(version string) bool {
 	v, err := pep440.Parse(version)
 	named := false

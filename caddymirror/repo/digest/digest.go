@@ -1,4 +1,4 @@
-// Package digest holds checksums as the indexes of repositories have them.
+// Package digest reads and compares the checksums in indexes of repositories.
 package digest
 
 import (

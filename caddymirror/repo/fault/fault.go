@@ -1,4 +1,5 @@
-// Package fault tells what is wrong with a file from what went wrong while it was read.
+// Package fault has the errors that say what is wrong with a file. All other errors are
+// about reading it, and do not blame the file.
 package fault
 
 import (

@@ -18,8 +18,8 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
 )
 
-// Endings are those of the files that can be read, the one that takes the least time
-// first; the first of all is none, of a file that is not compressed.
+// Endings are those of files that can be read, the fastest first. The first is
+// empty, for a file that is not compressed.
 var Endings = []string{"", ".zst", ".gz", ".xz", ".bz2"}
 
 // Unreadable are endings of compressed files that can not be read.
@@ -29,8 +29,8 @@ const (
 	// MaxWindow bounds the memory for reading one compressed file, in bytes.
 	MaxWindow = 128 << 20
 
-	// MaxUnpacked is how many bytes an index may have in it that is compressed: one of
-	// Debian has 60 MiB, and the largest of Fedora 250.
+	// MaxUnpacked is how many bytes a compressed index may have when it is unpacked:
+	// one of Debian has 60 MiB, and the largest of Fedora 250.
 	MaxUnpacked = 8 << 30
 )
 
@@ -66,7 +66,7 @@ func (p *Reader) Close() {
 	}
 }
 
-// More reports whether something is left out. All that is to be read must have been.
+// More reports whether something is left out. Call it after everything was read.
 func (p *Reader) More() bool { return p.left() }
 
 // Open returns what the file with this name has in it, read from r. An error of what it

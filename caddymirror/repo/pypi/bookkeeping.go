@@ -21,7 +21,8 @@ func Bookkeeping(name string) bool {
 // its serial, which moves also with projects that are not mirrored.
 var RootPages = []string{"web/simple/index.html", "web/simple/index.v1_html", "web/simple/index.v1_json"}
 
-// LastModified is the file, beside `simple`, that says up to when a mirror has all of PyPI.
+// LastModified is the file, beside `simple`, with the date up to which a mirror has all of
+// PyPI.
 const LastModified = "last-modified"
 
 // ParseLastModified reads the date that [LastModified] has (PEP 381), in UTC.

@@ -46,12 +46,12 @@ type File struct {
 	YankedReason string
 }
 
-// PageNames are the names that bandersnatch has pages under, the one that tells most last.
+// PageNames are the names of bandersnatch's pages, the one with the most information last.
 var PageNames = []string{"index.html", "index.v1_html", "index.v1_json"}
 
-// A Reader reads a page as pip does: what pip refuses is an error, and what it takes though
-// it should be otherwise is remarked. No more than one link is in memory, of up to
-// [bounded.MaxToken] bytes.
+// A Reader reads a page as pip does: what pip refuses is an error; what it accepts though
+// it is wrong is remarked. No more than one link is in memory, of up to [bounded.MaxToken]
+// bytes.
 type Reader struct {
 	// See is called with each file, or project. Its error ends the reading.
 	See func(File) error

@@ -51,10 +51,10 @@ const (
 	byName   = 3
 )
 
-// Negotiate returns the media types that an Accept field takes, the one that is wanted
-// most first, by the rules of RFC 9110 section 12.5.1 and PEP 691. Those that it wants
-// equally are in the order in which they are above, those that it takes by name before
-// the others; who takes anything gets text/html, as ever.
+// Negotiate returns the media types that an Accept field accepts, the preferred one
+// first (RFC 9110 section 12.5.1, PEP 691). Of those with equal weights, types that
+// the field names come before those that a range includes, and then the order above
+// counts. A client that accepts anything gets text/html.
 func Negotiate(field string) []MediaType {
 	type offer struct {
 		MediaType
@@ -88,8 +88,8 @@ func Negotiate(field string) []MediaType {
 }
 
 // Requested returns the media type that the parameter `format` of a query asks for
-// (PEP 691): told is false if there is none, and the type empty if it is none that
-// there is.
+// (PEP 691): told is false if there is no such parameter; t is empty if it names an
+// unknown type.
 func Requested(query string) (t MediaType, told bool) {
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")

@@ -1,6 +1,5 @@
 // Package rpm reads the metadata of RPM repositories as dnf does: what dnf refuses is an
-// error, and what it takes though it should be otherwise is remarked, with one of a few
-// sentences.
+// error; what it accepts though it is wrong is remarked, with one of a few sentences.
 package rpm
 
 import (
