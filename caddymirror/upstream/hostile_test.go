@@ -48,8 +48,8 @@ func TestHostile(t *testing.T) {
 		answer   func(x *exchange) bool
 	}{
 		{"honest", all, nil, ten, 1, time.Second, func(x *exchange) bool { return x.send(ok10+ten) == nil }},
-		{"no header", all, ErrAway, "", 1, 2 * time.Second, func(x *exchange) bool { time.Sleep(3 * time.Second); return false }},
-		{"slow header", all, ErrAway, "", 1, 2 * time.Second, func(x *exchange) bool {
+		{"no header", all, ErrAway, "", 1, 3 * time.Second, func(x *exchange) bool { time.Sleep(5 * time.Second); return false }},
+		{"slow header", all, ErrAway, "", 1, 3 * time.Second, func(x *exchange) bool {
 			x.send("HTTP/1.1 200 OK\n")
 			return dribble(x, 100*time.Millisecond, "X-A: b\n")
 		}},

@@ -84,6 +84,55 @@ func TestRetryOfOurOwn(t *testing.T) {
 	}
 }
 
+// TestOrder checks when an answer is believed: if its first byte was read after the request
+// had been written.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		does   string // w: the request is written, r: something is read
+		reused bool
+		asked  int32
+		class  error
+	}{
+		{"in order", "wr", true, 1, nil},
+		{"left over", "", true, 2, nil},
+		{"left over, and then written", "w", true, 2, nil},
+		{"read too early", "rw", true, 2, nil},
+		{"on a new connection", "", false, 1, ErrLying},
+	} {
+		var asked atomic.Int32
+		u := use(t, Config{URL: "http://a", Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			client, server := net.Pipe()
+			go io.Copy(server, server) // an echo
+			defer client.Close()
+			conn := &orderedConn{Conn: client}
+			conn.state.Store(answered) // an earlier request
+			trace := httptrace.ContextClientTrace(r.Context())
+			does := "wr"
+			if asked.Add(1) == 1 {
+				does = c.does
+				if strings.HasPrefix(does, "r") {
+					client.Write([]byte("x"))
+				}
+			}
+			trace.GotConn(httptrace.GotConnInfo{Conn: conn, Reused: c.reused})
+			for _, d := range does {
+				if d == 'w' {
+					conn.Write([]byte("x"))
+				} else {
+					conn.Read(make([]byte, 1))
+				}
+			}
+			trace.GotFirstResponseByte()
+			return &http.Response{StatusCode: http.StatusOK, Request: r, Body: http.NoBody, Header: http.Header{}}, nil
+		})})
+		if _, _, err := get(t, u, Request{Target: "/"}); asked.Load() != c.asked || classOf(t, err) != c.class {
+			t.Errorf("%s: asked %d times, %v", c.name, asked.Load(), err)
+		}
+	}
+}
+
 // TestTooLongIsNoAnswer checks that what follows a body is not taken for the answer to
 // the next request.
 func TestTooLongIsNoAnswer(t *testing.T) {
@@ -119,7 +168,7 @@ func stress(t *testing.T, u *Upstream) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			for i := range 200 {
+			for i := range 60 {
 				_, body, err := get(t, u, Request{Target: "/x"})
 				if err == nil && body != ten {
 					t.Errorf("request %d: %q", i, body)

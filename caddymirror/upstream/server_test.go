@@ -153,7 +153,7 @@ func (s *raw) heads() []string {
 // use is an upstream with short deadlines.
 func use(t *testing.T, c Config) *Upstream {
 	t.Helper()
-	c.HeaderTimeout = orElse(c.HeaderTimeout, time.Second)
+	c.HeaderTimeout = orElse(c.HeaderTimeout, 2*time.Second)
 	c.ReadTimeout = orElse(c.ReadTimeout, 500*time.Millisecond)
 	c.RateWindow = orElse(c.RateWindow, 400*time.Millisecond)
 	u, err := New(c)
