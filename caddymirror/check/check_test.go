@@ -555,6 +555,15 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// TestIndexForMount: who names the index of pip for the mount is told what to name.
+func TestIndexForMount(t *testing.T) {
+	o := Options{URL: serve(t, newSite(t), both), Mounts: []Mount{{Kind: PyPI, Path: "/pypi/simple"}}}
+	r, found := run(t, o)
+	if len(found) != 1 || !strings.Contains(text(t, r), "--pypi /pypi\n") {
+		t.Errorf("%q\n%s", found, text(t, r))
+	}
+}
+
 // TestConnect checks that a host is asked that is not known by its name yet.
 func TestConnect(t *testing.T) {
 	s := newSite(t)

@@ -55,8 +55,11 @@ func (l *mountLook) index(ctx context.Context, pages *url.URL, lists ...*url.URL
 		l.initial(ctx, at, name, projects.see)
 	}
 	l.listed(projects.seen)
-	if err == nil && projects.seen == 0 {
+	switch {
+	case err == nil && projects.seen == 0:
 		err = fault.Errorf("lists no projects")
+	case isMissing(err) && l.Kind == PyPI && path.Base(l.Path) == "simple":
+		err = fault.Errorf("%s: the mount is the path that simple/ is below, --%s %s", err, PyPI, path.Dir(l.Path))
 	}
 	l.failed(ctx, Index, at, err)
 	for _, name := range projects.kept {

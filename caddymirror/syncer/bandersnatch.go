@@ -150,7 +150,7 @@ func (b *Bandersnatch) Sync(ctx context.Context, r *step.Run) error {
 		r.Changed = new(false) // it has come to no package
 	}
 	switch {
-	case err != nil && l.failure != "" && ctx.Err() == nil:
+	case err != nil && l.failure != "" && ctx.Err() == nil && !strings.Contains(err.Error(), l.failure):
 		return fmt.Errorf("%w (%s)", err, l.failure)
 	case err != nil:
 		return err

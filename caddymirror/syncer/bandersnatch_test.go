@@ -152,6 +152,9 @@ func TestBandersnatchQuiet(t *testing.T) {
 	}
 	do("serial=9 away=yes")
 	j.fail(b, "Cannot connect")
+	if err := b.Sync(t.Context(), j.Run); err == nil || strings.Count(err.Error(), "Cannot connect") != 1 {
+		t.Errorf("why it failed is not said once: %v", err)
+	}
 	j.wantChanged(new(false))
 
 	do("serial=9 packages=baz") // though the serial is the same
