@@ -239,3 +239,17 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestRedacted: what is told of a requirement has no password in it; what pip is given has.
+func TestRedacted(t *testing.T) {
+	for line, want := range map[string]string{
+		"a @ https://me:secret@h/a-1.0.tar.gz": "a @ https://me:xxxxx@h/a-1.0.tar.gz",
+		"a @ git+https://me:secret@h/a@v1":     "a @ git+https://me:xxxxx@h/a@v1",
+		"A[x]==1.0":                            "A[x]==1.0",
+	} {
+		r, err := Parse(line)
+		if err != nil || r.Redacted() != want || r.String() != line {
+			t.Errorf("%s: %q, pip is given %q, %v", line, r.Redacted(), r.String(), err)
+		}
+	}
+}

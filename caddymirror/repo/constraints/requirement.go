@@ -126,6 +126,14 @@ func (r Requirement) String() string {
 	return text + joinSpecifiers(r.Specifiers)
 }
 
+// Redacted is String without the password that there may be in a URL.
+func (r Requirement) Redacted() string {
+	if u, err := url.Parse(r.URL); err == nil && r.URL != "" {
+		r.URL = u.Redacted()
+	}
+	return r.String()
+}
+
 func joinSpecifiers(all []Specifier) string {
 	texts := make([]string, 0, len(all))
 	for _, s := range all {

@@ -94,7 +94,7 @@ func (f *farm) failed(w want, log, reason string) (state, error) {
 	if err != nil {
 		return 0, err
 	}
-	f.r.Log.Warn("wheel cannot be built", zap.Stringer("requirement", w.req), zap.String("file", w.req.File), zap.Int("line", w.req.Line),
+	f.r.Log.Warn("wheel cannot be built", zap.String("requirement", w.req.Redacted()), zap.String("file", w.req.File), zap.Int("line", w.req.Line),
 		zap.String("python", w.python.name), zap.String("reason", reason), zap.String("log", log), zap.Time("next", fail.Next))
 	fmt.Fprintf(f.r.Out, "%s: %s (%s)\n", w, reason, log)
 	f.tally.failed(w.String() + ": " + reason)

@@ -106,7 +106,7 @@ func (f *farm) want(ctx context.Context, w want, p **page) (state, error) {
 // key names a wheel that is wanted, in the memory of failures.
 func (w want) key() string { return w.req.Key() + " for " + w.python.Label }
 
-func (w want) String() string { return w.req.String() + " for " + w.python.name }
+func (w want) String() string { return w.req.Redacted() + " for " + w.python.name }
 
 // newest is the newest version that a requirement allows.
 func (p *page) newest(req constraints.Requirement) string {
