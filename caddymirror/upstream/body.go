@@ -127,9 +127,9 @@ func (b *Body) Read(p []byte) (int, error) {
 
 // read reads from the piece that is being read, within the deadlines.
 func (b *Body) read(p []byte) (int, error) {
-	stop := b.pace.start()
+	b.pace.start()
 	n, err := b.piece.resp.Body.Read(p)
-	if slow := stop(n); err == nil {
+	if slow := b.pace.stop(n); err == nil {
 		err = slow
 	}
 	return n, err

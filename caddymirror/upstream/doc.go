@@ -10,6 +10,9 @@
 // [ErrLoop], [ErrRefused], [ErrLying] and [ErrTarget], or the context's error if it was the
 // caller who gave up.
 //
+// A [Group] is several upstreams in order: the next one is asked where one is away, and goes
+// on with a body that broke off.
+//
 // It works over any [http.RoundTripper] that reports to [httptrace], as [http.Transport]
 // does. Caching is none of its business: see package freshness.
 package upstream

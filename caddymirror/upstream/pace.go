@@ -9,6 +9,7 @@ type pace struct {
 	least           int64 // bytes in window
 
 	timer  *time.Timer // ends the request
+	began  time.Time   // of the read under way
 	waited time.Duration
 	got    int64 // bytes, while waited
 }
@@ -23,23 +24,25 @@ func (p *pace) begin(u *Upstream, a *answer) {
 	*p = pace{timeout: u.readTimeout, window: u.rateWindow, least: u.minBytes, timer: timer}
 }
 
-// start is called before a read. What it returns is called after it, with the bytes that
-// came, and tells whether these are too few.
-func (p *pace) start() (stop func(n int) error) {
-	began := time.Now()
+// start is called before a read.
+func (p *pace) start() {
+	p.began = time.Now()
 	p.timer.Reset(p.timeout)
-	return func(n int) error {
-		p.timer.Stop()
-		p.waited += time.Since(began)
-		p.got += int64(n)
-		if p.waited < p.window {
-			return nil
-		}
-		got := p.got
-		p.waited, p.got = 0, 0
-		if got < p.least {
-			return errTrickle
-		}
+}
+
+// stop is called after a read, with the bytes that came. It tells whether these are too
+// few.
+func (p *pace) stop(n int) error {
+	p.timer.Stop()
+	p.waited += time.Since(p.began)
+	p.got += int64(n)
+	if p.waited < p.window {
 		return nil
 	}
+	got := p.got
+	p.waited, p.got = 0, 0
+	if got < p.least {
+		return errTrickle
+	}
+	return nil
 }
