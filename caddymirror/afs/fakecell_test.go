@@ -508,10 +508,11 @@ func (s *fakeServer) meet(from netip.AddrPort, op string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	reply, err := s.call(ctx, from, binary.BigEndian.AppendUint32(nil, 65538))
-	if err != nil || len(reply) != 440 {
+	over := s.cell.t.Context() // the test has ended, and both sides are being closed
+	if (err != nil || len(reply) != 440) && over.Err() == nil {
 		s.cell.t.Errorf("TellMeAboutYourself: %d bytes, %v", len(reply), err)
 	}
-	if _, err := s.call(ctx, from, append([]byte{0, 0, 0, 213}, make([]byte, 44)...)); err != nil {
+	if _, err := s.call(ctx, from, append([]byte{0, 0, 0, 213}, make([]byte, 44)...)); err != nil && over.Err() == nil {
 		s.cell.t.Errorf("InitCallBackState3: %v", err)
 	}
 }
