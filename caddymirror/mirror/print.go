@@ -1,12 +1,15 @@
 package mirror
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
@@ -48,8 +51,11 @@ func (s Status) printCaches(out io.Writer) error {
 	return w.Flush()
 }
 
+// printMounts prints a line for each origin, and what there is to say of it below the line.
 func (s Status) printMounts(out io.Writer) error {
-	w := newTable(out)
+	var table bytes.Buffer
+	below := []string{""} // of each line of the table
+	w := newTable(&table)
 	fmt.Fprintln(w, "MOUNT\tORIGIN\tSTATE\tRELEASE\tSEEN\tCACHED\tREAD\tERRORS")
 	for _, m := range s.Mounts {
 		prefix := m.Prefix
@@ -60,14 +66,30 @@ func (s Status) printMounts(out io.Writer) error {
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", prefix, o.Origin, o.State,
 				release, ago(o.Seen), size(m.Bytes), size(int64(o.ReadBytes)), o.Errors)
+			var more strings.Builder
 			if o.State != "up" && o.LastError != "" {
-				fmt.Fprintf(w, "\t%s\n", o.LastError)
+				fmt.Fprintln(&more, o.LastError)
 			}
-			printIndex(w, o.Index)
+			printIndex(&more, o.Index)
+			below = append(below, more.String())
 			prefix = ""
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	// tabwriter ends a column at a line that lacks it, so these lines are not written by it.
+	indent := strings.Repeat(" ", strings.Index(table.String(), "ORIGIN"))
+	for n := 0; table.Len() > 0; n++ {
+		line, _ := table.ReadString('\n')
+		for more := range strings.Lines(below[n]) {
+			line += indent + more
+		}
+		if _, err := io.WriteString(out, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printedRemarks is how many remarks on the files of an index are printed.
@@ -77,7 +99,7 @@ func printIndex(out io.Writer, i *origin.IndexStatus) {
 	if i == nil {
 		return
 	}
-	fmt.Fprintf(out, "\tindex %s: %d projects, %d files", i.State, i.Projects, i.Files)
+	fmt.Fprintf(out, "index %s: %s, %s", i.State, english.Plural(i.Projects, "project", ""), english.Plural(i.Files, "file", ""))
 	if i.Unread > 0 {
 		fmt.Fprintf(out, ", %d to be read", i.Unread)
 	}
@@ -87,10 +109,10 @@ func printIndex(out io.Writer, i *origin.IndexStatus) {
 	fmt.Fprintln(out)
 	for n, r := range i.Remarks {
 		if n == printedRemarks {
-			fmt.Fprintln(out, "\t  ... see --json for more")
+			fmt.Fprintln(out, "  ... see --json for more")
 			break
 		}
-		fmt.Fprintf(out, "\t  %s %s\n", fault.Show(r.Name), r.Reason)
+		fmt.Fprintf(out, "  %s %s\n", fault.Show(r.Name), r.Reason)
 	}
 }
 

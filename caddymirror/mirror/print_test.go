@@ -14,7 +14,13 @@ func TestPrintIndex(t *testing.T) {
 	for n := range 40 {
 		i.Remarks = append(i.Remarks, origin.IndexRemark{Name: fmt.Sprintf("f/foo-%d.whl", n), Reason: "is corrupt"})
 	}
-	s := Status{Mounts: []MountStatus{{Prefix: "/wheel", Origins: []origin.Status{{Origin: "/srv/wheel", State: "up", Index: i}}}}}
+	s := Status{Mounts: []MountStatus{
+		{Prefix: "/wheel", Origins: []origin.Status{
+			{Origin: "/srv/wheel", State: "up", Index: i},
+			{Origin: "/srv/w", State: "away", LastError: "it hangs"},
+		}},
+		{Prefix: "/f", Origins: []origin.Status{{Origin: "/srv/files", State: "up"}}},
+	}}
 	var b strings.Builder
 	if err := s.print(&b); err != nil {
 		t.Fatal(err)
@@ -26,5 +32,15 @@ func TestPrintIndex(t *testing.T) {
 	}
 	if strings.Contains(b.String(), "foo-10.whl") {
 		t.Error(b.String())
+	}
+
+	// What is between the lines of the table does not move its columns.
+	for _, want := range []string{
+		"MOUNT   ORIGIN      STATE  RELEASE", "\n/wheel  /srv/wheel  up     -", "\n        index reading", "\n          f/foo-1.whl",
+		"\n        /srv/w      away   -", "\n        it hangs\n", "\n/f      /srv/files  up     -",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
 	}
 }

@@ -120,7 +120,7 @@ func startExample(t *testing.T, wheel string) (srv *testcaddy.Server, dir string
 		if err != nil {
 			t.Fatalf("status: %v: %s", err, out)
 		}
-		if strings.Count(out, "released, ") == 3 && strings.Contains(out, "index complete: 1 projects, 1 files\n") {
+		if strings.Count(out, "released, ") == 3 && strings.Contains(out, "index complete: 1 project, 1 file\n") {
 			return srv, dir
 		}
 		if time.Now().After(deadline) {
@@ -174,7 +174,7 @@ func TestExample(t *testing.T) {
 		"\r\nCache-Status: mirror; fwd=uri-miss; fwd-status=200; stored\r\n", "\r\n\r\nHello from the mirror.\n", "\nCache-Status: mirror; hit\r\n",
 		"/pypi/packages/", "/mirror_sample_source-1.0-py3-none-any.whl",
 		"\nSuccessfully installed mirror-sample-1.0 mirror-sample-source-1.0 mirror-sample-words-1.0\n",
-		"mirror_sample\nHello from the mirror.\n", "index complete: 1 projects, 1 files", " of wheel: unchanged, ",
+		"mirror_sample\nHello from the mirror.\n", "index complete: 1 project, 1 file", " of wheel: unchanged, ",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("not printed: %q", want)
