@@ -2,9 +2,9 @@
 // signals, leave children behind or print without end.
 //
 // A command is the leader of a process group of its own. When it is to end, the
-// group gets SIGTERM and, after a time of grace, SIGKILL; what is left of the group
-// when the leader has ended, too. Only processes that make a group of their own
-// escape that.
+// group gets SIGTERM and, after a time of grace, SIGKILL. Processes of the group
+// that outlive the leader are ended the same way. Only processes that make a group
+// of their own escape that.
 package process
 
 import (

@@ -14,5 +14,5 @@
 // on with a body that broke off.
 //
 // It works over any [http.RoundTripper] that reports to [httptrace], as [http.Transport]
-// does. Caching is none of its business: see package freshness.
+// does. It does not cache: see package freshness.
 package upstream

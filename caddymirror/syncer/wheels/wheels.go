@@ -29,35 +29,36 @@ func init() {
 	caddy.RegisterModule(Wheels{})
 }
 
-// Wheels builds wheels of what lists of constraints name, as OpenStack's
-// upper-constraints.txt, and puts them into a directory for this platform:
+// Wheels builds wheels of the packages that files of constraints name, such as
+// OpenStack's upper-constraints.txt, and puts them into a directory for this platform:
 // `<distribution>-<version>-<architecture>/n/name/name-1.0-cp311-cp311-linux_x86_64.whl`.
 //
-// What the index has a wheel of that this host's Python can use is left out, and so is
-// what has been built before: a wheel is never built again and never replaced, whatever a
-// second build would give. A wheel that all Pythons can use is built once.
+// Packages are left out if the index has a wheel that this host's Python can use, or if
+// they were built before: a wheel is never built again and never replaced. A wheel that
+// all Pythons can use is built once.
 //
 // Each package is built by `pip wheel --no-deps` in a virtual environment of its own,
 // within bounds on time, memory and processes. Where the kernel has namespaces and
 // Landlock, a build reaches nothing but the index and the hosts of its files, writes to no
 // directory but its own, and leaves no process behind.
 //
-// A package that cannot be built is told with its log and costs nothing but itself, up to
-// max_failures. It is tried again after retry_after, then after twice that, and so on up to
-// a month; a new version is tried at once. A line that cannot be read counts as a package
-// that cannot be built. If the index does not answer, or the disk is full, no package is to
-// blame: the run fails and remembers nothing.
+// If a package cannot be built, its log is kept and the others are built; above
+// max_failures the run fails. The package is tried again after retry_after, then after
+// twice that, and so on up to 30 days; a new version is tried at once. A line that cannot
+// be read counts as a package that cannot be built. If the index does not answer, or the
+// disk is full, no package is to blame: the run fails and remembers nothing.
 type Wheels struct {
-	// Files and URLs of constraints, of pip's format. Of several, as those of several
-	// branches, all versions are built. Required.
+	// Files and URLs of constraints, of pip's format. If several name a package, as
+	// those of several branches do, all their versions are built. Required.
 	Constraints []string `json:"constraints,omitempty"`
 
-	// The Pythons to build for: names as `python3.11`, or paths. What is not in PATH is
-	// looked for by `uv python find`, if there is uv. Each needs `venv` with pip. Default:
-	// `python3`.
+	// The Pythons to build for: names as `python3.11`, or paths. Those that are not in
+	// PATH are looked for by `uv python find`, if there is uv. Each needs `venv` with pip.
+	// Default: `python3`.
 	Pythons []string `json:"pythons,omitempty"`
 
-	// Where in the job's directory the platform's directory is. Default: in it.
+	// The directory, in the job's directory, that the platform's directory is in. Default: the
+	// job's directory itself.
 	Output string `json:"output,omitempty"`
 
 	// The name of the platform's directory. Default: `<ID>-<VERSION>-<architecture>`, by
@@ -69,7 +70,7 @@ type Wheels struct {
 	// Default: `https://pypi.org/simple/`.
 	Index string `json:"index,omitempty"`
 
-	// Keep the index's own wheels, too. Default: only what it has none of.
+	// Keep wheels that the index has, too. Default: only those that it does not have.
 	KeepAll bool `json:"keep_all,omitempty"`
 
 	// Names of packages to leave out; they may have `*` in them.
@@ -97,23 +98,24 @@ type Wheels struct {
 	// After how long a package that could not be built is tried again. Default: `24h`.
 	RetryAfter caddy.Duration `json:"retry_after,omitempty"`
 
-	// The user whom builds run as, if Caddy is root. He should have nothing else to do, and
+	// The user that builds run as, if Caddy is root. It should be for builds alone, and own
 	// no files. Default: Caddy's own.
 	User string `json:"user,omitempty"`
 
-	// `on` refuses to build where a build cannot be confined to its directory and to the
-	// index, `auto` has it run all the same, and `off` confines none. Default: `auto`.
+	// `on` refuses to build where the kernel cannot confine a build to its directory and
+	// to the index, `auto` builds there all the same, and `off` confines no build.
+	// Default: `auto`.
 	Sandbox string `json:"sandbox,omitempty"`
 
 	// Hosts, with ports or not, that builds may reach besides the index, and the hosts that
 	// its pages and the constraints name.
 	AllowHosts []string `json:"allow_hosts,omitempty"`
 
-	// Further variables for builds, as CFLAGS. They get nothing of Caddy's or the job's.
+	// Further variables for builds, such as CFLAGS. They get nothing of Caddy's or the job's.
 	Env map[string]string `json:"env,omitempty"`
 
-	// A directory on a local disk for builds under way; whom builds run as must be able to
-	// come to it. Default: that for temporary files.
+	// A directory on a local disk for builds under way; the user that builds run as must
+	// be able to enter it. Default: the directory for temporary files.
 	WorkDir string `json:"work_dir,omitempty"`
 
 	index    *url.URL
