@@ -30,9 +30,15 @@ import (
 )
 
 // script builds one wheel, in a directory of its own. All that is in the environment is
-// this Python; what a build needs pip fetches into another.
+// this Python; what a build needs pip fetches into another. That there is no environment
+// is not the package's fault: the user of builds may not come to the Python.
 const script = `umask 022
-"$1" -I -m venv --without-pip venv && exec venv/bin/python -I "$2" wheel --no-deps --wheel-dir out -r requirement.txt`
+"$1" -I -m venv --without-pip venv || exit 119
+exec venv/bin/python -I "$2" wheel --no-deps --wheel-dir out -r requirement.txt`
+
+// exitNoVenv is how the script ends that cannot make an environment. Neither pip nor the
+// sandbox ends so.
+const exitNoVenv = 119
 
 // make builds a wheel and puts it into its place. An error ends the run.
 func (f *farm) make(ctx context.Context, w want) (state, error) {
@@ -254,6 +260,9 @@ func (b *build) why(ctx context.Context, err error, log *buildLog, door *doorman
 	}
 	if isFull(b.f.work, text) {
 		return fmt.Errorf("the disk of %s is full: %w", b.f.work, syscall.ENOSPC)
+	}
+	if exit.Status.ExitStatus() == exitNoVenv {
+		return fmt.Errorf("%s: builds have no virtual environment: %s", b.w.python.name, complaint(text))
 	}
 	// An index that is gone is not the package's fault.
 	if _, err := b.f.index.page(ctx, b.w.req.Name); err != nil {

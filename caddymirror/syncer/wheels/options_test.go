@@ -164,6 +164,38 @@ func TestUser(t *testing.T) {
 	}
 }
 
+// TestNoEnvironment: a Python that the user of builds may not come to is no package's
+// fault.
+func TestNoEnvironment(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	x := newFixture(t)
+	work, err := os.MkdirTemp("/var/tmp", "wheels") //nolint:usetesting // another user comes to it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(work)
+	if err := os.Chmod(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	private := t.TempDir()
+	if err := os.Chmod(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	python := filepath.Join(private, "python3")
+	if err := os.Symlink(python3, python); err != nil {
+		t.Fatal(err)
+	}
+	x.w.WorkDir, x.w.User, x.w.Pythons, x.w.MaxFailures = work, "nobody", []string{python}, "100%"
+	x.index.Sdist("pure", "1.0", nil)
+	x.wants("pure==1.0")
+	if err := x.sync(t.Context()); err == nil || !strings.Contains(err.Error(), "no virtual environment") || !strings.Contains(err.Error(), "ermission denied") {
+		t.Fatalf("%v\n%s", err, x.printed())
+	}
+	x.counted("")
+}
+
 // TestSetuptools: a package with setuptools, which pip fetches from the index, and a module
 // in C.
 func TestSetuptools(t *testing.T) {
