@@ -43,7 +43,7 @@ release_when. A run that brings nothing releases nothing, but with --release. Wi
 			return control(fl, name, "hold", holdRequest{Reason: fl.String("reason")})
 		}),
 	}
-	hold.Flags().String("reason", "", "Why, for whoever wonders")
+	hold.Flags().String("reason", "", "Why it is held; the status shows it")
 	resume := &cobra.Command{
 		Use:   "resume JOB",
 		Short: "Lets a job run by itself again",

@@ -155,8 +155,8 @@ func (m *Mount) serveOne(w http.ResponseWriter, r, ask *http.Request, as represe
 	return false, o, err
 }
 
-// serveNoIndex answers for what ends in a slash and has no index file: a
-// directory is then as good as not there, and a file is elsewhere.
+// serveNoIndex answers a path that ends in a slash and has no index file: with 404 for
+// a directory, and with a redirect to the path without the slash for a file.
 func (m *Mount) serveNoIndex(w http.ResponseWriter, r *http.Request, name string) error {
 	ctx := r.Context()
 	o := object{result: resultHit, status: statusHit}

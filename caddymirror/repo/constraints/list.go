@@ -21,8 +21,8 @@ type List struct {
 	Problems []Problem
 	Unlisted int
 
-	// Remarks are options that were passed over, as --index-url: it is for whoever uses
-	// the list to say where packages come from.
+	// Remarks are options that were ignored, such as --index-url: the user of the list
+	// decides where packages come from.
 	Remarks []Problem
 }
 
