@@ -159,8 +159,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return r, nil
 }
 
-// look looks at a mount; once more if it was released meanwhile: an index of the old
-// release and a file of the new one go ill together, which is nobody's fault.
+// look looks at a mount; once more if it was released meanwhile, since an index of
+// the old release and a file of the new one do not match, which is no fault of the
+// mirror.
 func look(ctx context.Context, o *Options, c *client, m Mount) *mountLook {
 	for again := false; ; again = true {
 		l := &mountLook{Options: o, Mount: m, c: c, before: c.bytes.Load()}

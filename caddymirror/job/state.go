@@ -153,7 +153,8 @@ func (s *state) record(r *Run, keep int) {
 	if len(s.Runs) > 0 {
 		s.Runs[0].Tail = ""
 	}
-	// While somebody else has the lock for long, what was before is not forgotten.
+	// Of runs in a row that found the lock taken only the last is kept: they must not push out
+	// older runs.
 	if r.Outcome == Busy && len(s.Runs) > 0 && s.Runs[0].Outcome == Busy {
 		s.Runs = s.Runs[1:]
 	}

@@ -121,7 +121,7 @@ func (t *tree) read(name string, d *dir) {
 	for info, e := range t.x.from.ReadDir(t.ctx, name) {
 		switch {
 		case errors.Is(e, fs.ErrNotExist), errors.Is(e, fs.ErrPermission), errors.Is(e, fs.ErrInvalid):
-			return // as good as empty
+			return // counts as empty
 		case e != nil:
 			err = e
 			return
