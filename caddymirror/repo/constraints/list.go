@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -63,6 +64,12 @@ func Load(ctx context.Context, open Opener, names ...string) (*List, error) {
 func IsURL(name string) bool {
 	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
 }
+
+// userinfo is a name and a password in a URL (RFC 3986 section 3.2.1).
+var userinfo = regexp.MustCompile(`(://[^/@\s:]*):[^/@\s]*@`)
+
+// Redacted is text without the passwords that there may be in its URLs.
+func Redacted(text string) string { return userinfo.ReplaceAllString(text, "$1:xxxxx@") }
 
 // relative is the name of a file that another includes.
 func relative(base, name string) (string, error) {

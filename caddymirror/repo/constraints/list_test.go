@@ -253,3 +253,20 @@ func TestRedacted(t *testing.T) {
 		}
 	}
 }
+
+// TestRedactedFile: the password in the URL of a list is told nobody, and what the list
+// includes is found with it.
+func TestRedactedFile(t *testing.T) {
+	const base = "https://me:secret@h/lists/upper.txt"
+	l := new(List)
+	included, err := l.Read(base, strings.NewReader("a==1.0\nb=1\n-r more.txt\n-x https://me:secret@h/\n"))
+	if err != nil || len(included) != 1 || included[0] != "https://me:secret@h/lists/more.txt" {
+		t.Errorf("included %q, %v", included, err)
+	}
+	if text := fmt.Sprint(l.Requirements, l.Problems); strings.Contains(text, "secret") || !strings.Contains(text, "me:xxxxx@h/lists/upper.txt") {
+		t.Error(text)
+	}
+	if len(l.Problems) != 2 {
+		t.Errorf("%d problems, want 2", len(l.Problems))
+	}
+}

@@ -21,20 +21,20 @@ import (
 func (l *List) Read(name string, r io.Reader) (included []string, err error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+		return nil, fmt.Errorf("reading %s: %w", Redacted(name), err)
 	}
 	if len(text) > MaxFile {
-		return nil, fmt.Errorf("reading %s: it is larger than %d MiB", name, MaxFile>>20)
+		return nil, fmt.Errorf("reading %s: it is larger than %d MiB", Redacted(name), MaxFile>>20)
 	}
 	// Windows' editors begin files with a byte order mark, also of UTF-16.
 	if slices.ContainsFunc([]string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"}, func(bom string) bool { return strings.HasPrefix(string(text[:min(3, len(text))]), bom) }) {
 		text, _, err = transform.Bytes(unicode.BOMOverride(unicode.UTF8.NewDecoder()), text)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", name, err)
+			return nil, fmt.Errorf("reading %s: %w", Redacted(name), err)
 		}
 	}
 	for line, number := range joined(string(text)) {
-		at := Problem{File: name, Line: number, Text: fault.Show(strings.TrimSpace(line))}
+		at := Problem{File: Redacted(name), Line: number, Text: fault.Show(Redacted(strings.TrimSpace(line)))}
 		if len(line) > MaxLine {
 			at.Reason = fmt.Sprintf("longer than %d KiB", MaxLine>>10)
 			l.problem(at)
@@ -43,7 +43,7 @@ func (l *List) Read(name string, r io.Reader) (included []string, err error) {
 		if strings.TrimSpace(withoutComment(line)) == "" {
 			continue
 		}
-		if err := l.line(&at, strings.TrimSpace(withoutComment(line)), &included); err != nil {
+		if err := l.line(&at, name, strings.TrimSpace(withoutComment(line)), &included); err != nil {
 			at.Reason = err.Error()
 			l.problem(at)
 		}
@@ -110,7 +110,7 @@ func nextLine(text string) (line, rest string) {
 }
 
 // line reads a line that is neither empty nor a comment.
-func (l *List) line(at *Problem, line string, included *[]string) error {
+func (l *List) line(at *Problem, base, line string, included *[]string) error {
 	if !utf8.ValidString(line) {
 		return errors.New("not UTF-8")
 	}
@@ -118,7 +118,7 @@ func (l *List) line(at *Problem, line string, included *[]string) error {
 		return errors.New("has a NUL byte")
 	}
 	if line[0] == '-' {
-		return l.option(at, line, included)
+		return l.option(at, base, line, included)
 	}
 	line, options := cutOptions(line)
 	r, err := Parse(line)
@@ -178,15 +178,15 @@ var passedOver = map[string]bool{
 	"--require-hashes": false, "--pre": false, "--trusted-host": true, "--use-feature": true,
 }
 
-// option reads a line that is an option of the whole file.
-func (l *List) option(at *Problem, line string, included *[]string) error {
+// option reads a line that is an option of the whole file base.
+func (l *List) option(at *Problem, base, line string, included *[]string) error {
 	name, value := cutOption(line)
 	switch name {
 	case "-r", "--requirement", "-c", "--constraint":
 		if value == "" {
 			return fmt.Errorf("%s without a file", name)
 		}
-		other, err := relative(at.File, value)
+		other, err := relative(base, value)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -127,12 +127,7 @@ func (r Requirement) String() string {
 }
 
 // Redacted is String without the password that there may be in a URL.
-func (r Requirement) Redacted() string {
-	if u, err := url.Parse(r.URL); err == nil && r.URL != "" {
-		r.URL = u.Redacted()
-	}
-	return r.String()
-}
+func (r Requirement) Redacted() string { return Redacted(r.String()) }
 
 func joinSpecifiers(all []Specifier) string {
 	texts := make([]string, 0, len(all))

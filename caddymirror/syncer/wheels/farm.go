@@ -143,7 +143,7 @@ func (f *farm) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
-		return nil, fmt.Errorf("%s: %s", name, resp.Status)
+		return nil, fmt.Errorf("%s: %s", constraints.Redacted(name), resp.Status)
 	}
 	return resp.Body, nil
 }

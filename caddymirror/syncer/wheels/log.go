@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/constraints"
 )
 
 const (
@@ -44,7 +46,7 @@ func logName(w want) string {
 			return r
 		}
 		return '_'
-	}, w.req.Key()+"-"+w.python.Label)
+	}, constraints.Redacted(w.req.Key())+"-"+w.python.Label)
 	return name[:min(len(name), 200)] + ".log"
 }
 
