@@ -62,6 +62,7 @@ func TestPyPI(t *testing.T) {
 			}
 		}
 		if serial == "1" {
+			time.Sleep(1100 * time.Millisecond) // dates are whole seconds
 			publish(2, lib, other)
 		}
 	}
