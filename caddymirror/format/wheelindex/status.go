@@ -1,8 +1,6 @@
 package wheelindex
 
 import (
-	"slices"
-
 	"github.com/dustin/go-humanize"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
@@ -38,7 +36,7 @@ func (x *Index) Status() origin.Status {
 	x.mu.Unlock()
 	for _, r := range t.roots {
 		for _, name := range r.names {
-			if slices.ContainsFunc(r.projects[name], func(f *file) bool { return x.why(f) == "" }) {
+			if x.anyListed(r.projects[name]) {
 				i.Projects++
 			}
 		}
