@@ -48,8 +48,8 @@ func TestKill(t *testing.T) {
 		}
 		come(func() {
 			once.Do(func() {
+				close(killed) // before Wait can return
 				_ = cmd.Process.Kill()
-				close(killed)
 			})
 		})
 		_ = cmd.Wait()
