@@ -35,9 +35,9 @@ func newFacts() *facts {
 }
 
 // learn notes an error of the origin, if it tells of the object and not of the
-// origin.
+// origin, and will hold for a while.
 func (f *facts) learn(name string, err error, release uint64) {
-	if err == nil {
+	if err == nil || errors.Is(err, origin.ErrNotYet) {
 		return
 	}
 	for _, is := range []error{fs.ErrNotExist, fs.ErrPermission, origin.ErrIsDir, errIsFile} {

@@ -179,3 +179,47 @@ func TestWheelsHidden(t *testing.T) {
 		s.ask(t, "GET", path, pipAccept).wantStatus(t, 404)
 	}
 }
+
+// TestYoungWheels: a wheel that was written just now is on its page at the first request.
+// That a torn one is not there is forgotten at once, though the TTL is long.
+func TestYoungWheels(t *testing.T) {
+	tree := t.TempDir()
+	const dir = "debian-12-x86_64/f/foo"
+	foo := filepath.Join(dir, putWheel(t, tree, dir, "foo", "1.0"))
+	bar := filepath.Join("bar", putWheel(t, tree, "bar", "bar", "1.0"))
+	whole, err := os.ReadFile(filepath.Join(tree, bar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, tree, bar, whole[:len(whole)-9])
+	for _, name := range []string{foo, bar} {
+		age(t, filepath.Join(tree, name), -time.Hour) // it stays young
+	}
+	s := newSite(t, mount("/wheel", wheelFormat, tree))
+	for _, page := range []string{"/wheel/debian-12-x86_64/foo/", "/wheel/debian-12-x86_64/simple/foo/"} {
+		a := s.ask(t, "GET", page, pipAccept)
+		a.wantStatus(t, 200)
+		if !strings.Contains(string(a.body), filepath.Base(foo)) || strings.Contains(string(a.body), "sha256") {
+			t.Errorf("%s: %s", page, a.body)
+		}
+	}
+	for _, page := range []string{"/wheel/simple/bar/", "/wheel/bar/index.html"} {
+		s.ask(t, "GET", page, pipAccept).wantStatus(t, 404)
+	}
+	write(t, tree, bar, whole)
+	age(t, filepath.Join(tree, bar), time.Hour)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		missing := ""
+		for _, page := range []string{"/wheel/bar/", "/wheel/simple/bar/", "/wheel/bar/index.html"} {
+			if a := s.ask(t, "GET", page, pipAccept); a.status != 200 || !strings.Contains(string(a.body), "sha256") {
+				missing = page
+			}
+		}
+		if missing == "" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is not there", missing)
+		}
+	}
+}

@@ -181,6 +181,10 @@ var (
 	// speak against the origin: no breaker opens for it, and it is counted apart.
 	ErrBusy error = busyError{}
 
+	// ErrNotYet is an [fs.ErrNotExist] of an object that is made, or may be there in a
+	// moment: nobody should remember it.
+	ErrNotYet = fmt.Errorf("%w yet", fs.ErrNotExist)
+
 	// ErrIsDir is returned by Open for a directory.
 	ErrIsDir = errors.New("is a directory")
 )

@@ -16,7 +16,7 @@ type file struct {
 	version    string // in its normal form
 	isWheel    bool
 	wrong      string // why it is left out, whatever it has in it
-	young      bool   // it is being written
+	young      *young // not nil if it was changed just now, and may be being written
 }
 
 // newFile returns the file that was listed, or nil if it is neither a wheel nor a source
@@ -38,7 +38,7 @@ func newFile(path string, info origin.Info) *file {
 		return nil
 	}
 	if f.wrong == "" && info.Validator == "" {
-		f.wrong, f.young = "was changed just now, and may be being written", true
+		f.young = newYoung()
 	}
 	return f
 }

@@ -25,8 +25,10 @@
 // pages are asked for. Each file is read once, in the background; files that a request
 // waits for go first. What was read is kept in [Facts], with the file's Validator.
 // Until a file was read, pages link it without a checksum, and must not be cached.
-// Corrupt files, and files that are being written, are left out; [Index.Status] names
-// them.
+// A file that was changed just now is linked so, too, if it opens: else it is being
+// written. Corrupt files, and files that are being written, are left out; [Index.Status]
+// names them. As long as more may be found out, what is not there is not there yet
+// ([origin.ErrNotYet]).
 //
 // The release of the index is made of the tree's and, once all of its files are read,
 // of what is known of them.
@@ -125,6 +127,12 @@ func (x *Index) client() func() {
 // Stat implements [origin.Origin].
 func (x *Index) Stat(ctx context.Context, name string) (origin.Info, error) {
 	defer x.client()()
+	sure := x.sure()
+	info, err := x.stat(ctx, name)
+	return info, said(err, sure)
+}
+
+func (x *Index) stat(ctx context.Context, name string) (origin.Info, error) {
 	if p, ok, err := x.page(ctx, name); ok {
 		return p.info(), err
 	}
@@ -149,10 +157,11 @@ func (x *Index) Stat(ctx context.Context, name string) (origin.Info, error) {
 // Open implements [origin.Origin].
 func (x *Index) Open(ctx context.Context, name string, offset int64) (origin.Body, error) {
 	done := x.client()
+	sure := x.sure()
 	b, err := x.open(ctx, name, offset)
 	if err != nil {
 		done()
-		return nil, err
+		return nil, said(err, sure)
 	}
 	return watch(b, done), nil
 }

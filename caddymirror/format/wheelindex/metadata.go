@@ -27,8 +27,12 @@ func (x *Index) metadata(ctx context.Context, name string) (b *blob, ok bool, er
 		}
 		info, err = x.from.Stat(ctx, file)
 	}
-	if err == nil && (info.Dir || info.Validator == "") {
+	switch {
+	case err != nil:
+	case info.Dir:
 		err = fs.ErrNotExist
+	case info.Validator == "":
+		err = origin.ErrNotYet // it was changed just now
 	}
 	b = &blob{info: origin.Info{Name: path.Base(name), ModTime: info.ModTime}}
 	if err != nil {

@@ -59,9 +59,12 @@ func (x *Index) page(ctx context.Context, name string) (p *page, ok bool, err er
 			names = append(names, name)
 		}
 		if len(names) == 0 {
+			if x.before() == nil && !t.isDone() {
+				return nil, true, fmt.Errorf("%w: %s is being listed", origin.ErrAway, at.root)
+			}
 			return nil, false, nil
 		}
-		p.page.Projects, p.passing = slices.Values(names), !t.isDone()
+		p.page.Projects, p.passing = slices.Values(names), !t.isDone() || x.anyTorn(t)
 	} else {
 		files, all, err := x.find(ctx, t, at.root, at.project)
 		if err != nil {
@@ -86,9 +89,16 @@ func (x *Index) page(ctx context.Context, name string) (p *page, ok bool, err er
 
 // await waits for files to be read, but not for long.
 func (x *Index) await(ctx context.Context, files []*file) {
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
 	var jobs []*job
+	var young []*file
 	x.mu.Lock()
 	for _, f := range files {
+		if f.young != nil {
+			young = append(young, f)
+			continue
+		}
 		if f.wrong != "" || x.factOf(f) != nil {
 			continue
 		}
@@ -97,11 +107,7 @@ func (x *Index) await(ctx context.Context, files []*file) {
 		}
 	}
 	x.mu.Unlock()
-	if len(jobs) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, readPatience)
-	defer cancel()
+	x.glance(ctx, young)
 	for _, j := range jobs {
 		select {
 		case <-j.done:
@@ -119,6 +125,7 @@ func (x *Index) describe(p *page, dir string, files []*file) bool {
 	x.mu.Lock()
 	for _, f := range files {
 		if x.why(f) != "" {
+			p.passing = p.passing || f.young != nil
 			continue
 		}
 		k := x.factOf(f)

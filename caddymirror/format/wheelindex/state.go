@@ -127,19 +127,22 @@ func wait(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	}
 }
 
-// adopt takes a tree that was listed, and has its files read. It reports whether some of
-// them are being written.
-func (x *Index) adopt(t *tree) (young bool) {
+// adopt takes a tree that was listed, and has its files read, but for those that are
+// young.
+func (x *Index) adopt(t *tree) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.newest != t {
-		return false
+		return
 	}
 	x.walked = t
 	there := make(map[string]*fact, len(x.known))
 	var unknown []*file
 	for f := range t.all() {
-		young = young || f.young
+		if f.young != nil {
+			t.young = append(t.young, f)
+			continue
+		}
 		if f.wrong != "" {
 			continue
 		}
@@ -156,7 +159,6 @@ func (x *Index) adopt(t *tree) (young bool) {
 		x.queue.add(f, false)
 	}
 	x.known = there
-	return young
 }
 
 // settled reports whether all files of the newest tree are known, and makes a token of
@@ -174,7 +176,9 @@ func (x *Index) settled(t *tree) bool {
 		h := sha256.New()
 		for f := range t.all() {
 			state := f.wrong
-			if k := x.factOf(f); k != nil && !k.other {
+			if f.young != nil {
+				state = "young " + x.why(f)
+			} else if k := x.factOf(f); k != nil && !k.other {
 				state += k.Reason
 			} else {
 				state += "?"
@@ -226,6 +230,13 @@ func (x *Index) find(ctx context.Context, t *tree, root, project string) (files 
 	waiting, cancel := x.patient(ctx)
 	files, err = t.near(waiting, root, project)
 	cancel()
+	if err == nil && len(files) == 0 {
+		// They may lie elsewhere.
+		wait(ctx, t.done, listPatience)
+		if t.isDone() {
+			return t.of(root, project), true, nil
+		}
+	}
 	if err == nil {
 		return files, false, nil
 	}
@@ -310,6 +321,9 @@ func (x *Index) anyListed(files []*file) bool {
 func (x *Index) why(f *file) string {
 	if f.wrong != "" {
 		return f.wrong
+	}
+	if f.young.isTorn() {
+		return "was changed just now, and may be being written"
 	}
 	if k := x.factOf(f); k != nil {
 		return k.Reason

@@ -67,6 +67,9 @@ func (x *Index) look(f *file) (why string, err error) {
 	if j := x.queue.jobs[f.path]; j != nil {
 		err = j.err
 	}
+	if f.young != nil {
+		err = errYoung
+	}
 	return x.why(f), err
 }
 

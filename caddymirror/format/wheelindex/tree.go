@@ -48,6 +48,8 @@ type tree struct {
 	cut   bool // there are more files than are indexed
 
 	roots map[string]*index // set when done is closed
+
+	young []*file // set, with x.mu, when x takes the tree
 }
 
 // A dir is a directory that was listed.
@@ -316,7 +318,8 @@ func (x *Index) build(t *tree) {
 	if t.walk() != nil {
 		return // it is no longer wanted
 	}
-	young := x.adopt(t)
+	x.adopt(t)
+	x.glanceAll(t)
 	for !x.settled(t) {
 		select {
 		case <-x.queue.emptied():
@@ -324,7 +327,7 @@ func (x *Index) build(t *tree) {
 			return
 		}
 	}
-	if !young && !x.queue.unsure() {
+	if len(t.young) == 0 && !x.queue.unsure() {
 		return
 	}
 	// What is being written will be at rest soon.
