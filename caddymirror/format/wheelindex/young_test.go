@@ -51,6 +51,9 @@ func TestYoungWhole(t *testing.T) {
 		s.put(name, b)
 		s.ahead(name)
 	}
+	s.putWheel("mixed", "mixed", "1.0")
+	s.put("mixed/mixed-2.0-py3-none-any.whl", good[:50])
+	s.ahead("mixed/mixed-2.0-py3-none-any.whl")
 	s.start()
 	p := s.page("simple/foo/index.v1_json")
 	if got, want := strings.Join(p.urls(), " "), "../../foo/foo-1.0-py3-none-any.whl# ../../foo/foo-2.0.tar.gz# ../../foo/foo-3.0.zip#"; got != want {
@@ -67,14 +70,18 @@ func TestYoungWhole(t *testing.T) {
 		}
 	}
 	st := s.complete()
-	if st.Files != 4 || st.LeftOut != 5 || st.Projects != 2 {
+	if st.Files != 5 || st.LeftOut != 6 || st.Projects != 3 {
 		t.Errorf("status: %+v", st)
 	}
-	if got := s.page("simple/index.v1_json").Projects; len(got) != 2 {
+	if got := s.page("simple/index.v1_json").Projects; len(got) != 3 {
 		t.Errorf("projects: %v", got)
 	}
-	if s.complete(); len(s.facts.m) > 0 {
+	if len(s.facts.m) != 1 {
 		t.Errorf("what was read of young files is kept: %v", s.facts.m)
+	}
+	mixed := s.page("mixed/index.v1_json")
+	if info, err := s.x.Stat(context.Background(), "mixed/index.html"); err != nil || !info.Passing || len(mixed.Files) != 1 || mixed.Files[0].Hashes["sha256"] == "" {
+		t.Errorf("a page that lacks a torn file: %+v, %v, %+v", info, err, mixed)
 	}
 
 	// Once they are at rest they have checksums, and what is not there is not there.
@@ -158,8 +165,9 @@ func TestNotYet(t *testing.T) {
 	s.from.setFail(func(call, _ string) error {
 		if call == "readdir" {
 			<-held
+			return nil
 		}
-		return nil
+		return fs.ErrNotExist // the tree has no pages of its own
 	})
 	defer close(held)
 	for _, name := range []string{"simple/index.html", "simple/foo/index.html", "foo/index.html"} {
