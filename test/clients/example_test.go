@@ -120,7 +120,8 @@ func startExample(t *testing.T, wheel string) (srv *testcaddy.Server, dir string
 		if err != nil {
 			t.Fatalf("status: %v: %s", err, out)
 		}
-		if strings.Count(out, "released, ") == 3 && strings.Contains(out, "index complete: 1 project, 1 file\n") {
+		if strings.Count(out, "released, ") == 3 && strings.Contains(out, "index complete: 1 project, 1 file\n") &&
+			!strings.Contains(out, "listed without a checksum") {
 			return srv, dir
 		}
 		if time.Now().After(deadline) {
