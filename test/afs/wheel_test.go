@@ -91,6 +91,8 @@ func TestWheelIndex(t *testing.T) {
 		t.Errorf("%d files were opened after a restart, and %d bytes read", n, b)
 	}
 
+	time.Sleep(1100 * time.Millisecond) // dates are whole seconds
+
 	// One is new, and one is another under the same name and of the same size.
 	_, b := putWheel(t, v, "foo", "2.0", "one")
 	sums = append(sums, fmt.Sprintf("%x", sha256.Sum256(b)))
