@@ -127,6 +127,18 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
+// TestUnfinished: a page that is not cached since the mirror still makes it is no fault.
+func TestUnfinished(t *testing.T) {
+	s := newSite(t)
+	unfinished := answered("/simple/one/", changed(func(h http.Header, _ *http.Request) {
+		h.Set("Cache-Status", "mirror; fwd=bypass; detail=unfinished")
+	}))
+	r, found := run(t, Options{URL: serve(t, s, func(next http.Handler) http.Handler { return unfinished(cached(next)) }), Mounts: mounts[:1], All: true})
+	if out := text(t, r); len(found) > 0 || !strings.Contains(out, "not cached until all that it lists is read") {
+		t.Errorf("%q\n%s", found, out)
+	}
+}
+
 // TestWheelsByInitial: the directory of a platform may list directories by the first
 // character of the projects, whose pages are beside them all the same, as at OpenDev.
 func TestWheelsByInitial(t *testing.T) {

@@ -103,6 +103,8 @@ func (p *prober) again() bool {
 	case strings.Contains(status, "origin-away"):
 		p.note(Cache, p.f.at, "comes from the cache, and the origin is away: Cache-Status: %s", status)
 	case isHit(status):
+	case strings.Contains(status, "detail=unfinished"):
+		p.note(Cache, p.f.at, "is not cached until all that it lists is read")
 	case strings.Contains(status, "fwd=bypass") && p.f.size > 1<<30:
 		p.note(Cache, p.f.at, "is not cached; it may be larger than max_object")
 	default:

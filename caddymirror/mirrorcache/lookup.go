@@ -383,8 +383,12 @@ func (m *Mount) bypass(ctx context.Context, name string) (object, error) {
 			return object{result: resultBypass, status: statusBypass}, err
 		}
 	}
+	status := statusBypass
+	if remote.Info().Passing {
+		status = statusUnfinished
+	}
 	return object{
 		body:   &body{m: m, name: name, meta: meta, remote: remote},
-		result: resultBypass, status: statusBypass,
+		result: resultBypass, status: status,
 	}, nil
 }

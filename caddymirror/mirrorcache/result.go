@@ -56,6 +56,7 @@ var (
 	statusPart        = "mirror; fwd=uri-miss; fwd-status=206"
 	statusChangedPart = "mirror; fwd=stale; fwd-status=206"
 	statusBypass      = "mirror; fwd=bypass" //nolint:gosec // no credentials
+	statusUnfinished  = "mirror; fwd=bypass; detail=unfinished"
 )
 
 func statusFailed(err error) string {

@@ -202,6 +202,9 @@ func TestYoungWheels(t *testing.T) {
 		if !strings.Contains(string(a.body), filepath.Base(foo)) || strings.Contains(string(a.body), "sha256") {
 			t.Errorf("%s: %s", page, a.body)
 		}
+		if cs := a.header.Get("Cache-Status"); cs != statusUnfinished {
+			t.Errorf("%s: Cache-Status %q", page, cs)
+		}
 	}
 	for _, page := range []string{"/wheel/simple/bar/", "/wheel/bar/index.html"} {
 		s.ask(t, "GET", page, pipAccept).wantStatus(t, 404)
