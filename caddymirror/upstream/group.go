@@ -3,11 +3,11 @@ package upstream
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 )
 
 // A Group is several upstreams that have the same, the preferred one first. Each has a
@@ -118,7 +118,7 @@ func (g *Group) Fetch(ctx context.Context, r Request) (*Response, error) {
 			return nil, err
 		case err != nil:
 			errs = append(errs, err)
-		case !failed(resp.Status):
+		case !freshness.Failed(resp.Status):
 			if poor != nil {
 				poor.Close()
 			}
@@ -137,11 +137,6 @@ func (g *Group) Fetch(ctx context.Context, r Request) (*Response, error) {
 		return nil, errors.New("no upstreams")
 	}
 	return nil, errs
-}
-
-// failed reports whether another upstream may have a better answer.
-func failed(status int) bool {
-	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests
 }
 
 // groupError is the errors of all upstreams.

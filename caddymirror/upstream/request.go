@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -89,7 +90,7 @@ func (u *Upstream) request(ctx context.Context, r Request, at *url.URL) *http.Re
 		}
 	}
 	h.Set("Via", via(r.Via, u.pseudonym))
-	h.Set("Accept-Encoding", orElse(r.AcceptEncoding, "identity"))
+	h.Set("Accept-Encoding", cmp.Or(r.AcceptEncoding, "identity"))
 	if r.Accept != "" {
 		h.Set("Accept", r.Accept)
 	}

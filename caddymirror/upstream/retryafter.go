@@ -2,10 +2,10 @@ package upstream
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 )
 
 const (
@@ -29,38 +29,15 @@ func RetryAfter(status int, h http.Header, now time.Time) time.Duration {
 	// Of several, the longest.
 	pause, known := time.Duration(0), false
 	for _, value := range h["Retry-After"] {
-		if d, ok := parseRetryAfter(value, h.Get("Date"), now); ok {
+		one := freshness.Response{Header: http.Header{"Retry-After": {value}, "Date": h["Date"]}, ResponseTime: now}
+		if d, ok := freshness.RetryAfter(one); ok {
 			pause, known = max(pause, d), true
 		}
 	}
 	if !known && status == http.StatusTooManyRequests {
 		return defaultPause
 	}
-	return pause
-}
-
-// parseRetryAfter reads a date, or seconds. A date counts from the response's own, if that
-// has one: clocks differ.
-func parseRetryAfter(value, date string, now time.Time) (time.Duration, bool) {
-	value = strings.Trim(value, " \t")
-	if value == "" {
-		return 0, false
-	}
-	if strings.Trim(value, "0123456789") == "" {
-		seconds, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || seconds > int64(maxPause/time.Second) {
-			return maxPause, true
-		}
-		return time.Duration(seconds) * time.Second, true
-	}
-	until, err := http.ParseTime(value)
-	if err != nil {
-		return 0, false
-	}
-	if sent, err := http.ParseTime(date); err == nil {
-		now = sent
-	}
-	return min(max(until.Sub(now), 0), maxPause), true
+	return min(pause, maxPause)
 }
 
 // pauses are until when hosts want no requests.

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,9 +154,9 @@ func (s *raw) heads() []string {
 // use is an upstream with short deadlines.
 func use(t *testing.T, c Config) *Upstream {
 	t.Helper()
-	c.HeaderTimeout = orElse(c.HeaderTimeout, 2*time.Second)
-	c.ReadTimeout = orElse(c.ReadTimeout, 500*time.Millisecond)
-	c.RateWindow = orElse(c.RateWindow, 400*time.Millisecond)
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 2*time.Second)
+	c.ReadTimeout = cmp.Or(c.ReadTimeout, 500*time.Millisecond)
+	c.RateWindow = cmp.Or(c.RateWindow, 400*time.Millisecond)
 	u, err := New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,14 +99,14 @@ func New(c Config) (*Upstream, error) {
 	u := &Upstream{
 		base:          base,
 		transport:     c.Transport,
-		pseudonym:     orElse(c.Pseudonym, defaultName),
-		agent:         orElse(c.UserAgent, defaultName),
+		pseudonym:     cmp.Or(c.Pseudonym, defaultName),
+		agent:         cmp.Or(c.UserAgent, defaultName),
 		header:        http.Header{},
-		headerTimeout: orElse(c.HeaderTimeout, defaultTimeout),
-		readTimeout:   orElse(c.ReadTimeout, defaultTimeout),
-		rateWindow:    orElse(c.RateWindow, defaultWindow),
-		minBytes:      orElse(c.MinBytes, defaultMin),
-		maxSize:       orElse(c.MaxSize, defaultMaxSize),
+		headerTimeout: cmp.Or(c.HeaderTimeout, defaultTimeout),
+		readTimeout:   cmp.Or(c.ReadTimeout, defaultTimeout),
+		rateWindow:    cmp.Or(c.RateWindow, defaultWindow),
+		minBytes:      cmp.Or(c.MinBytes, defaultMin),
+		maxSize:       cmp.Or(c.MaxSize, defaultMaxSize),
 	}
 	if u.transport == nil {
 		u.transport = NewTransport()
@@ -124,14 +125,6 @@ func New(c Config) (*Upstream, error) {
 		u.follow = append(u.follow, h)
 	}
 	return u, nil
-}
-
-func orElse[T comparable](value, other T) T {
-	var zero T
-	if value == zero {
-		return other
-	}
-	return value
 }
 
 // own are the fields that this package sets itself, and those of a connection: nobody
