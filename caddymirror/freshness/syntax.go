@@ -3,6 +3,8 @@ package freshness
 import (
 	"iter"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // elements yields the elements of a list, without white space around them (RFC 9110
@@ -71,19 +73,10 @@ func unquote(s string) (string, bool) {
 	return b.String(), true
 }
 
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !isTokenByte(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
+// isToken reports whether s is a token (RFC 9110 section 5.6.2), as names of fields are.
+func isToken(s string) bool { return httpguts.ValidHeaderFieldName(s) }
 
-// isTokenByte reports whether a byte is one of a token (RFC 9110 section 5.6.2).
-func isTokenByte(c byte) bool {
-	return '0' <= c && c <= '9' || isLetter(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
+func isTokenByte(c byte) bool { return httpguts.IsTokenRune(rune(c)) }
 
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
 
