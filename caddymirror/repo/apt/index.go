@@ -154,7 +154,7 @@ func leadingDigits(text []byte) (digits string, more bool) {
 	return string(text[:n]), n < len(text)
 }
 
-// aptDigest is parseDigest for what apt compares as text: it knows checksums in lower case.
+// aptDigest is [digest.Parse] for what apt compares as text: it knows checksums in lower case.
 func aptDigest(kind, text string) (digest.Digest, error) {
 	if strings.ToLower(text) != text {
 		return digest.Digest{}, fault.Errorf("has %s for a checksum, in upper case, which apt takes for another", fault.Show(text))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
@@ -144,8 +145,8 @@ func cutOptions(line string) (requirement string, options []string) {
 	return line, nil
 }
 
-// digests are the algorithms that pip takes for --hash, and how long their digests are.
-var digests = map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}
+// algorithms are those that pip takes for --hash.
+var algorithms = []string{"sha256", "sha384", "sha512"}
 
 func hashes(options []string) (all []string, err error) {
 	for i := 0; i < len(options); i++ {
@@ -161,11 +162,11 @@ func hashes(options []string) (all []string, err error) {
 		default:
 			value = value[1:]
 		}
-		algorithm, digest, _ := strings.Cut(value, ":")
-		if n := digests[algorithm]; n == 0 || len(digest) != n || strings.Trim(strings.ToLower(digest), "0123456789abcdef") != "" {
+		algorithm, sum, _ := strings.Cut(value, ":")
+		if _, err := digest.Parse(algorithm, sum); err != nil || !slices.Contains(algorithms, algorithm) {
 			return nil, fmt.Errorf("%s is not a hash such as sha256:<64 hex digits>", fault.Show(value))
 		}
-		all = append(all, algorithm+":"+strings.ToLower(digest))
+		all = append(all, algorithm+":"+strings.ToLower(sum))
 	}
 	return all, nil
 }

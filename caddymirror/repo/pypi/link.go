@@ -98,7 +98,7 @@ func DigestOfURL(href string) (digest.Digest, error) {
 	return lowerDigest(m[1], m[2])
 }
 
-// lowerDigest is parseDigest for those who compare the text. Its error is a fault.Error.
+// lowerDigest is [digest.Parse] for those who compare the text. Its error is a fault.Error.
 func lowerDigest(kind, text string) (digest.Digest, error) {
 	if text != strings.ToLower(text) {
 		return digest.Digest{}, fault.Errorf("has %s for a checksum; pips before 24 compare it as text, and take lower case only", fault.Show(text))

@@ -64,11 +64,6 @@ func (n Name) Tags() []Tag {
 	return tags
 }
 
-// Pure reports whether the wheel runs on every platform, and with every ABI.
-func (n Name) Pure() bool {
-	return strings.EqualFold(n.ABI, "none") && strings.EqualFold(n.Platform, "any")
-}
-
 // SourceName is what the file name of a source distribution says.
 type SourceName struct{ Project, Version string }
 

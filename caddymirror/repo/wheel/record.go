@@ -2,8 +2,6 @@ package wheel
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/base64"
 	"encoding/csv"
 	"hash"
@@ -11,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 )
 
@@ -79,7 +79,7 @@ func (w *Wheel) verify(ctx context.Context, name, sum, size string, buf []byte) 
 		return err
 	}
 	defer r.Close()
-	if err := copyTo(ctx, h, r, buf); err != nil {
+	if _, err := io.CopyBuffer(h, bounded.WithContext(ctx, r), buf); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -91,31 +91,11 @@ func (w *Wheel) verify(ctx context.Context, name, sum, size string, buf []byte) 
 	return nil
 }
 
-// copyTo copies until the end of r, or of ctx.
-func copyTo(ctx context.Context, to io.Writer, r io.Reader, buf []byte) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := r.Read(buf)
-		to.Write(buf[:n]) //nolint:errcheck // a hash takes all
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
+// newHash returns what computes checksums of a kind that RECORD may have; nil if it is none.
 func newHash(kind string) hash.Hash {
-	switch strings.ToLower(kind) {
-	case "sha256":
-		return sha256.New()
-	case "sha384":
-		return sha512.New384()
-	case "sha512":
-		return sha512.New()
+	switch kind = strings.ToLower(kind); kind {
+	case "sha256", "sha384", "sha512":
+		return digest.NewHash(kind)
 	}
 	return nil
 }

@@ -26,12 +26,8 @@ func Scan(ctx context.Context, file string, size int64, open func(offset int64) 
 	if err != nil {
 		return nil, sum, err
 	}
-	w, err := Open(s, size, file)
-	if err != nil {
-		return nil, sum, err
-	}
-	w.in, w.files, w.names = nil, nil, nil
-	return w, sum, nil
+	w, err := s.wheel(file)
+	return w, sum, err
 }
 
 // OpenFrom is [Open] for a file that can only be read from an offset on, with few
@@ -39,12 +35,7 @@ func Scan(ctx context.Context, file string, size int64, open func(offset int64) 
 func OpenFrom(ctx context.Context, file string, size int64, open func(offset int64) (io.ReadCloser, error)) (*Wheel, error) {
 	s := &scanned{ctx: ctx, size: size, open: open}
 	defer s.close()
-	w, err := Open(s, size, file)
-	if err != nil {
-		return nil, err
-	}
-	w.in, w.files, w.names = nil, nil, nil
-	return w, nil
+	return s.wheel(file)
 }
 
 // Sum reads a file of a size for its SHA-256.
@@ -65,6 +56,16 @@ type scanned struct {
 	again io.ReadCloser // at the offset at+len(part)
 	at    int64
 	part  []byte // what it read last
+}
+
+// wheel opens the file, and keeps nothing of the archive.
+func (s *scanned) wheel(file string) (*Wheel, error) {
+	w, err := Open(s, s.size, file)
+	if err != nil {
+		return nil, err
+	}
+	w.in, w.files, w.names = nil, nil, nil
+	return w, nil
 }
 
 func (s *scanned) scan() (sum [sha256.Size]byte, err error) {
