@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 )
 
 // timestamps are the forms in which a timestamp.txt has the time: of the option timestamp
@@ -45,8 +47,8 @@ func (l *mountLook) lastModified(ctx context.Context) {
 	if !l.isReached() || ctx.Err() != nil {
 		return
 	}
-	if text, _, err := l.read(ctx, l.at("last-modified"), nil, 4096); err == nil {
-		if t, err := time.Parse("20060102T15:04:05", strings.TrimSpace(string(text))); err == nil && time.Until(t) < time.Hour {
+	if text, _, err := l.read(ctx, l.at(pypi.LastModified), nil, 4096); err == nil {
+		if t, err := pypi.ParseLastModified(string(text)); err == nil && time.Until(t) < time.Hour {
 			l.dated(t)
 		}
 		return

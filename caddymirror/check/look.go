@@ -215,7 +215,7 @@ func (l *mountLook) spool(ctx context.Context, u *url.URL, header http.Header, l
 		return nil, fault.Errorf("is empty")
 	}
 	if h != nil {
-		if got := (digest.Digest{Kind: want.Kind, Sum: string(h.Sum(nil))}); got != want {
+		if got := sumOf(want.Kind, h); got != want {
 			return nil, digest.Differ(got, want, by)
 		}
 	}
@@ -252,14 +252,14 @@ func (l *mountLook) changed(ctx context.Context) bool {
 
 // A crew looks at several things at a time.
 type crew struct {
-	g   *errgroup.Group
+	g   errgroup.Group
 	ctx context.Context
 }
 
 func newCrew(ctx context.Context) *crew {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(workers)
-	return &crew{g, ctx}
+	c := &crew{ctx: ctx}
+	c.g.SetLimit(workers)
+	return c
 }
 
 // do has one thing looked at. It waits while enough is under way.

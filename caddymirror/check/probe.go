@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/bounded"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
 )
@@ -45,14 +47,14 @@ func (p *prober) fault(a Aspect, format string, args ...any) {
 
 func (p *prober) failed(a Aspect, err error) { p.mountLook.failed(p.ctx, a, p.f.at, err) }
 
-// ask asks for the object with one more field.
-func (p *prober) ask(method, name, value string) (*answer, error) {
+// ask asks for the object with more fields: their names, each with its value behind it.
+func (p *prober) ask(method string, fields ...string) (*answer, error) {
 	header := p.f.request.Clone()
 	if header == nil {
 		header = http.Header{}
 	}
-	if name != "" {
-		header.Set(name, value)
+	for pair := range slices.Chunk(fields, 2) {
+		header.Set(pair[0], pair[1])
 	}
 	return p.c.ask(p.ctx, method, p.f.at, header)
 }
@@ -64,7 +66,8 @@ const tries = 4
 // again fetches the object again: it is the same, with the same validators, and comes from
 // the cache. It reports whether the object is the same.
 func (p *prober) again() bool {
-	var status string
+	var status freshness.CacheStatus
+	var told bool
 	for try := range tries {
 		if try > 0 {
 			select {
@@ -73,39 +76,39 @@ func (p *prober) again() bool {
 				return false
 			}
 		}
-		name, value := "", ""
+		var part []string
 		if p.f.size > large && len(p.f.window.kept) > 0 {
-			name, value = "Range", p.f.window.spec()
+			part = []string{"Range", p.f.window.spec()}
 		}
-		a, err := p.ask(http.MethodGet, name, value)
+		a, err := p.ask(http.MethodGet, part...)
 		if err != nil {
 			p.failed(p.f.aspect, err)
 			return false
 		}
 		var same bool
-		if name != "" && a.StatusCode == http.StatusPartialContent {
+		if part != nil && a.StatusCode == http.StatusPartialContent {
 			same = p.sameValidator(Validator, "Etag", a, "in the answer to a Range") // ranges tells of the bytes
 		} else {
 			same = p.same(a)
 		}
-		status = cacheStatus(a.Header)
+		status, told = cacheStatus(a.Header)
 		a.close()
 		if !same {
 			return false
 		}
-		if status == "" || isHit(status) {
+		if !told || isHit(status) {
 			break
 		}
 	}
 	switch {
-	case status == "":
+	case !told:
 		p.noteOnce(Cache, p.f.at, "has no Cache-Status of this mirror: whether it comes from a cache is not known")
-	case strings.Contains(status, "origin-away"):
+	case status.Detail == "origin-away":
 		p.note(Cache, p.f.at, "comes from the cache, and the origin is away: Cache-Status: %s", status)
 	case isHit(status):
-	case strings.Contains(status, "detail=unfinished"):
+	case status.Detail == "unfinished":
 		p.note(Cache, p.f.at, "is not cached until all that it lists is read")
-	case strings.Contains(status, "fwd=bypass") && p.f.size > 1<<30:
+	case status.Fwd == freshness.FwdBypass && p.f.size > 1<<30:
 		p.note(Cache, p.f.at, "is not cached; it may be larger than max_object")
 	default:
 		p.fault(Cache, "does not come from the cache, also when it is asked for again: Cache-Status: %s", status)
@@ -157,7 +160,7 @@ func label(name string) string {
 
 // head asks for the header alone.
 func (p *prober) head() {
-	a, err := p.ask(http.MethodHead, "", "")
+	a, err := p.ask(http.MethodHead)
 	if err != nil {
 		p.failed(Head, err)
 		return
@@ -210,35 +213,30 @@ func (p *prober) ranges(etag string) {
 	w, size := p.f.window.kept, p.f.size
 	first := p.f.window.from
 	whole := p.f.window.spec()
-	ok := len(w) == 0 || p.part(whole, nil, first, w)
+	ok := len(w) == 0 || p.part(whole, "", first, w)
 	if ok {
 		t := p.f.tail.kept
-		ok = p.part(fmt.Sprintf("bytes=-%d", len(t)), nil, size-int64(len(t)), t)
+		ok = p.part(fmt.Sprintf("bytes=-%d", len(t)), "", size-int64(len(t)), t)
 	}
 	if ok {
 		p.unsatisfied()
 	}
 	if strong := etag != "" && !strings.HasPrefix(etag, "W/"); ok && strong && len(w) > 0 {
 		// A download that goes on.
-		if p.part(whole, []string{etag}, first, w) {
+		if p.part(whole, etag, first, w) {
 			p.ifRange(whole)
 		}
 	}
 }
 
-// part asks for a part, and compares it.
-func (p *prober) part(spec string, ifRange []string, first int64, want []byte) bool {
-	header := p.f.request.Clone()
-	if header == nil {
-		header = http.Header{}
+// part asks for a part, of the version ifRange if that is not empty, and compares it.
+func (p *prober) part(spec, ifRange string, first int64, want []byte) bool {
+	fields, with := []string{"Range", spec}, "Range: "+spec
+	if ifRange != "" {
+		fields = append(fields, "If-Range", ifRange)
+		with += " with If-Range: " + ifRange
 	}
-	header.Set("Range", spec)
-	with := "Range: " + spec
-	if ifRange != nil {
-		header["If-Range"] = ifRange
-		with += " with If-Range: " + ifRange[0]
-	}
-	a, err := p.c.ask(p.ctx, http.MethodGet, p.f.at, header)
+	a, err := p.ask(http.MethodGet, fields...)
 	if err != nil {
 		p.failed(Range, err)
 		return false
@@ -285,13 +283,7 @@ func (p *prober) unsatisfied() {
 
 // ifRange asks for a part of another version: the whole is to come.
 func (p *prober) ifRange(spec string) {
-	header := p.f.request.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
-	header.Set("Range", spec)
-	header.Set("If-Range", noSuchTag)
-	a, err := p.c.ask(p.ctx, http.MethodGet, p.f.at, header)
+	a, err := p.ask(http.MethodGet, "Range", spec, "If-Range", noSuchTag)
 	if err != nil {
 		p.failed(Range, err)
 		return
@@ -306,49 +298,24 @@ func (p *prober) ifRange(spec string) {
 const cacheName = "mirror"
 
 // cacheStatus returns what the cache of this mirror says, that of the one next to us if
-// there are several; "" if there is none.
-func cacheStatus(h http.Header) string {
-	status := ""
+// there are several; told is false if there is none.
+func cacheStatus(h http.Header) (status freshness.CacheStatus, told bool) {
 	for _, line := range h["Cache-Status"] {
-		for _, member := range members(line) {
-			name, _, _ := strings.Cut(member, ";")
-			if strings.TrimSpace(name) == cacheName {
-				status = member
+		members, err := freshness.ParseCacheStatus([]string{line})
+		if err != nil {
+			continue // of another cache: what ours says stands in a line of its own
+		}
+		for _, member := range members {
+			if member.Cache == cacheName {
+				status, told = member, true
 			}
 		}
 	}
-	return status
-}
-
-// members splits a list of structured fields (RFC 9651) at its commas, but those in strings.
-func members(line string) []string {
-	var all []string
-	quoted, start := false, 0
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case c == ',' && !quoted:
-			all = append(all, strings.TrimSpace(line[start:i]))
-			start = i + 1
-		}
-	}
-	return append(all, strings.TrimSpace(line[start:]))
+	return status, told
 }
 
 // isHit reports whether a Cache-Status says that the bytes came from the cache, be it after
 // the origin was asked for something newer.
-func isHit(status string) bool {
-	revalidated := false
-	for i, p := range strings.Split(status, ";") {
-		switch p = strings.TrimSpace(p); {
-		case i > 0 && p == "hit":
-			return true
-		case p == "fwd-status=304":
-			revalidated = true
-		}
-	}
-	return revalidated
+func isHit(status freshness.CacheStatus) bool {
+	return status.Hit || status.FwdStatus == http.StatusNotModified
 }

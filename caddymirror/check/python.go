@@ -14,6 +14,7 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/digest"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/fault"
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
+	"github.com/unifiedmirrors/mirror/caddymirror/repo/wheel"
 )
 
 // pipAccept is what pip asks for; oldAccept is what pips before 22.2 do, and easy_install.
@@ -120,14 +121,11 @@ func projectOf(page *url.URL, href string) string {
 	}
 	rest, ok := strings.CutPrefix(u.Path, page.Path)
 	rest = strings.TrimSuffix(rest, "/")
-	if !ok || u.RawQuery != "" || !projectName.MatchString(rest) || strings.HasPrefix(rest, "index.") || pypi.IsDistribution(rest) {
+	if !ok || u.RawQuery != "" || !wheel.ValidProject(rest) || strings.HasPrefix(rest, "index.") || pypi.IsDistribution(rest) {
 		return ""
 	}
 	return pypi.Normalize(rest)
 }
-
-// projectName is a name of a project (PEP 508).
-var projectName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 
 // page reads a page, and calls see with what it lists and the address that it is from. Its
 // error is a fault of the page.
