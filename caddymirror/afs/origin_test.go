@@ -32,7 +32,7 @@ func TestOriginConforms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := mod.(origin.Origin)
+		o := mod.(origin.Tree)
 		noticed := func(t testing.TB, date uint32) {
 			t.Helper()
 			for end := time.Now().Add(10 * time.Second); !strings.HasSuffix(o.Release(t.Context()).Token, fmt.Sprint("@", date)); time.Sleep(time.Millisecond) {

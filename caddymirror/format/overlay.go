@@ -18,7 +18,7 @@ type Overlay interface {
 	//
 	// It is called for each origin of a mount when the mount is set up, and must not
 	// touch the origin or write anything then.
-	Over(from origin.Origin, env Env) (origin.Origin, error)
+	Over(from origin.Tree, env Env) (origin.Tree, error)
 }
 
 // Env is what a mount lends to its format.

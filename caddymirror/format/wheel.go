@@ -59,7 +59,7 @@ func (*Wheel) Plan(r Request) (Plan, bool) {
 }
 
 // Over implements Overlay.
-func (*Wheel) Over(from origin.Origin, env Env) (origin.Origin, error) {
+func (*Wheel) Over(from origin.Tree, env Env) (origin.Tree, error) {
 	return wheelindex.New(from, wheelindex.Config{Context: env.Context, Log: env.Log, Hidden: env.Hidden, Facts: env.Facts}), nil
 }
 

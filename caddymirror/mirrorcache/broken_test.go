@@ -18,7 +18,7 @@ import (
 
 // broken is an origin whose files can be looked at, and not be read.
 type broken struct {
-	origin.Origin
+	origin.Tree
 	open func(context.Context) error // before a file is opened
 	read func() error                // in place of a read; nil: it is read
 }
@@ -29,7 +29,7 @@ func (b *broken) Open(ctx context.Context, name string, offset int64) (origin.Bo
 			return nil, err
 		}
 	}
-	body, err := b.Origin.Open(ctx, name, offset)
+	body, err := b.Tree.Open(ctx, name, offset)
 	if err != nil || b.read == nil {
 		return body, err
 	}
@@ -82,14 +82,14 @@ func TestOldEntryIsBetterThanBroken(t *testing.T) {
 					}
 					end()
 				}()
-				b := &broken{Origin: m.origins[0].Origin}
+				b := &broken{Tree: m.origins[0].Tree}
 				if tc.open != nil {
 					b.open = func(context.Context) error { return tc.open(answered) }
 				}
 				if tc.read != nil {
 					b.read = func() error { return tc.read(answered) }
 				}
-				m.origins[0].Origin = b
+				m.origins[0].Tree = b
 				for _, fields := range [][]string{nil, {"Range: bytes=4-7"}, {"Range: bytes=-3"}, nil} {
 					time.Sleep(5 * time.Millisecond)
 					a := s.ask(t, "GET", "/t/f", fields...)
@@ -152,7 +152,7 @@ func TestChangingIsNotMissing(t *testing.T) {
 	write(t, tree, "f", []byte("a file"))
 	s := newSite(t, mount("/t", "", tree))
 	m := s.h.Mounts[0]
-	m.origins[0].Origin = &broken{m.origins[0].Origin, nil, func() error {
+	m.origins[0].Tree = &broken{m.origins[0].Tree, nil, func() error {
 		return errors.New("the file was changed while it was read")
 	}}
 	w := httptest.NewRecorder() // a real client would try again after a panic
@@ -175,7 +175,7 @@ func TestOldEntryBecomesTooOld(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		return fmt.Errorf("%w: input/output error", origin.ErrAway)
 	}
-	m.origins[0].Origin = &broken{m.origins[0].Origin, hang, nil}
+	m.origins[0].Tree = &broken{m.origins[0].Tree, hang, nil}
 	time.Sleep(5 * time.Millisecond)
 	w := httptest.NewRecorder() // a real client would try again after a panic
 	serveAs(s.h, w, httptest.NewRequest(http.MethodGet, "/t/f", nil))

@@ -41,7 +41,7 @@ func manyDirs(t testing.TB, n int) string {
 
 // heldDir is an origin whose listings begin when it is told so.
 type heldDir struct {
-	origin.Origin
+	origin.Tree
 	begun, start chan struct{}
 	reads        atomic.Int32
 }
@@ -51,7 +51,7 @@ func (d *heldDir) ReadDir(ctx context.Context, name string) iter.Seq2[origin.Inf
 		close(d.begun)
 	}
 	<-d.start
-	return d.Origin.ReadDir(ctx, name)
+	return d.Tree.ReadDir(ctx, name)
 }
 
 // TestListingCollapsed: a directory is read once, however many ask for it, and
@@ -60,8 +60,8 @@ func TestListingCollapsed(t *testing.T) {
 	const n, clients = 1500, 50
 	s := newSite(t, mount("/t", `, "browse": true, "ttl": "1h"`, manyDirs(t, n)))
 	m := s.h.Mounts[0]
-	held := &heldDir{Origin: m.origins[0].Origin, begun: make(chan struct{}), start: make(chan struct{})}
-	m.origins[0].Origin = held
+	held := &heldDir{Tree: m.origins[0].Tree, begun: make(chan struct{}), start: make(chan struct{})}
+	m.origins[0].Tree = held
 
 	ctx, cancel := context.WithCancel(t.Context())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/t/simple/", nil)

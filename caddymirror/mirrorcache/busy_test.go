@@ -14,7 +14,7 @@ import (
 )
 
 // busyOrigin has no slot free for any call.
-type busyOrigin struct{ origin.Origin }
+type busyOrigin struct{ origin.Tree }
 
 func (busyOrigin) Stat(context.Context, string) (origin.Info, error) {
 	return origin.Info{}, origin.ErrBusy
@@ -32,7 +32,7 @@ func TestOriginBusy(t *testing.T) {
 	s := newSite(t, mount("/t", `, "ttl": "1ms"`, tree), mount("/two", "", tree, second))
 	s.ask(t, "GET", "/t/f").want(t, 200, []byte("one"), "fwd=uri-miss")
 	for _, m := range s.h.Mounts {
-		m.origins[0].Origin = busyOrigin{m.origins[0].Origin}
+		m.origins[0].Tree = busyOrigin{m.origins[0].Tree}
 	}
 	time.Sleep(5 * time.Millisecond)
 
@@ -56,7 +56,7 @@ func TestOriginBusy(t *testing.T) {
 
 // waitingOrigin answers when the caller leaves, as origins do.
 type waitingOrigin struct {
-	origin.Origin
+	origin.Tree
 	asked chan struct{}
 }
 
@@ -68,13 +68,13 @@ func (o waitingOrigin) Stat(ctx context.Context, _ string) (origin.Info, error) 
 
 // countedOrigin counts what it is asked.
 type countedOrigin struct {
-	origin.Origin
+	origin.Tree
 	asked atomic.Int32
 }
 
 func (o *countedOrigin) Stat(ctx context.Context, name string) (origin.Info, error) {
 	o.asked.Add(1)
-	return o.Origin.Stat(ctx, name)
+	return o.Tree.Stat(ctx, name)
 }
 
 // TestClientLeavesWhileAsked: that a client has left is no error of the origin, and no
@@ -82,10 +82,10 @@ func (o *countedOrigin) Stat(ctx context.Context, name string) (origin.Info, err
 func TestClientLeavesWhileAsked(t *testing.T) {
 	s := newSite(t, mount("/t", "", t.TempDir(), t.TempDir()))
 	m := s.h.Mounts[0]
-	o := waitingOrigin{m.origins[0].Origin, make(chan struct{})}
-	m.origins[0].Origin = o
-	fallback := &countedOrigin{Origin: m.origins[1].Origin}
-	m.origins[1].Origin = fallback
+	o := waitingOrigin{m.origins[0].Tree, make(chan struct{})}
+	m.origins[0].Tree = o
+	fallback := &countedOrigin{Tree: m.origins[1].Tree}
+	m.origins[1].Tree = fallback
 	failed, aborted := m.metrics.requests[resultError], m.metrics.requests[resultAborted]
 	errors, left := testutil.ToFloat64(failed), testutil.ToFloat64(aborted)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -54,7 +54,7 @@ func TestPartOfLarge(t *testing.T) {
 // counted is an origin that takes its time to open a file, and counts how many
 // are open.
 type counted struct {
-	origin.Origin
+	origin.Tree
 	delay      time.Duration
 	open, most atomic.Int64
 }
@@ -64,7 +64,7 @@ func (c *counted) Open(ctx context.Context, name string, offset int64) (origin.B
 	for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
 	}
 	time.Sleep(c.delay)
-	b, err := c.Origin.Open(ctx, name, offset)
+	b, err := c.Tree.Open(ctx, name, offset)
 	if err != nil {
 		c.open.Add(-1)
 		return nil, err
@@ -95,8 +95,8 @@ func TestCrawl(t *testing.T) {
 	}
 	s := newSite(t, mount("/slow", "", slow), mount("/swift", "", swift))
 	m := s.h.Mounts[0]
-	o := &counted{Origin: m.origins[0].Origin, delay: 100 * time.Millisecond}
-	m.origins[0].Origin = o
+	o := &counted{Tree: m.origins[0].Tree, delay: 100 * time.Millisecond}
+	m.origins[0].Tree = o
 	before := runtime.NumGoroutine()
 	var wg sync.WaitGroup
 	var bad atomic.Int64

@@ -61,12 +61,12 @@ func TestLargePage(t *testing.T) {
 
 // twoVersions is an origin whose files change between two calls.
 type twoVersions struct {
-	origin.Origin
+	origin.Tree
 	n atomic.Int64
 }
 
 func (o *twoVersions) Stat(ctx context.Context, name string) (origin.Info, error) {
-	info, err := o.Origin.Stat(ctx, name)
+	info, err := o.Tree.Stat(ctx, name)
 	info.Validator += fmt.Sprint(o.n.Add(1))
 	return info, err
 }
@@ -78,7 +78,7 @@ func TestPageChangesWhileInspected(t *testing.T) {
 	pages(t, tree, "simple/p", 5, "index.html")
 	s := newSite(t, mount("/pypi", pypiFormat, tree))
 	m := s.h.Mounts[0]
-	m.origins[0].Origin = &twoVersions{Origin: m.origins[0].Origin}
+	m.origins[0].Tree = &twoVersions{Tree: m.origins[0].Tree}
 	a := s.ask(t, "HEAD", "/pypi/simple/p/", "Accept: text/html")
 	a.wantStatus(t, 200)
 	if got := a.header.Get("X-PyPI-Last-Serial"); got != "" {

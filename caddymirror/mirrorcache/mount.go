@@ -93,6 +93,7 @@ type Mount struct {
 	cache          *mirror.Cache
 	group          string // of keys
 	origins        []source
+	web            bool // they are HTTP upstreams
 	format         format.Format
 	formatName     string
 	plans          *plans           // nil if the format has none
@@ -112,10 +113,43 @@ type Mount struct {
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
 }
 
-// source is an origin of a mount.
+// source is an origin of a mount: a tree or an HTTP upstream.
 type source struct {
-	origin.Origin
-	tag string // of validators: what two origins say is never compared
+	origin.Tree               // nil for an upstream
+	upstream    origin.Origin // nil for a tree
+	tag         string        // of validators: what two origins say is never compared
+}
+
+// newSource makes a source of a module, if that is an origin.
+func newSource(mod any) (s source, ok bool) {
+	switch o := mod.(type) {
+	case origin.Tree:
+		s.Tree = o
+	case origin.Origin:
+		s.upstream = o
+	default:
+		return s, false
+	}
+	h := fnv.New32a()
+	h.Write([]byte(s.String()))
+	s.tag = hex.EncodeToString(h.Sum(nil)) + ":"
+	return s, true
+}
+
+// origin is the source, to be asked.
+func (s source) origin() origin.Origin {
+	if s.Tree != nil {
+		return origin.FromTree(s.Tree)
+	}
+	return s.upstream
+}
+
+// String names the origin.
+func (s source) String() string {
+	if s.Tree != nil {
+		return s.Tree.String()
+	}
+	return s.upstream.String()
 }
 
 const (
@@ -207,15 +241,19 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 		return fmt.Errorf("loading origin: %w", err)
 	}
 	for _, mod := range mods.([]any) {
-		o, ok := mod.(origin.Origin)
+		src, ok := newSource(mod)
 		if !ok {
 			return fmt.Errorf("module %T is not an origin", mod)
 		}
-		h := fnv.New32a()
-		h.Write([]byte(o.String()))
-		m.origins = append(m.origins, source{o, hex.EncodeToString(h.Sum(nil)) + ":"})
+		m.origins = append(m.origins, src)
 	}
-	if f, ok := m.origins[0].Origin.(origin.Failover); ok {
+	m.web = m.origins[0].Tree == nil
+	for _, src := range m.origins {
+		if (src.Tree == nil) != m.web {
+			return errors.New("a mount has either trees or HTTP upstreams, and not both")
+		}
+	}
+	if f, ok := m.origins[0].Tree.(origin.Failover); ok {
 		m.failover = f.FailoverTime()
 	}
 	if m.FormatRaw == nil {
@@ -318,7 +356,7 @@ func (m *Mount) Status() mirror.MountStatus {
 		s.Filling, s.Waiting = c.Turns(m.group)
 	}
 	for _, o := range m.origins {
-		s.Origins = append(s.Origins, o.Status())
+		s.Origins = append(s.Origins, o.origin().Status())
 	}
 	return s
 }

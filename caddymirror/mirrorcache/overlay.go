@@ -20,11 +20,11 @@ func (m *Mount) overlay(ctx caddy.Context) error {
 	}
 	for i := range m.origins {
 		src := &m.origins[i]
-		over, err := o.Over(src.Origin, format.Env{Context: ctx, Log: m.log, Hidden: m.hidden, Facts: &storedFacts{m, src.tag}})
+		over, err := o.Over(src.Tree, format.Env{Context: ctx, Log: m.log, Hidden: m.hidden, Facts: &storedFacts{m, src.tag}})
 		if err != nil {
 			return fmt.Errorf("format %s: %w", m.formatName, err)
 		}
-		src.Origin = over
+		src.Tree = over
 	}
 	return nil
 }

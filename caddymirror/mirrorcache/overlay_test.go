@@ -16,19 +16,19 @@ import (
 
 // madeOver has one more file than the origin: what the fact "made" is.
 type madeOver struct {
-	origin.Origin
+	origin.Tree
 	facts format.Facts
 }
 
 type overlaid struct{ format.Plain }
 
-func (*overlaid) Over(o origin.Origin, env format.Env) (origin.Origin, error) {
+func (*overlaid) Over(o origin.Tree, env format.Env) (origin.Tree, error) {
 	return &madeOver{o, env.Facts}, nil
 }
 
 func (o *madeOver) Stat(ctx context.Context, name string) (origin.Info, error) {
 	if name != "made" {
-		return o.Origin.Stat(ctx, name)
+		return o.Tree.Stat(ctx, name)
 	}
 	value, ok := o.facts.Get("made")
 	if !ok {
@@ -42,7 +42,7 @@ func (o *madeOver) Stat(ctx context.Context, name string) (origin.Info, error) {
 
 func (o *madeOver) Open(ctx context.Context, name string, off int64) (origin.Body, error) {
 	if name != "made" {
-		return o.Origin.Open(ctx, name, off)
+		return o.Tree.Open(ctx, name, off)
 	}
 	info, err := o.Stat(ctx, name)
 	if err != nil {
@@ -72,7 +72,7 @@ func TestOverlay(t *testing.T) {
 	write(t, tree, "f", []byte("file"))
 	s := newSite(t, mount("/t", `, "ttl": "1ms", "format": {"format": "overlaid"}`, tree))
 	m := s.h.Mounts[0]
-	facts := m.origins[0].Origin.(*madeOver).facts
+	facts := m.origins[0].Tree.(*madeOver).facts
 	s.ask(t, "GET", "/t/made").wantStatus(t, 404)
 	m.forget()
 	for _, value := range []string{"first", "second", ""} {

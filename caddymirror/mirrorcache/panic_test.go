@@ -11,7 +11,7 @@ import (
 
 // panicky is an origin with a bug that one object brings out.
 type panicky struct {
-	origin.Origin
+	origin.Tree
 	bad  string
 	when string // stat, open, or read
 }
@@ -20,14 +20,14 @@ func (p *panicky) Stat(ctx context.Context, name string) (origin.Info, error) {
 	if name == p.bad && p.when == "stat" {
 		panic("index out of range")
 	}
-	return p.Origin.Stat(ctx, name)
+	return p.Tree.Stat(ctx, name)
 }
 
 func (p *panicky) Open(ctx context.Context, name string, offset int64) (origin.Body, error) {
 	if name == p.bad && p.when == "open" {
 		panic(errors.New("nil map"))
 	}
-	b, err := p.Origin.Open(ctx, name, offset)
+	b, err := p.Tree.Open(ctx, name, offset)
 	if err != nil || name != p.bad || p.when != "read" {
 		return b, err
 	}
@@ -44,27 +44,27 @@ func TestPanicsAreContained(t *testing.T) {
 			write(t, tree, "good", []byte("good"))
 			s := newSite(t, mount("/t", `, "ttl": "1ms"`, tree))
 			m := s.h.Mounts[0]
-			fine := m.origins[0].Origin
+			fine := m.origins[0].Tree
 			ill := &panicky{fine, "bad", when}
 			if when != "stat" { // GET does not look at it first
-				m.origins[0].Origin = ill
+				m.origins[0].Tree = ill
 				s.ask(t, "GET", "/t/bad").want(t, 503, nil, "fwd=uri-miss; fwd-status=503")
-				m.origins[0].Origin = fine
+				m.origins[0].Tree = fine
 			}
 			if when == "stat" {
-				m.origins[0].Origin = ill
+				m.origins[0].Tree = ill
 				s.ask(t, "HEAD", "/t/bad").want(t, 503, nil, "fwd=uri-miss; fwd-status=503")
-				m.origins[0].Origin = fine
+				m.origins[0].Tree = fine
 			}
 			s.ask(t, "GET", "/t/bad").want(t, 200, []byte("one"), "fwd=uri-miss")
 			write(t, tree, "bad", []byte("another"))
-			m.origins[0].Origin = ill
+			m.origins[0].Tree = ill
 			time.Sleep(5 * time.Millisecond)
 			for range 3 {
 				s.ask(t, "GET", "/t/bad").want(t, 200, []byte("one"), "hit; ttl=-")
 				s.ask(t, "GET", "/t/good").want(t, 200, []byte("good"), "")
 			}
-			m.origins[0].Origin = fine
+			m.origins[0].Tree = fine
 			time.Sleep(5 * time.Millisecond)
 			s.ask(t, "GET", "/t/bad").want(t, 200, []byte("another"), "fwd=stale; fwd-status=200")
 		})

@@ -129,7 +129,7 @@ func TestAbsentCandidates(t *testing.T) {
 
 // awayFor is an origin that goes away, after so long for each call.
 type awayFor struct {
-	origin.Origin
+	origin.Tree
 	away atomic.Bool
 	hang atomic.Int64
 }
@@ -149,14 +149,14 @@ func (o *awayFor) Stat(ctx context.Context, name string) (origin.Info, error) {
 	if err := o.ask(ctx); err != nil {
 		return origin.Info{}, err
 	}
-	return o.Origin.Stat(ctx, name)
+	return o.Tree.Stat(ctx, name)
 }
 
 func (o *awayFor) Open(ctx context.Context, name string, off int64) (origin.Body, error) {
 	if err := o.ask(ctx); err != nil {
 		return nil, err
 	}
-	return o.Origin.Open(ctx, name, off)
+	return o.Tree.Open(ctx, name, off)
 }
 
 // TestNegotiatedWhileAway: what the cache has of the candidates is served while the
@@ -166,9 +166,9 @@ func TestNegotiatedWhileAway(t *testing.T) {
 	pages(t, tree, "simple/p", 5, "index.html")
 	s := newSite(t, mount("/pypi", `, "ttl": "1ms", "revalidate_timeout": "100ms", "format": {"format": "pypi"}`, tree))
 	m := s.h.Mounts[0]
-	o := &awayFor{Origin: m.origins[0].Origin}
+	o := &awayFor{Tree: m.origins[0].Tree}
 	o.hang.Store(int64(5 * time.Second))
-	m.origins[0].Origin = o
+	m.origins[0].Tree = o
 	s.ask(t, "GET", "/pypi/simple/p/", pipAccept).wantStatus(t, 200)
 	s.settle(t)
 	time.Sleep(5 * time.Millisecond)
@@ -287,7 +287,7 @@ func TestPassing(t *testing.T) {
 	tree := t.TempDir()
 	write(t, tree, "f", []byte("file"))
 	s := newSite(t, mount("/t", `, "ttl": "1h", "format": {"format": "overlaid"}`, tree))
-	facts := s.h.Mounts[0].origins[0].Origin.(*madeOver).facts
+	facts := s.h.Mounts[0].origins[0].Tree.(*madeOver).facts
 	for _, value := range []string{"passing", "passing, too", "kept", "not asked for"} {
 		if err := facts.Put("made", []byte(value)); err != nil {
 			t.Fatal(err)

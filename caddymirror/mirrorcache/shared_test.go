@@ -21,7 +21,7 @@ import (
 // releasedOrigin has files in memory, and a release when a test says so. A call can
 // be held once it has its answer.
 type releasedOrigin struct {
-	origin.Origin
+	origin.Tree
 
 	mu      sync.Mutex
 	release int
@@ -45,8 +45,8 @@ func newReleased(t *testing.T, more string) (*site, *releasedOrigin) {
 	t.Helper()
 	s := newSite(t, mount("/t", `, "ttl": "1h", "revalidate_timeout": "20s"`+more, t.TempDir()))
 	m := s.h.Mounts[0]
-	o := &releasedOrigin{Origin: m.origins[0].Origin, files: map[string][]byte{}, holds: map[string]*hold{}, calls: map[string]int{}}
-	m.origins[0].Origin = o
+	o := &releasedOrigin{Tree: m.origins[0].Tree, files: map[string][]byte{}, holds: map[string]*hold{}, calls: map[string]int{}}
+	m.origins[0].Tree = o
 	t.Cleanup(func() { // before fills are waited for
 		o.mu.Lock()
 		defer o.mu.Unlock()

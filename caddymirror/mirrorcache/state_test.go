@@ -11,7 +11,7 @@ import (
 )
 
 // lookingOrigin is still looking at its release for the first time.
-type lookingOrigin struct{ origin.Origin }
+type lookingOrigin struct{ origin.Tree }
 
 func (lookingOrigin) Release(ctx context.Context) origin.Release {
 	<-ctx.Done()
@@ -38,7 +38,7 @@ func TestSlowFirstLook(t *testing.T) {
 		{"a client with a deadline", hurried, time.Minute, false},
 		{"a client that stays", t.Context(), 20 * time.Millisecond, true},
 	} {
-		m := &Mount{RevalidateTimeout: caddy.Duration(tc.patience), origins: []source{{lookingOrigin{}, "tag:"}}}
+		m := &Mount{RevalidateTimeout: caddy.Duration(tc.patience), origins: []source{{Tree: lookingOrigin{}, tag: "tag:"}}}
 		m.state(tc.client)
 		if m.slow.Load() != tc.slow {
 			t.Errorf("%s: slow is %v", tc.name, m.slow.Load())

@@ -360,7 +360,7 @@ func (b *afsBody) Close() error {
 
 // Interface guards
 var (
-	_ Origin             = (*AFS)(nil)
+	_ Tree               = (*AFS)(nil)
 	_ io.WriterTo        = (*afsBody)(nil)
 	_ caddy.Provisioner  = (*AFS)(nil)
 	_ caddy.CleanerUpper = (*AFS)(nil)

@@ -129,7 +129,7 @@ func newTree(t *testing.T, root string) *origintest.Tree {
 		}
 		return nil
 	})
-	return &origintest.Tree{Origin: d, Panic: func(name string) func() {
+	return &origintest.Tree{Tree: d, Panic: func(name string) func() {
 		bad.Store(&name)
 		return func() { bad.Store(nil) }
 	}}

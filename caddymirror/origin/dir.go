@@ -236,7 +236,7 @@ func (d *Dir) Status() Status {
 
 // Interface guards
 var (
-	_ Origin             = (*Dir)(nil)
+	_ Tree               = (*Dir)(nil)
 	_ caddy.Provisioner  = (*Dir)(nil)
 	_ caddy.Validator    = (*Dir)(nil)
 	_ caddy.CleanerUpper = (*Dir)(nil)

@@ -113,7 +113,7 @@ func validName(name string) bool {
 	return strings.IndexByte(name, 0) < 0 && fs.ValidPath(strings.ToValidUTF8(name, "_"))
 }
 
-// classify turns what a look-up of a name ended in into an error of Origin.
+// classify turns what a look-up of a name ended in into an error of Tree.
 // What a request can bring about must not be ErrAway, or it would open the
 // breaker.
 func classify(err error) error {

@@ -17,7 +17,7 @@ import (
 )
 
 // readDir is what ReadDir yields, sorted by name.
-func readDir(ctx context.Context, o Origin, name string) ([]Info, error) {
+func readDir(ctx context.Context, o Tree, name string) ([]Info, error) {
 	var list []Info
 	for i, err := range o.ReadDir(ctx, name) {
 		if err != nil {

@@ -1,7 +1,7 @@
 // Package origin is where the bytes of a mount come from.
 //
-// An Origin reads one tree: a directory, a part of AFS, and later an HTTP
-// upstream. Origins are Caddy modules of the namespace mirror.origins.
+// It is a [Tree], a directory or a part of AFS, or an HTTP upstream. What both have in
+// common is [Origin]. They are Caddy modules of the namespace mirror.origins.
 //
 // Every call returns within its context's deadline or the origin's own,
 // whatever the file system or network behind it does.
@@ -21,7 +21,7 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/panics"
 )
 
-// Origin reads objects by name.
+// Tree reads objects by name.
 //
 // A name is a slash-separated path relative to the origin's root, in the form
 // of [fs.ValidPath]; the root itself is ".". Names are bytes and need not be
@@ -33,7 +33,7 @@ import (
 // that.
 //
 // Methods are safe for concurrent use.
-type Origin interface {
+type Tree interface {
 	// String names the origin the way its user wrote it. It is part of what
 	// identifies a cached object, so it never changes for one tree.
 	String() string
@@ -59,7 +59,7 @@ type Origin interface {
 	Status() Status
 }
 
-// Failover is an Origin that may need a while to answer although it is not away: it
+// Failover is a Tree that may need a while to answer although it is not away: it
 // turns from a server that has fallen silent to another.
 type Failover interface {
 	// FailoverTime is how long that takes.

@@ -105,7 +105,7 @@ func (s *site) start() *site {
 		}
 		s.stop = nil
 	}
-	s.from = &counted{Origin: d, opens: map[string]int{}}
+	s.from = &counted{Tree: d, opens: map[string]int{}}
 	s.x = New(s.from, Config{Context: ctx, Log: zaptest.NewLogger(s), Facts: s.facts})
 	return s
 }
@@ -274,7 +274,7 @@ func (f *memory) Put(name string, b []byte) error {
 
 // counted is an origin that counts what is read of it, and fails when it is told to.
 type counted struct {
-	origin.Origin
+	origin.Tree
 	mu    sync.Mutex
 	opens map[string]int
 	bytes int64
@@ -302,14 +302,14 @@ func (c *counted) Stat(ctx context.Context, name string) (origin.Info, error) {
 	if err := c.call("stat", name); err != nil {
 		return origin.Info{}, err
 	}
-	return c.Origin.Stat(ctx, name)
+	return c.Tree.Stat(ctx, name)
 }
 
 func (c *counted) Open(ctx context.Context, name string, off int64) (origin.Body, error) {
 	if err := c.call("open", name); err != nil {
 		return nil, err
 	}
-	b, err := c.Origin.Open(ctx, name, off)
+	b, err := c.Tree.Open(ctx, name, off)
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +326,7 @@ func (c *counted) ReadDir(ctx context.Context, name string) iter.Seq2[origin.Inf
 			return
 		}
 		time.Sleep(c.slow)
-		c.Origin.ReadDir(ctx, name)(yield)
+		c.Tree.ReadDir(ctx, name)(yield)
 	}
 }
 

@@ -77,7 +77,7 @@ type Facts interface {
 // Index is a tree with an index laid over it. It starts reading when it is first
 // asked for something.
 type Index struct {
-	from   origin.Origin
+	from   origin.Tree
 	conf   Config
 	boot   string       // tells tokens of this index from those of others
 	active atomic.Int64 // calls and bodies of clients
@@ -97,7 +97,7 @@ type Index struct {
 }
 
 // New returns a tree with an index laid over it. It asks for nothing yet.
-func New(from origin.Origin, conf Config) *Index {
+func New(from origin.Tree, conf Config) *Index {
 	if conf.Workers <= 0 {
 		conf.Workers = 2
 	}
@@ -106,7 +106,7 @@ func New(from origin.Origin, conf Config) *Index {
 	return x
 }
 
-// String implements [origin.Origin].
+// String implements [origin.Tree].
 func (x *Index) String() string { return x.from.String() }
 
 // FailoverTime implements [origin.Failover].
@@ -124,7 +124,7 @@ func (x *Index) client() func() {
 	return func() { x.active.Add(-1) }
 }
 
-// Stat implements [origin.Origin].
+// Stat implements [origin.Tree].
 func (x *Index) Stat(ctx context.Context, name string) (origin.Info, error) {
 	defer x.client()()
 	sure := x.sure()
@@ -154,7 +154,7 @@ func (x *Index) stat(ctx context.Context, name string) (origin.Info, error) {
 	return info, err
 }
 
-// Open implements [origin.Origin].
+// Open implements [origin.Tree].
 func (x *Index) Open(ctx context.Context, name string, offset int64) (origin.Body, error) {
 	done := x.client()
 	sure := x.sure()
@@ -194,7 +194,7 @@ func (x *Index) open(ctx context.Context, name string, offset int64) (origin.Bod
 	return nil, err
 }
 
-// ReadDir implements [origin.Origin]. The directory of an index has `simple` in it, too.
+// ReadDir implements [origin.Tree]. The directory of an index has `simple` in it, too.
 func (x *Index) ReadDir(ctx context.Context, name string) iter.Seq2[origin.Info, error] {
 	return func(yield func(origin.Info, error) bool) {
 		defer x.client()()
@@ -249,6 +249,6 @@ func relative(from, to string) string {
 
 // Interface guards
 var (
-	_ origin.Origin   = (*Index)(nil)
+	_ origin.Tree   = (*Index)(nil)
 	_ origin.Failover = (*Index)(nil)
 )

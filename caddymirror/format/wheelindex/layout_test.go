@@ -279,7 +279,7 @@ func conforming(t *testing.T, releases bool) *origintest.Tree {
 	s.x = x
 	s.complete()
 	return &origintest.Tree{
-		Origin: x, Releases: releases,
+		Tree: x, Releases: releases,
 		Put: func(t testing.TB, files map[string][]byte) {
 			past = past.Add(time.Second)
 			change(t, files)

@@ -34,7 +34,7 @@ type token struct{ inner, outer string }
 
 func newBoot() string { return rand.Text()[:8] }
 
-// Release implements [origin.Origin]. It is the origin's, and that of what is known of its
+// Release implements [origin.Tree]. It is the origin's, and that of what is known of its
 // files: the same again after a restart, if all is known.
 func (x *Index) Release(ctx context.Context) origin.Release {
 	r := x.from.Release(ctx)

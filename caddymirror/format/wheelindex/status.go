@@ -9,7 +9,7 @@ import (
 // maxLeftOut is how many files the status names that are left out.
 const maxLeftOut = 100
 
-// Status implements [origin.Origin].
+// Status implements [origin.Tree].
 func (x *Index) Status() origin.Status {
 	s := x.from.Status()
 	x.mu.Lock()

@@ -1,4 +1,4 @@
-// Package origintest checks that an origin keeps the contract of [origin.Origin].
+// Package origintest checks that an origin keeps the contract of [origin.Tree].
 package origintest
 
 import (
@@ -15,7 +15,7 @@ import (
 
 // Tree is an origin to be tested, and the tree that it reads.
 type Tree struct {
-	origin.Origin
+	origin.Tree
 
 	// Put makes files, or replaces them and changes nothing else; directories are
 	// made on the way, and a name that ends in a slash is an empty one. It returns
@@ -66,7 +66,7 @@ func Run(t *testing.T, open func(t *testing.T) *Tree) {
 }
 
 // list is what ReadDir yields, sorted by name.
-func list(ctx context.Context, o origin.Origin, name string) ([]origin.Info, error) {
+func list(ctx context.Context, o origin.Tree, name string) ([]origin.Info, error) {
 	var infos []origin.Info
 	for i, err := range o.ReadDir(ctx, name) {
 		if err != nil {
@@ -79,7 +79,7 @@ func list(ctx context.Context, o origin.Origin, name string) ([]origin.Info, err
 }
 
 // read reads a file from an offset to its end.
-func read(ctx context.Context, o origin.Origin, name string, off int64) ([]byte, origin.Info, error) {
+func read(ctx context.Context, o origin.Tree, name string, off int64) ([]byte, origin.Info, error) {
 	b, err := o.Open(ctx, name, off)
 	if err != nil {
 		return nil, origin.Info{}, err
@@ -91,7 +91,7 @@ func read(ctx context.Context, o origin.Origin, name string, off int64) ([]byte,
 
 // everywhere asks for a name in every way, and wants an error of this class from
 // all of them.
-func everywhere(t *testing.T, o origin.Origin, name string, want error) {
+func everywhere(t *testing.T, o origin.Tree, name string, want error) {
 	t.Helper()
 	_, serr := o.Stat(t.Context(), name)
 	_, oerr := o.Open(t.Context(), name, 0)
