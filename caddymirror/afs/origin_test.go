@@ -42,7 +42,7 @@ func TestOriginConforms(t *testing.T) {
 			}
 		}
 		return &origintest.Tree{
-			Origin:   o,
+			Tree:     o,
 			Put:      func(t testing.TB, files map[string][]byte) { noticed(t, cell.Put(files)) },
 			Twin:     func(t testing.TB, name string, body []byte) { noticed(t, cell.Twin(name, body)) },
 			Releases: true,

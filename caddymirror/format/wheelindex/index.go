@@ -249,6 +249,6 @@ func relative(from, to string) string {
 
 // Interface guards
 var (
-	_ origin.Tree   = (*Index)(nil)
+	_ origin.Tree     = (*Index)(nil)
 	_ origin.Failover = (*Index)(nil)
 )
