@@ -25,6 +25,7 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/gate"
 	"github.com/unifiedmirrors/mirror/caddymirror/step"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // oddRepo is a repository with the package a, to be made odd.
@@ -176,8 +177,8 @@ type oddWorld struct {
 func newOddWorld(t *testing.T) *oddWorld {
 	t.Helper()
 	testcaddy.Need(t, "apt-get", "dpkg", "xz", "bzip2", "zstd")
-	t.Logf("%s", command(t, t.TempDir(), nil, "apt-get", "--version"))
-	w := &oddWorld{root: t.TempDir(), arch: architecture(t)}
+	t.Logf("%s", testclients.Command(t, t.TempDir(), nil, "apt-get", "--version"))
+	w := &oddWorld{root: t.TempDir(), arch: testclients.Architecture(t)}
 	w.key, w.ring = oddKey(t)
 	srv := testcaddy.Start(t, fmt.Sprintf("http://{$ADDR} {\n\tbind 127.0.0.1\n\tmirror_cache {\n\t\tmount /odd %s {\n\t\t\tttl 1ms\n\t\t}\n\t}\n}\n", w.root))
 	srv.WaitReady(t)
@@ -193,13 +194,13 @@ func (w *oddWorld) apt(t *testing.T, tree string, r *oddRepo, options ...string)
 	if !strings.HasSuffix(r.dist, "/") {
 		line += " main"
 	}
-	a := newApt(t, line)
+	a := testclients.NewApt(t, line)
 	for _, args := range [][]string{append(options, "update", "-o", "APT::Update::Error-Mode=any"), {"download", "a"}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
-		cmd.Dir = a.dir
-		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.dir, "LC_ALL=C.UTF-8"}, a.env...)
+		cmd.Dir = a.Dir
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.Dir, "LC_ALL=C.UTF-8"}, a.Env...)
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			continue

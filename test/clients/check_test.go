@@ -12,6 +12,7 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/check"
 	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // age makes all in a tree an hour old: younger files have no validators.
@@ -74,7 +75,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("status %d, %v\n%s%s", status, err, stdout, stderr)
 	}
 
-	whl := names(t, origin, "packages/*.whl")[0]
+	whl := testclients.Names(t, origin, "packages/*.whl")[0]
 	file := filepath.Join(origin, "packages", whl)
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -127,7 +128,7 @@ func TestCheckWheels(t *testing.T) {
 		if err := wheel.WriteIndex(tmp, wheel.Wheel{Name: "foo", Version: "1.0", Files: map[string]string{"foo.py": dir}}); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range names(t, tmp, "packages/*.whl") {
+		for _, name := range testclients.Names(t, tmp, "packages/*.whl") {
 			b, err := os.ReadFile(filepath.Join(tmp, "packages", name))
 			if err == nil {
 				err = wheel.WriteFile(filepath.Join(tree, dir, name), b)
@@ -171,8 +172,8 @@ func TestCheckWheels(t *testing.T) {
 func TestCheckRepositories(t *testing.T) {
 	testcaddy.Need(t, "apt-get", "dpkg", "reprepro", "gpg", "gpgconf", "rpmbuild", "createrepo_c")
 	home, trees := t.TempDir(), t.TempDir()
-	key := signingKey(t, home)
-	makeRepo(t, filepath.Join(trees, "debian"), home, downloadDebs(t, []string{"netbase", "hostname"}))
+	key := testclients.SigningKey(t, home)
+	testclients.MakeRepo(t, filepath.Join(trees, "debian"), home, testclients.DownloadDebs(t, []string{"netbase", "hostname"}))
 	repo := filepath.Join(trees, "epel", "9", "x86_64")
 	for name, text := range map[string]string{
 		filepath.Join(home, "one.spec"):            "Name: one\nVersion: 1\nRelease: 1\nSummary: s\nLicense: L\nBuildArch: noarch\n%description\nd\n%files\n",
@@ -182,9 +183,9 @@ func TestCheckRepositories(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	command(t, home, nil, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+home, "--define", "_rpmdir "+repo, "--define", "_build_name_fmt one.rpm", "one.spec")
-	command(t, repo, nil, "createrepo_c", "--quiet", ".")
-	command(t, repo, []string{"GNUPGHOME=" + filepath.Join(home, "gnupg")}, "gpg", "--batch", "--armor", "--detach-sign", "repodata/repomd.xml")
+	testclients.Command(t, home, nil, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+home, "--define", "_rpmdir "+repo, "--define", "_build_name_fmt one.rpm", "one.spec")
+	testclients.Command(t, repo, nil, "createrepo_c", "--quiet", ".")
+	testclients.Command(t, repo, []string{"GNUPGHOME=" + filepath.Join(home, "gnupg")}, "gpg", "--batch", "--armor", "--detach-sign", "repodata/repomd.xml")
 	srv := testcaddy.Start(t, `http://{$ADDR} {
 	bind 127.0.0.1
 	mirror_clients {
@@ -209,7 +210,7 @@ func TestCheckRepositories(t *testing.T) {
 		}
 	}
 	other := t.TempDir()
-	stdout, stderr, status := srv.Exec("mirror", "check", srv.URL, "--keyring", signingKey(t, other))
+	stdout, stderr, status := srv.Exec("mirror", "check", srv.URL, "--keyring", testclients.SigningKey(t, other))
 	if status != 1 || strings.Count(stdout, "  signature: ") != 2 {
 		t.Errorf("a keyring of another: status %d\n%s%s", status, stdout, stderr)
 	}

@@ -2,14 +2,8 @@
 package clients
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -71,57 +65,4 @@ func coldWarmAway(t *testing.T, origin string, fetch func(t *testing.T, url stri
 		t.Fatal(err)
 	}
 	run("back", fetch)
-}
-
-// command runs a client with nothing in its environment but env and what
-// programs need to be found and to write; it returns what the client printed
-// and fails the test if the client fails.
-func command(t *testing.T, dir string, env []string, name string, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tmp := filepath.Join(dir, "tmp")
-	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + tmp, "LC_ALL=C.UTF-8"}, env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
-
-// sameFile fails the test unless got has the bytes of want.
-func sameFile(t *testing.T, got, want string) {
-	t.Helper()
-	g, err := os.ReadFile(got)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	w, err := os.ReadFile(want)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	if !bytes.Equal(g, w) {
-		t.Errorf("%s has not the bytes of %s: %d bytes, %d wanted", got, want, len(g), len(w))
-	}
-}
-
-// names of the files in dir that match pattern.
-func names(t *testing.T, dir, pattern string) []string {
-	t.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range found {
-		found[i] = filepath.Base(found[i])
-	}
-	slices.Sort(found)
-	return found
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // configured is a site with configuration for its clients, and what is in it.
@@ -90,7 +91,7 @@ func TestPipConfigured(t *testing.T) {
 	c.fetch(t, "pip.conf?platform=debian-12-x86_64", config)
 	env := []string{"PIP_CONFIG_FILE=" + config}
 	pip := func(args ...string) string {
-		return command(t, dir, env, "python3", append([]string{"-m", "pip", "--no-cache-dir", "--disable-pip-version-check"}, args...)...)
+		return testclients.Command(t, dir, env, "python3", append([]string{"-m", "pip", "--no-cache-dir", "--disable-pip-version-check"}, args...)...)
 	}
 	list := pip("config", "list")
 	for _, want := range []string{
@@ -105,7 +106,7 @@ func TestPipConfigured(t *testing.T) {
 	if !strings.Contains(out, "Looking in indexes: "+c.URL+"/pypi/simple/, "+c.URL+"/wheel/debian-12-x86_64/\n") {
 		t.Errorf("pip looked elsewhere:\n%s", out)
 	}
-	command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-c", "import mirror_local")
+	testclients.Command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-c", "import mirror_local")
 
 	// Without a platform there is the index alone.
 	c.fetch(t, "pip.conf", config)
@@ -123,7 +124,7 @@ func TestUvConfigured(t *testing.T) {
 	if exec.Command("python3", "-c", "import tomllib").Run() != nil {
 		testcaddy.Missing(t, "python3 has no tomllib")
 	}
-	out := command(t, dir, nil, "python3", "-c", "import json, tomllib; print(json.dumps(tomllib.load(open('uv.toml', 'rb'))))")
+	out := testclients.Command(t, dir, nil, "python3", "-c", "import json, tomllib; print(json.dumps(tomllib.load(open('uv.toml', 'rb'))))")
 	type index struct {
 		URL     string `json:"url"`
 		Default bool   `json:"default"`
@@ -146,34 +147,34 @@ func TestUvConfigured(t *testing.T) {
 		t.Log("uv is not installed, and not asked")
 		return
 	}
-	command(t, dir, []string{"UV_CONFIG_FILE=" + filepath.Join(dir, "uv.toml")}, uv, "pip", "install", "--target", "site", "mirror-local")
+	testclients.Command(t, dir, []string{"UV_CONFIG_FILE=" + filepath.Join(dir, "uv.toml")}, uv, "pip", "install", "--target", "site", "mirror-local")
 }
 
 // TestAptConfigured: apt-get takes the file, and verifies the repository as it says.
 func TestAptConfigured(t *testing.T) {
 	testcaddy.Need(t, "apt-get", "dpkg", "reprepro", "gpg")
-	debs := downloadDebs(t, []string{"netbase"})
+	debs := testclients.DownloadDebs(t, []string{"netbase"})
 	home, trees := t.TempDir(), t.TempDir()
-	key := signingKey(t, home)
-	makeRepo(t, filepath.Join(trees, "apt"), home, debs)
+	key := testclients.SigningKey(t, home)
+	testclients.MakeRepo(t, filepath.Join(trees, "apt"), home, debs)
 	c := newConfigured(t, trees, fmt.Sprintf("apt test /apt test {\n\t\t\t\tcomponents main\n\t\t\t\tsigned_by %s\n\t\t\t}\n\t\t\tapt unsigned /apt test\n\t\t\tapt gone /debian test", key))
-	a := newApt(t, "")
-	sources := filepath.Join(a.dir, "etc/apt/sources.list.d/test.sources")
+	a := testclients.NewApt(t, "")
+	sources := filepath.Join(a.Dir, "etc/apt/sources.list.d/test.sources")
 	c.fetch(t, "test.sources", sources)
-	a.run(t, "update")
-	out := a.run(t, "--print-uris", "download", "netbase")
+	a.Run(t, "update")
+	out := a.Run(t, "--print-uris", "download", "netbase")
 	if !strings.Contains(out, c.URL+"/apt/pool/") {
 		t.Errorf("apt-get would download from elsewhere:\n%s", out)
 	}
-	a.run(t, "download", "netbase")
-	if got := names(t, a.dir, "netbase_*.deb"); len(got) != 1 {
+	a.Run(t, "download", "netbase")
+	if got := testclients.Names(t, a.Dir, "netbase_*.deb"); len(got) != 1 {
 		t.Errorf("apt-get downloaded %v", got)
 	}
 
 	// Without the key apt does not take it.
 	c.fetch(t, "unsigned.sources", sources)
 	cmd := exec.Command("apt-get", "update")
-	cmd.Env = append(os.Environ(), a.env...)
+	cmd.Env = append(os.Environ(), a.Env...)
 	if out, err := cmd.CombinedOutput(); err == nil && !strings.Contains(string(out), "NO_PUBKEY") {
 		t.Errorf("apt-get takes a repository without its key:\n%s", out)
 	}
@@ -186,40 +187,20 @@ func TestAptConfigured(t *testing.T) {
 // package.
 func TestDnfConfigured(t *testing.T) {
 	testcaddy.Need(t, "dnf", "rpmbuild", "createrepo_c")
-	home, trees := t.TempDir(), t.TempDir()
+	trees := t.TempDir()
 	repo := filepath.Join(trees, "rpm", "9", "Everything")
-	if err := os.MkdirAll(repo, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(home, "one.spec"), []byte("Name: one\nVersion: 1\nRelease: 1\nSummary: s\nLicense: L\nBuildArch: noarch\n%description\nd\n%files\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	command(t, home, nil, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+home, "--define", "_rpmdir "+repo, "--define", "_build_name_fmt one.rpm", "one.spec")
-	command(t, repo, nil, "createrepo_c", "--quiet", ".")
+	testclients.MakeRPMRepo(t, repo, "one")
 	c := newConfigured(t, trees, "rpm test epel /epel/$releasever/Everything {\n\t\t\t\tname \"EPEL $releasever\"\n\t\t\t\tunsigned\n\t\t\t}")
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "repos"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	c.fetch(t, "test.repo", filepath.Join(dir, "repos", "test.repo"))
-	if err := os.WriteFile(filepath.Join(dir, "dnf.conf"), []byte("[main]\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	dnf := func(args ...string) string {
-		return command(t, dir, nil, "dnf", append([]string{
-			"--config=" + filepath.Join(dir, "dnf.conf"), "--setopt=reposdir=" + filepath.Join(dir, "repos"), "--setopt=cachedir=" + filepath.Join(dir, "cache"),
-			"--setopt=logdir=" + dir, "--setopt=persistdir=" + filepath.Join(dir, "lib"),
-			"--installroot=" + filepath.Join(dir, "root"), "--releasever=9", "--noplugins", "-y",
-		}, args...)...)
-	}
-	if out := dnf("repolist", "-v"); !strings.Contains(out, "EPEL 9") || !strings.Contains(out, c.URL+"/epel/9/Everything/") {
+	dnf := testclients.NewDnf(t)
+	c.fetch(t, "test.repo", filepath.Join(dnf.Dir, "repos", "test.repo"))
+	if out := dnf.Run(t, "repolist", "-v"); !strings.Contains(out, "EPEL 9") || !strings.Contains(out, c.URL+"/epel/9/Everything/") {
 		t.Errorf("dnf has other repositories:\n%s", out)
 	}
-	if out := dnf("repoquery", "--location", "one"); !strings.Contains(out, c.URL+"/epel/9/Everything/one.rpm") {
+	if out := dnf.Run(t, "repoquery", "--location", "one"); !strings.Contains(out, c.URL+"/epel/9/Everything/one.rpm") {
 		t.Errorf("dnf does not find the package:\n%s", out)
 	}
-	dnf("install", "--downloadonly", "--downloaddir=got", "one")
-	sameFile(t, filepath.Join(dir, "got", "one.rpm"), filepath.Join(repo, "one.rpm"))
+	dnf.Run(t, "install", "--downloadonly", "--downloaddir=got", "one")
+	testclients.SameFile(t, filepath.Join(dnf.Dir, "got", "one.rpm"), filepath.Join(repo, "one.rpm"))
 }
 
 // TestShellConfigured: shells that stop at each mistake source the file, and what is
@@ -241,18 +222,18 @@ func TestShellConfigured(t *testing.T) {
 		if shell == "busybox" {
 			args = append([]string{"sh"}, args...)
 		}
-		slug, got, _ := strings.Cut(command(t, dir, []string{"AFS_SLUG=debian-12-x86_64"}, shell, args...), "\n")
+		slug, got, _ := strings.Cut(testclients.Command(t, dir, []string{"AFS_SLUG=debian-12-x86_64"}, shell, args...), "\n")
 		want := "NODEPOOL_APT_MIRROR=" + at + "/apt\nNODEPOOL_CEPH_MIRROR=" + at + "/apt\nNODEPOOL_EPEL_MIRROR=" + at + "/epel\nNODEPOOL_MIRROR_HOST=" + c.host +
 			"\nNODEPOOL_PYPI_MIRROR=" + at + "/pypi/simple\nNODEPOOL_WHEEL_MIRROR=" + at + "/wheel/debian-12-x86_64\n"
 		if slug != "debian-12-x86_64" || got != want {
 			t.Errorf("%s has\n%s\nwant\n%s", shell, got, want)
 		}
 		// By itself the shell knows what it runs on, and has no variables besides.
-		out := command(t, dir, nil, shell, append(args[:len(args)-1], ". "+file+`; echo "$AFS_SLUG ${PRETTY_NAME-none}"`)...)
+		out := testclients.Command(t, dir, nil, shell, append(args[:len(args)-1], ". "+file+`; echo "$AFS_SLUG ${PRETTY_NAME-none}"`)...)
 		if want := platform(t) + " none\n"; out != want {
 			t.Errorf("%s: the platform is %q, want %q", shell, out, want)
 		}
-		out = command(t, dir, []string{"NODEPOOL_MIRROR_HOST=other.test", "NODEPOOL_PYPI_MIRROR=x"}, shell, append(args[:len(args)-1], ". "+file+`; echo "$NODEPOOL_PYPI_MIRROR $NODEPOOL_EPEL_MIRROR"`)...)
+		out = testclients.Command(t, dir, []string{"NODEPOOL_MIRROR_HOST=other.test", "NODEPOOL_PYPI_MIRROR=x"}, shell, append(args[:len(args)-1], ". "+file+`; echo "$NODEPOOL_PYPI_MIRROR $NODEPOOL_EPEL_MIRROR"`)...)
 		if want := "x http://other.test:" + c.port + "/epel\n"; out != want {
 			t.Errorf("%s: with variables set there is %q, want %q", shell, out, want)
 		}
@@ -278,5 +259,5 @@ func platform(t *testing.T) string {
 	if values["ID"] != "ubuntu" {
 		version, _, _ = strings.Cut(version, ".")
 	}
-	return values["ID"] + "-" + version + "-" + strings.TrimSpace(command(t, t.TempDir(), nil, "uname", "-m"))
+	return values["ID"] + "-" + version + "-" + strings.TrimSpace(testclients.Command(t, t.TempDir(), nil, "uname", "-m"))
 }

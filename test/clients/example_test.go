@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // exampleSite is the site in Caddyfile.example.
@@ -168,7 +169,7 @@ func TestExample(t *testing.T) {
 		t.Fatalf("README's commands are %q", commands)
 	}
 	script := strings.ReplaceAll("set -ex\n"+strings.Join(commands[1:], ""), "http://localhost:8080", srv.URL)
-	out := command(t, dir, []string{
+	out := testclients.Command(t, dir, []string{
 		"CADDY_ADMIN=" + srv.Admin, "PIP_CONFIG_FILE=/dev/null", "PIP_NO_CACHE_DIR=1", "PIP_DISABLE_PIP_VERSION_CHECK=1",
 	}, "sh", "-c", script)
 	for _, want := range []string{
@@ -217,7 +218,7 @@ func TestExample(t *testing.T) {
 // TestExampleWithoutPython: where no wheel can be built, the sample makes one.
 func TestExampleWithoutPython(t *testing.T) {
 	srv, dir := startExample(t, "made")
-	platforms := names(t, dir, "bin/sample/ro/wheel/*")
+	platforms := testclients.Names(t, dir, "bin/sample/ro/wheel/*")
 	if len(platforms) != 1 {
 		t.Fatalf("the wheels are of %q", platforms)
 	}
@@ -232,7 +233,7 @@ func TestExampleWithoutPython(t *testing.T) {
 	needPip(t)
 	pip(t, dir, "install", "--index-url", srv.URL+"/pypi/simple/", "--extra-index-url", srv.URL+"/wheel/"+platforms[0]+"/",
 		"--only-binary", ":all:", "--target", "site", "mirror-sample")
-	out := command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-m", "mirror_sample")
+	out := testclients.Command(t, dir, []string{"PYTHONPATH=" + filepath.Join(dir, "site")}, "python3", "-m", "mirror_sample")
 	if out != "Hello from the mirror.\n" {
 		t.Errorf("the installed package prints %q", out)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // TestPipOldName: pip installs from the old name of a mount, and from the new one,
@@ -39,7 +40,7 @@ func TestPipOldName(t *testing.T) {
 	for _, url := range []string{srv.URL + "/pypi/simple/", "http://localhost:" + port + "/simple"} {
 		dir := t.TempDir()
 		pip(t, dir, "download", "--no-deps", "--index-url", url, "--dest", "wheels", "mirror-lib")
-		sameFile(t, filepath.Join(dir, "wheels", lib.Filename()), filepath.Join(index, "packages", lib.Filename()))
+		testclients.SameFile(t, filepath.Join(dir, "wheels", lib.Filename()), filepath.Join(index, "packages", lib.Filename()))
 	}
 	resp, err := http.Get("http://" + srv.Admin + "/metrics")
 	if err != nil {

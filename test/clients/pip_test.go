@@ -9,13 +9,14 @@ import (
 
 	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // pip runs pip without the machine's configuration, cache and indexes.
 func pip(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	args = append([]string{"-m", "pip", "--isolated", "--no-cache-dir", "--disable-pip-version-check"}, args...)
-	return command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, "python3", args...)
+	return testclients.Command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, "python3", args...)
 }
 
 func needPip(t *testing.T) {
@@ -49,13 +50,13 @@ func TestPip(t *testing.T) {
 		dir := t.TempDir()
 		pip(t, dir, "download", "--index-url", url+"/simple/", "--only-binary", ":all:", "--dest", "wheels", "mirror-app")
 
-		got := names(t, dir, "wheels/*")
+		got := testclients.Names(t, dir, "wheels/*")
 		want := []string{app.Filename(), lib.Filename()}
 		if slices.Sort(want); !slices.Equal(got, want) {
 			t.Errorf("pip downloaded %v, want %v", got, want)
 		}
 		for _, name := range got {
-			sameFile(t, filepath.Join(dir, "wheels", name), filepath.Join(wheels, "packages", name))
+			testclients.SameFile(t, filepath.Join(dir, "wheels", name), filepath.Join(wheels, "packages", name))
 		}
 	})
 }

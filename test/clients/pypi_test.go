@@ -21,6 +21,7 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/repo/pypi"
 	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 // pips are the pips of this machine, as commands.
@@ -94,7 +95,7 @@ func TestPipOfBandersnatch(t *testing.T) {
 				dir := t.TempDir()
 				args := append(slices.Clone(pip[1:]), "install", "--no-deps", "--index-url", srv.URL+"/pypi/simple", "--only-binary", ":all:",
 					"--target", "installed", "MIRROR-app", "mirror.LIB")
-				command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
+				testclients.Command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
 				for _, w := range []wheel.Wheel{app, lib} {
 					for file, want := range w.Files {
 						got, err := os.ReadFile(filepath.Join(dir, "installed", file))
@@ -104,8 +105,8 @@ func TestPipOfBandersnatch(t *testing.T) {
 					}
 				}
 				args = append(slices.Clone(pip[1:]), "download", "--index-url", srv.URL+"/pypi/simple/", "--only-binary", ":all:", "--dest", "wheels", "Mirror.App")
-				command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
-				if got := names(t, dir, "wheels/*"); !slices.Equal(got, []string{app.Filename(), lib.Filename()}) {
+				testclients.Command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
+				if got := testclients.Names(t, dir, "wheels/*"); !slices.Equal(got, []string{app.Filename(), lib.Filename()}) {
 					t.Errorf("pip %s downloaded %v", version, got)
 				}
 			}
@@ -128,7 +129,7 @@ func TestPipReadsMetadata(t *testing.T) {
 		}
 		dir := t.TempDir()
 		args := append(slices.Clone(pip[1:]), "install", "--dry-run", "--ignore-installed", "--index-url", srv.URL+"/pypi/simple/", "mirror-app")
-		out := command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
+		out := testclients.Command(t, dir, []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
 		if !strings.Contains(out, ".whl.metadata") || !strings.Contains(out, "Mirror.Lib-2.0") && !strings.Contains(out, "mirror_lib-2.0") && !strings.Contains(out, "Mirror.Lib 2.0") {
 			t.Errorf("pip %s:\n%s", version, out)
 		}
@@ -177,7 +178,7 @@ func TestPipOfOurPages(t *testing.T) {
 			srv := testcaddy.Start(t, strings.ReplaceAll(pypiConfig, "WEB", web))
 			for _, pip := range pips(t) {
 				args := append(slices.Clone(pip[1:]), "download", "--index-url", srv.URL+"/pypi/simple/", "--no-deps", "--dest", "wheels", "MIRROR.app")
-				command(t, t.TempDir(), []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
+				testclients.Command(t, t.TempDir(), []string{"PIP_CONFIG_FILE=/dev/null"}, pip[0], args...)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/examples/sample/wheel"
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
 const wheelPlatform = "debian-12-x86_64"
@@ -124,11 +125,11 @@ func TestPipWheels(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				dir := t.TempDir()
 				out := pip(t, dir, append([]string{"download", "-v", "--only-binary", ":all:", "--dest", "wheels"}, args...)...)
-				got := names(t, dir, "wheels/*")
+				got := testclients.Names(t, dir, "wheels/*")
 				if !slices.Contains(got, lib.Filename()) {
 					t.Fatalf("pip downloaded %v\n%s", got, out)
 				}
-				sameFile(t, filepath.Join(dir, "wheels", lib.Filename()), want)
+				testclients.SameFile(t, filepath.Join(dir, "wheels", lib.Filename()), want)
 			})
 		}
 	}
