@@ -53,7 +53,7 @@ func put(t testing.TB, c *Cache, key Key, body []byte) error {
 }
 
 func run(f *Fill, body []byte) error {
-	err := f.Start(Meta{Size: int64(len(body)), Validator: "v1", Header: map[string]string{"Etag": `"x"`}}, Freshness{Release: 7})
+	err := f.Start(Meta{Size: int64(len(body)), Validator: "v1", Header: map[string][]string{"Etag": {`"x"`}}}, Freshness{Release: 7})
 	for p := body; err == nil && len(p) > 0; {
 		n := min(len(p), 100_000)
 		_, err = f.Write(p[:n])
@@ -116,7 +116,7 @@ func TestPutGetReopen(t *testing.T) {
 	}
 	check()
 	e, _ := c.Get(key(3))
-	if e.Meta().Validator != "v1" || e.Meta().Header["Etag"] != `"x"` || e.Fresh().Release != 7 {
+	if e.Meta().Validator != "v1" || e.Meta().Get("Etag") != `"x"` || e.Fresh().Release != 7 {
 		t.Errorf("got %+v, %+v", e.Meta(), e.Fresh())
 	}
 	e.Close()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -360,7 +361,7 @@ func TestNames(t *testing.T) {
 	}
 	for n, k := range keys {
 		f, _ := c.Fill(k)
-		err := f.Start(Meta{Size: 3, Validator: "v\xe9", Header: map[string]string{"X-Name": k.Name}}, Freshness{})
+		err := f.Start(Meta{Size: 3, Validator: "v\xe9", Header: map[string][]string{"X-Name": {k.Name, "", k.Name}, k.Name: nil}}, Freshness{})
 		if err == nil {
 			f.Write(fmt.Appendf(nil, "%03d", n))
 			err = f.Commit()
@@ -382,7 +383,7 @@ func TestNames(t *testing.T) {
 		if _, err := e.ReadAt(b, 0); err != io.EOF || string(b) != fmt.Sprintf("%03d", n) {
 			t.Errorf("%q: %q, %v", k, b, err)
 		}
-		if m := e.Meta(); m.Validator != "v\xe9" || m.Header["X-Name"] != k.Name || e.Key() != k {
+		if m := e.Meta(); m.Validator != "v\xe9" || !slices.Equal(m.Header["X-Name"], []string{k.Name, "", k.Name}) || len(m.Header) != 2 || m.Header[k.Name] != nil || e.Key() != k {
 			t.Errorf("%q: %+v", k, m)
 		}
 		e.Close()

@@ -8,8 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,11 +39,15 @@ import (
 //	48  4  CRC-32C of bytes 32 to 47
 //	52 12  reserved, 0
 //
+// Files of version 1 differ in their magic, and in that a header field has one
+// value in meta, a string. They are read as they are.
+//
 // The header is written last: a file without one is not an entry. Bytes 32 to
 // 51 are written again when the object was validated; torn, they mean that it
 // never was.
 const (
-	magic     = "cmirror1"
+	magic     = "cmirror2"
+	magicV1   = "cmirror1"
 	headerLen = 64
 	freshOff  = 32
 	freshLen  = 20
@@ -77,8 +81,17 @@ type Meta struct {
 	// Validator tells two versions of the object apart; empty if nothing can.
 	Validator string `json:"validator,omitempty"`
 
-	// Header holds fields to be served with the object, by canonical name.
-	Header map[string]string `json:"header,omitempty"`
+	// Header holds fields to be served with the object, by canonical name: the
+	// values of each field's lines, in order.
+	Header map[string][]string `json:"header,omitempty"`
+}
+
+// Get is the value of a field's first line, or empty. The name is canonical.
+func (m *Meta) Get(name string) string {
+	if lines := m.Header[name]; len(lines) > 0 {
+		return lines[0]
+	}
+	return ""
 }
 
 type fileMeta struct {
@@ -91,9 +104,49 @@ func (m *fileMeta) eachText(f func(string) string) {
 	for _, s := range []*string{&m.Key.Group, &m.Key.Name, &m.Validator} {
 		*s = f(*s)
 	}
-	for name, value := range m.Header {
-		m.Header[name] = f(value)
+	if m.Header == nil {
+		return
 	}
+	header := make(map[string][]string, len(m.Header))
+	for name, lines := range m.Header {
+		lines = slices.Clone(lines)
+		for n, line := range lines {
+			lines[n] = f(line)
+		}
+		header[f(name)] = lines
+	}
+	m.Header = header
+}
+
+// decodeMeta reads metadata of the version that a file's magic tells.
+func decodeMeta(magic string, b []byte) (m fileMeta, err error) {
+	if magic == magicV1 {
+		return decodeMetaV1(b)
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, err
+	}
+	m.eachText(fromUTF8)
+	return m, nil
+}
+
+// decodeMetaV1 reads metadata whose fields have one line each.
+func decodeMetaV1(b []byte) (m fileMeta, err error) {
+	v1 := struct {
+		*fileMeta
+		Header map[string]string `json:"header"`
+	}{fileMeta: &m}
+	if err := json.Unmarshal(b, &v1); err != nil {
+		return m, err
+	}
+	m.eachText(fromUTF8)
+	for name, value := range v1.Header {
+		if m.Header == nil {
+			m.Header = make(map[string][]string, len(v1.Header))
+		}
+		m.Header[name] = []string{fromUTF8(value)}
+	}
+	return m, nil
 }
 
 // JSON has no strings but UTF-8. Others are stored as Go writes them in
@@ -134,7 +187,6 @@ func fileLen(metaLen, size int64) int64 {
 
 func encodeMeta(key Key, m Meta) ([]byte, error) {
 	fm := fileMeta{key, m}
-	fm.Header = maps.Clone(m.Header)
 	fm.eachText(toUTF8)
 	b, err := json.Marshal(fm)
 	if err != nil {
@@ -198,7 +250,7 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	if _, err := f.ReadAt(buf, 0); err != nil && err != io.EOF {
 		return nil, readError(err)
 	}
-	if len(buf) < headerLen || string(buf[:8]) != magic {
+	if len(buf) < headerLen || string(buf[:8]) != magic && string(buf[:8]) != magicV1 {
 		return nil, fmt.Errorf("%w: no header", errCorrupt)
 	}
 	if crc32.Checksum(buf[:28], castagnoli) != binary.BigEndian.Uint32(buf[28:]) {
@@ -217,10 +269,9 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	if crc32.Checksum(meta, castagnoli) != binary.BigEndian.Uint32(buf[12:]) {
 		return nil, fmt.Errorf("%w: metadata", errCorrupt)
 	}
-	if err := json.Unmarshal(meta, &c.meta); err != nil {
+	if c.meta, err = decodeMeta(string(buf[:8]), meta); err != nil {
 		return nil, fmt.Errorf("%w: metadata: %w", errCorrupt, err)
 	}
-	c.meta.eachText(fromUTF8)
 	c.meta.Size = body
 	trailer, err := section(f, buf, c.bodyOff+body, trailerLen(body))
 	if err != nil {

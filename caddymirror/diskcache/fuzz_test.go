@@ -34,7 +34,9 @@ func resum(file []byte) []byte {
 		return file
 	}
 	file = bytes.Clone(file)
-	copy(file, magic)
+	if string(file[:len(magic)]) != magicV1 {
+		copy(file, magic)
+	}
 	if n := int64(binary.BigEndian.Uint32(file[8:])); headerLen+n <= int64(len(file)) {
 		binary.BigEndian.PutUint32(file[12:], crc32.Checksum(file[headerLen:headerLen+n], castagnoli))
 	}
@@ -44,10 +46,15 @@ func resum(file []byte) []byte {
 
 func FuzzReadContents(f *testing.F) {
 	key := Key{"/pypi", "simple/x/"}
-	meta := Meta{ModTime: time.Unix(1e9, 5).UTC(), Validator: `"v1"`, Header: map[string]string{"Content-Type": "text/html", "X": "\xff"}}
+	meta := Meta{ModTime: time.Unix(1e9, 5).UTC(), Validator: `"v1"`, Header: map[string][]string{"Content-Type": {"text/html"}, "X": {"\xff", ""}}}
 	whole := encode(f, key, meta, Freshness{At: time.UnixMilli(1e12), Release: 3}, random(3000, 1))
 	f.Add(whole, false)
 	f.Add(encode(f, Key{}, Meta{}, Freshness{}, nil), false)
+	for _, name := range []string{"cmirror1", "cmirror1-bare"} {
+		v1 := golden(f, name)
+		f.Add(v1, false)
+		f.Add(v1[:len(v1)-1], true)
+	}
 	f.Add(whole[:len(whole)-1], true)
 	f.Add([]byte{}, false)
 	for _, lie := range []struct {
@@ -89,7 +96,7 @@ func TestEncoding(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, blockSize - 1, blockSize, blockSize + 1, 3 * blockSize} {
 		for _, long := range []int{0, 10, 900, 70_000} {
 			key := Key{"/g", strings.Repeat("n", long)}
-			meta := Meta{Size: int64(size), ModTime: time.Unix(1e9, 123456789).UTC(), Validator: "v", Header: map[string]string{"A": "b"}}
+			meta := Meta{Size: int64(size), ModTime: time.Unix(1e9, 123456789).UTC(), Validator: "v", Header: map[string][]string{"A": {"b"}}}
 			fresh := Freshness{At: time.UnixMilli(1e12), Release: 1<<64 - 1}
 			file := encode(t, key, meta, fresh, random(size, 1))
 			c, err := readContents(bytes.NewReader(file), int64(len(file)))

@@ -52,7 +52,7 @@ func (d *dates) note(name string, meta *diskcache.Meta, seen time.Time) bool {
 
 // versionOf is what tells a version from all others, if anything does.
 func versionOf(meta *diskcache.Meta) string {
-	if etag := meta.Header["Etag"]; etag != "" {
+	if etag := meta.Get("Etag"); etag != "" {
 		return etag
 	}
 	return meta.Validator

@@ -35,7 +35,10 @@ type fields struct {
 	more            []field // read out of the object
 }
 
-type field struct{ name, value string }
+type field struct {
+	name  string
+	lines []string
+}
 
 // representation is what an object is served as (RFC 9110 section 3.2).
 type representation struct {
@@ -48,7 +51,7 @@ type representation struct {
 func fieldsOf(meta *diskcache.Meta, as representation) *fields {
 	f := &fields{
 		mediaType: as.mediaType, contentType: cmp.Or(as.mediaType, contentType(as.name)),
-		contentEncoding: as.encoding, etag: meta.Header["Etag"], more: readOut(meta),
+		contentEncoding: as.encoding, etag: meta.Get("Etag"), more: readOut(meta),
 	}
 	if meta.Size >= 0 {
 		f.contentLength = strconv.FormatInt(meta.Size, 10)
@@ -110,12 +113,17 @@ func newHeader(h http.Header, fields int) header { return header{h, make([]strin
 
 // set is Set for a canonical name; nothing is set to nothing.
 func (h *header) set(name, value string) {
-	if value == "" {
-		return
+	if value != "" {
+		h.setLines(name, value)
 	}
-	h.values = append(h.values, value)
+}
+
+// setLines is set for a field of several lines.
+func (h *header) setLines(name string, lines ...string) {
+	from := len(h.values)
+	h.values = append(h.values, lines...)
 	n := len(h.values)
-	h.Header[name] = h.values[n-1 : n : n]
+	h.Header[name] = h.values[from:n:n]
 }
 
 // contentType goes by the name alone: bytes are not looked at.
@@ -128,7 +136,11 @@ func contentType(name string) string {
 
 // setFields sets the response's fields.
 func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Class) {
-	h := newHeader(to, 8+len(f.more))
+	n := 8
+	for _, more := range f.more {
+		n += len(more.lines)
+	}
+	h := newHeader(to, n)
 	h.set("Content-Type", f.contentType)
 	h.set("Content-Encoding", f.contentEncoding)
 	h.set("Content-Length", f.contentLength)
@@ -136,7 +148,7 @@ func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Cla
 	h.set("Last-Modified", f.lastModified)
 	h.set("Date", f.date)
 	for _, more := range f.more {
-		h.set(more.name, more.value)
+		h.setLines(more.name, more.lines...)
 	}
 	if f.contentLength != "" {
 		h.set("Accept-Ranges", "bytes")

@@ -30,7 +30,7 @@ func (m *Mount) inspects(name string) bool {
 // inspected reports whether an entry has the fields that it ought to have. It may be
 // from a time when the mount had another format.
 func (m *Mount) inspected(e *diskcache.Entry) bool {
-	return m.inspector == nil || e.Meta().Header[inspectedMark] == m.formatName || !m.inspector.Inspects(e.Key().Name)
+	return m.inspector == nil || e.Meta().Get(inspectedMark) == m.formatName || !m.inspector.Inspects(e.Key().Name)
 }
 
 // readOut are the fields that were read out of an object.
@@ -50,8 +50,10 @@ func (m *Mount) inspect(name string, object io.ReaderAt, meta *diskcache.Meta) (
 	if err != nil {
 		return err
 	}
-	header := map[string]string{inspectedMark: m.formatName}
-	maps.Copy(header, found)
+	header := map[string][]string{inspectedMark: {m.formatName}}
+	for name, value := range found {
+		header[name] = []string{value}
+	}
 	maps.Copy(header, meta.Header)
 	meta.Header = header
 	return nil

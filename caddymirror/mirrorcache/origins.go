@@ -88,7 +88,7 @@ func (m *Mount) reopen(ctx context.Context, name string, meta *diskcache.Meta, o
 		}
 		// Of a large file, only the ETag tells that it was replaced by one of the
 		// same size and time.
-		if info := b.Info(); src.validator(info) == meta.Validator && src.entityTag(info) == meta.Header["Etag"] {
+		if info := b.Info(); src.validator(info) == meta.Validator && src.entityTag(info) == meta.Get("Etag") {
 			return b, nil
 		}
 		b.Close()
@@ -116,7 +116,7 @@ func (s source) validator(info origin.Info) string {
 func (s source) meta(info origin.Info) diskcache.Meta {
 	meta := diskcache.Meta{Size: info.Size, ModTime: info.ModTime, Validator: s.validator(info)}
 	if etag := s.entityTag(info); etag != "" {
-		meta.Header = map[string]string{"Etag": etag}
+		meta.Header = map[string][]string{"Etag": {etag}}
 	}
 	return meta
 }

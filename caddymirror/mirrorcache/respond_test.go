@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/format"
 )
 
 // TestRangeEdges: on the wire, from a fill, from memory and from disk.
@@ -184,7 +186,7 @@ func TestDates(t *testing.T) {
 		if etag == "" {
 			return &diskcache.Meta{ModTime: at.Add(d)}
 		}
-		return &diskcache.Meta{ModTime: at.Add(d), Validator: "v" + etag, Header: map[string]string{"Etag": etag}}
+		return &diskcache.Meta{ModTime: at.Add(d), Validator: "v" + etag, Header: map[string][]string{"Etag": {etag}}}
 	}
 	const second = time.Second
 	for _, tc := range []struct {
@@ -315,5 +317,28 @@ func TestPartsOfEncoded(t *testing.T) {
 			t.Errorf("304: %v", same.header)
 		}
 		s.settle(t)
+	}
+}
+
+// TestFieldLines serves a stored field of several lines as it is.
+func TestFieldLines(t *testing.T) {
+	meta := diskcache.Meta{Size: 1, Header: map[string][]string{
+		"Etag": {`"1"`}, "Link": {"<a>", "<b>"}, "X-Empty": {""}, "X-None": {}, ":note": {"1", "2"},
+	}}
+	f := fieldsOf(&meta, representation{name: "f"})
+	got := http.Header{}
+	allocs := testing.AllocsPerRun(10, func() {
+		clear(got)
+		new(Mount).setFields(got, &object{}, f, format.Volatile)
+	})
+	if !slices.Equal(got["Link"], []string{"<a>", "<b>"}) || !slices.Equal(got["X-Empty"], []string{""}) ||
+		!slices.Equal(got["Etag"], []string{`"1"`}) || len(got["X-None"])+len(got[":note"]) > 0 {
+		t.Errorf("%q", got)
+	}
+	if got := cap(got["Link"]); got != 2 {
+		t.Errorf("to add a line would change another field: room for %d", got)
+	}
+	if allocs > 1 {
+		t.Errorf("%v allocations", allocs)
 	}
 }
