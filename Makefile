@@ -17,14 +17,17 @@ MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs com
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, what builds wheels, a file system that can hang,
 # the servers of an AFS cell in network namespaces, and of a Kerberos realm, what
-# the commands of examples/openstack use, and other HTTP servers.
+# the commands of examples/openstack use, and other HTTP servers and registries.
 PACKAGES := gcc libc6-dev reprepro gnupg python3 python3-pip bindfs fuse3 rsync \
 	python3-venv python3-dev python3-wheel-whl \
 	createrepo-c rpm dnf xz-utils bzip2 zstd \
 	openafs-dbserver openafs-fileserver openafs-client openafs-fuse \
 	iproute2 nftables \
 	kstart krb5-kdc krb5-admin-server krb5-user \
-	curl jq systemd nginx apache2-bin
+	curl jq systemd nginx apache2-bin docker-registry skopeo
+
+# Debian's npm does not go with a Node.js from elsewhere, which brings its own.
+PACKAGES += $(if $(shell command -v npm 2>/dev/null),,npm)
 
 .PHONY: help run build sample test deps bench lint fmt clean
 

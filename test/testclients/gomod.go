@@ -56,11 +56,12 @@ func NewGoModules(t *testing.T, paths ...string) GoModules {
 func (m GoModules) Download(t *testing.T, url string) {
 	t.Helper()
 	dir := t.TempDir()
-	gomod := "module example.org/client\n\ngo 1.21\n"
+	var gomod strings.Builder
+	gomod.WriteString("module example.org/client\n\ngo 1.21\n")
 	for _, m := range m.Modules {
-		gomod += "\nrequire " + strings.Replace(m, "@", " ", 1) + "\n"
+		gomod.WriteString("\nrequire " + strings.Replace(m, "@", " ", 1) + "\n")
 	}
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(gomod), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(gomod.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	clean := filepath.Join(dir, "modcache")
