@@ -151,8 +151,9 @@ type Status struct {
 
 // IndexStatus is the state of an index that is made from an origin's files.
 type IndexStatus struct {
-	// State is "listing" while files are looked for, "reading" while not all of them
-	// were read, and "complete".
+	// State is "listing" while the files of the release are looked for, "reading" while
+	// not all of them were read, and "complete". While it is "listing", what follows is of
+	// the files that were listed before.
 	State string `json:"state"`
 
 	Projects int `json:"projects"`

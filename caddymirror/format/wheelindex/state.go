@@ -40,7 +40,9 @@ func (x *Index) Release(ctx context.Context) origin.Release {
 	r := x.from.Release(ctx)
 	t := x.token.Load()
 	if t == nil || t.inner != r.Token {
+		x.mu.Lock()
 		x.notice(r)
+		x.mu.Unlock()
 		t = x.token.Load()
 	}
 	if r.Token != "" && t.inner == r.Token {
@@ -49,10 +51,8 @@ func (x *Index) Release(ctx context.Context) origin.Release {
 	return r
 }
 
-// notice begins a new tree where there is none of a release.
+// notice begins a new tree where there is none of a release. Needs mu.
 func (x *Index) notice(r origin.Release) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if x.newest == nil || x.newest.token != r.Token && !r.Seen.Before(x.newest.seen) {
 		x.begin(r)
 	}

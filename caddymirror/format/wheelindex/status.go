@@ -12,28 +12,11 @@ const maxLeftOut = 100
 // Status implements [origin.Tree].
 func (x *Index) Status() origin.Status {
 	s := x.from.Status()
-	x.mu.Lock()
-	t := x.walked
-	started := x.newest
-	x.mu.Unlock()
-	if started == nil {
-		return s
-	}
-	i := &origin.IndexStatus{State: "listing"}
+	i, t := x.status(origin.Release{Token: s.Release, Seen: s.Seen})
 	s.Index = i
 	if t == nil {
 		return s
 	}
-	x.mu.Lock()
-	switch {
-	case x.newest != t:
-	case x.whole == t:
-		i.State = "complete"
-	default:
-		i.State = "reading"
-	}
-	i.Unread = len(x.queue.jobs)
-	x.mu.Unlock()
 	for _, r := range t.roots {
 		for _, name := range r.names {
 			if x.anyListed(r.projects[name]) {
@@ -57,6 +40,32 @@ func (x *Index) Status() origin.Status {
 		i.Files++
 	}
 	return s
+}
+
+// status is the state of the index of a release of the origin, and the tree to count the
+// files of: nil if none was listed. The index itself is nil if nobody has asked for it. A
+// release that is new is listed from now on: clients may not ask for long.
+func (x *Index) status(r origin.Release) (*origin.IndexStatus, *tree) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.newest == nil {
+		return nil, nil
+	}
+	x.notice(r)
+	i := &origin.IndexStatus{State: "listing"}
+	t := x.walked
+	if t == nil {
+		return i, nil
+	}
+	i.Unread = len(x.queue.jobs)
+	switch {
+	case t != x.newest || t.token != r.Token:
+	case t == x.whole:
+		i.State = "complete"
+	default:
+		i.State = "reading"
+	}
+	return i, t
 }
 
 // look tells why a file is left out, or has not been read. The lock is held for one file
