@@ -67,7 +67,7 @@ func isTemporary(name string) bool {
 		}
 		switch rest := name[i+len(end):]; strings.ToLower(strings.TrimLeft(rest, ".-_")) {
 		case "tmp", "temp", "part", "partial", "new", "filepart", "crdownload", "download", "~":
-			return rest != ""
+			return true
 		}
 	}
 	return false

@@ -2,6 +2,7 @@ package wheelindex
 
 import (
 	"sync"
+	"sync/atomic"
 )
 
 // A job is a file to be read.
@@ -9,7 +10,7 @@ type job struct {
 	f      *file
 	done   chan struct{} // closed when the file is known, or given up
 	state  jobState
-	urgent bool // somebody waits for it
+	urgent atomic.Bool // somebody waits for it: also read without the lock
 	tries  int
 	err    error // of the last try
 }
@@ -59,8 +60,7 @@ func (q *queue) add(f *file, urgent bool) *job {
 			q.push(&q.rest, j)
 		}
 	}
-	if urgent && !j.urgent && j.state == waiting {
-		j.urgent = true
+	if urgent && j.state != resting && j.urgent.CompareAndSwap(false, true) && j.state == waiting {
 		q.push(&q.urgent, j)
 	}
 	return j

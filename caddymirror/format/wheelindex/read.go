@@ -70,7 +70,8 @@ func (x *Index) rest(j *job, err error) {
 		x.queue.finish(j)
 		return
 	}
-	j.state, j.err, j.urgent = resting, err, false
+	j.state, j.err = resting, err
+	j.urgent.Store(false)
 	wait := min(time.Second<<min(j.tries, 10), 5*time.Minute)
 	j.tries++
 	time.AfterFunc(wait, func() {
@@ -94,7 +95,7 @@ func (x *Index) learn(j *job) (k *fact, keep []byte, err error) {
 	}
 	k = &fact{Validator: f.info.Validator}
 	var metadata []byte
-	open := x.opener(x.conf.Context, f.path, f.info, func() bool { return j.urgent })
+	open := x.opener(x.conf.Context, f.path, f.info, j.urgent.Load)
 	if f.isWheel {
 		w, sum, err := wheel.Scan(x.conf.Context, f.name, f.info.Size, open)
 		switch {
