@@ -8,18 +8,17 @@ import (
 
 // python is what is mirrored for pip and uv.
 type python struct {
-	s        *site
-	indexes  []string // paths above simple/
-	wheels   []string // paths of collections of wheels, for the platform asked for
-	shell    []string // the same for shells, which know their platform
-	open     bool     // there are collections that a platform has to be named for
-	known    []string // platforms that may be
-	platform string
-	err      error // there are no wheels for the platform
+	s       *site
+	indexes []string // paths above simple/
+	wheels  []string // paths of collections of wheels, for the platform asked for
+	shell   []string // the same for shells, which know their platform
+	open    bool     // there are collections that a platform has to be named for
+	known   []string // platforms that may be
+	err     error    // there are no wheels for the platform
 }
 
 func newPython(s *site, platform string) *python {
-	p := &python{s: s, platform: platform}
+	p := &python{s: s}
 	for _, path := range s.named(s.c.PyPI, "pypi") {
 		if path, ok := s.path(path); ok {
 			p.indexes = append(p.indexes, path)
@@ -90,7 +89,7 @@ func (p *python) hint() string {
 	return "; for wheels add ?platform=" + strings.Join(p.known, " or ")
 }
 
-// indexURLs are the URLs of indexes, the first for all, and those of wheels.
+// indexURLs are the URLs of indexes, that of the first in front.
 func (p *python) indexURLs() (all []string) {
 	for _, path := range p.indexes {
 		all = append(all, p.s.url(path+"/simple/"))
@@ -98,6 +97,7 @@ func (p *python) indexURLs() (all []string) {
 	return all
 }
 
+// wheelURLs are the URLs of collections of wheels.
 func (p *python) wheelURLs() (all []string) {
 	for _, path := range p.wheels {
 		all = append(all, p.s.url(path+"/"))
