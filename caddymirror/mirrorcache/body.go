@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
@@ -14,12 +15,14 @@ import (
 // not safe for concurrent use.
 type body struct {
 	m    *Mount
-	name string
+	key  string
 	meta diskcache.Meta
+	want int64 // how many bytes from the offset on are wanted, 0: all
 
 	entry  *diskcache.Entry // of the caller
 	fill   *diskcache.Fill
 	hurry  bool // read from the origin what fill has not got yet
+	waited bool // for what is far ahead of the fill
 	remote origin.Body
 	at     int64  // where remote is
 	ahead  []byte // read from remote already: what comes before at
@@ -74,9 +77,28 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 	case b.fill == nil:
 		return 0, errElsewhere
 	case b.hurry && b.meta.Validator != "" && off > b.fill.Published()+near:
-		return 0, errElsewhere
+		return b.readSoon(ctx, p, off)
 	}
 	return b.fill.ReadAt(ctx, p, off)
+}
+
+// soon is how long bytes that are far ahead of the fill of an upstream's object are waited
+// for, once: each request that they do not need spares the upstream.
+const soon = 300 * time.Millisecond
+
+// readSoon reads bytes that are far ahead of the fill, if those come soon.
+func (b *body) readSoon(ctx context.Context, p []byte, off int64) (int, error) {
+	if !b.m.web || b.waited {
+		return 0, errElsewhere
+	}
+	b.waited = true
+	ctx, cancel := context.WithTimeoutCause(ctx, soon, errElsewhere)
+	defer cancel()
+	n, err := b.fill.ReadAt(ctx, p, off)
+	if n == 0 && context.Cause(ctx) == errElsewhere {
+		err = errElsewhere
+	}
+	return n, err
 }
 
 // peek waits for the first bytes at off, without taking them.
@@ -111,7 +133,7 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 		b.closeRemote()
 	}
 	if b.remote == nil {
-		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b.name, &b.meta, off) })
+		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b.key, &b.meta, off, b.want) })
 		if err != nil {
 			return 0, err
 		}

@@ -138,7 +138,7 @@ func TestAwaitUntilSeesTheByte(t *testing.T) {
 	defer busy.Wait()
 	defer close(stop)
 	for n := range 200_000 {
-		o := object{body: &body{m: m, name: "f", meta: diskcache.Meta{Size: 100}, entry: e}, until: time.Now().Add(time.Minute)}
+		o := object{body: &body{m: m, key: "f", meta: diskcache.Meta{Size: 100}, entry: e}, until: time.Now().Add(time.Minute)}
 		if err := o.awaitUntil(context.Background(), 0); err != nil {
 			t.Fatalf("%d: %v", n, err)
 		}

@@ -22,6 +22,11 @@ func unmarshalOrigins(d *caddyfile.Dispenser, prefix string) (origins, error) {
 	}
 	all := make(origins, 0, len(words))
 	for _, word := range words {
+		if joined, err := join(all, word); err != nil {
+			return nil, d.Errf("mount %s: origin %s: %v", prefix, word, err)
+		} else if joined {
+			continue
+		}
 		o, err := unmarshalOrigin(word)
 		if err != nil {
 			return nil, d.Errf("mount %s: origin %s: %v", prefix, word, err)
@@ -33,6 +38,18 @@ func unmarshalOrigins(d *caddyfile.Dispenser, prefix string) (origins, error) {
 		all = append(all, o)
 	}
 	return all, nil
+}
+
+// join gives a word to the last origin, if that is one of several words.
+func join(all origins, word string) (bool, error) {
+	if len(all) == 0 {
+		return false, nil
+	}
+	j, ok := all[len(all)-1].(origin.Joiner)
+	if !ok {
+		return false, nil
+	}
+	return j.JoinRoot(word)
 }
 
 // unmarshalOrigin returns the origin that is written as word, nil if none is.

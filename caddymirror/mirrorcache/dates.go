@@ -6,7 +6,6 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
-	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
 // dates remember the second in which each object last changed, as Last-Modified
@@ -56,12 +55,4 @@ func versionOf(meta *diskcache.Meta) string {
 		return etag
 	}
 	return meta.Validator
-}
-
-// describe is what the cache is to keep of an object that src has just shown,
-// besides its bytes.
-func (m *Mount) describe(name string, src source, info origin.Info) diskcache.Meta {
-	meta := src.meta(info)
-	meta.DateWeak = m.dates.note(name, &meta, time.Now())
-	return meta
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/format"
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 )
 
 // Cache-Control by class of response.
@@ -32,7 +33,13 @@ type fields struct {
 	lastModified    string
 	date            string // only if it must be the same as lastModified
 	modified        time.Time
-	more            []field // read out of the object
+	more            []field // read out of the object, or of a response
+
+	// Of a response only.
+	response     bool
+	status       int
+	cacheControl string // empty: by class
+	life         freshness.Freshness
 }
 
 type field struct {
@@ -45,10 +52,14 @@ type representation struct {
 	name      string // of what was asked for
 	encoding  string // of the bytes, if they are not as name says
 	mediaType string // if it does not go by name
+	decoded   bool   // without the Content-Encoding that it is stored in
 }
 
-// fieldsOf makes the fields of a representation of an object.
-func fieldsOf(meta *diskcache.Meta, as representation) *fields {
+// fieldsOf makes the fields of a representation of an object that was current at a moment.
+func (m *Mount) fieldsOf(meta *diskcache.Meta, at time.Time, as representation) *fields {
+	if meta.Get(noteWeb) != "" {
+		return m.responseFields(meta, at, as)
+	}
 	f := &fields{
 		mediaType: as.mediaType, contentType: cmp.Or(as.mediaType, contentType(as.name)),
 		contentEncoding: as.encoding, etag: meta.Get("Etag"), more: readOut(meta),
@@ -61,20 +72,24 @@ func fieldsOf(meta *diskcache.Meta, as representation) *fields {
 	f.etag = markTag(f.etag, as.encoding)
 	mediaType, _, _ := strings.Cut(as.mediaType, ";")
 	f.etag = markTag(f.etag, strings.TrimSpace(mediaType))
-	if useless(meta.ModTime) {
-		return f
+	f.setModified(meta.ModTime)
+	return f
+}
+
+func (f *fields) setModified(t time.Time) {
+	if useless(t) {
+		return
 	}
-	f.modified = meta.ModTime
+	f.modified = t
 	now := time.Now()
 	future := f.modified.After(now)
 	if future {
-		f.modified = now // section 8.8.2.1
+		f.modified = now // RFC 9110 section 8.8.2.1
 	}
 	f.lastModified = f.modified.UTC().Format(http.TimeFormat)
 	if future {
 		f.date = f.lastModified
 	}
-	return f
 }
 
 // markTag adds a mark to an entity tag, if there are both.
@@ -87,16 +102,23 @@ func markTag(etag, mark string) string {
 
 // fields are those of an object. They are kept with its entry: the next hit only
 // assigns them.
-func (o *object) fields(as representation) *fields {
-	keep := as.encoding == "" && o.entry != nil
-	if keep {
-		if f, ok := o.entry.Memo().(*fields); ok && f.mediaType == as.mediaType {
-			return f
-		}
+func (m *Mount) fields(o *object, as representation) *fields {
+	if o.entry != nil {
+		return m.entryFields(o.entry, as)
 	}
-	f := fieldsOf(o.meta(), as)
-	if keep && f.date == "" {
-		o.entry.SetMemo(f)
+	return m.fieldsOf(o.meta(), time.Now(), as)
+}
+
+func (m *Mount) entryFields(e *diskcache.Entry, as representation) *fields {
+	if as.encoding != "" || as.decoded {
+		return m.fieldsOf(e.Meta(), e.Fresh().At, as)
+	}
+	if f, ok := e.Memo().(*fields); ok && f.mediaType == as.mediaType {
+		return f
+	}
+	f := m.fieldsOf(e.Meta(), e.Fresh().At, as)
+	if f.date == "" {
+		e.SetMemo(f)
 	}
 	return f
 }
@@ -150,14 +172,20 @@ func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Cla
 	for _, more := range f.more {
 		h.setLines(more.name, more.lines...)
 	}
-	if f.contentLength != "" {
+	if f.contentLength != "" && f.ok() {
 		h.set("Accept-Ranges", "bytes")
 	}
 	h.set("Cache-Status", o.status)
-	h.set("Age", ageValue(o.age))
-	if class == format.Immutable {
+	if !f.response || o.entry != nil {
+		h.set("Age", ageValue(o.age))
+	}
+	switch {
+	case f.cacheControl != "":
+		h.set("Cache-Control", f.cacheControl)
+	case f.response: // as it came
+	case class == format.Immutable:
 		h.set("Cache-Control", ccImmutable)
-	} else {
+	default:
 		h.set("Cache-Control", ccVolatile)
 	}
 }

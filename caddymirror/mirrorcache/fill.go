@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -15,14 +14,18 @@ import (
 
 // fill copies an object from the origin into the cache. It belongs to no
 // request: those who want the object follow it.
-func (m *Mount) fill(f *diskcache.Fill, name string) {
+// g is the origin's answer if there is one already.
+func (m *Mount) fill(f *diskcache.Fill, q question, g *got) {
 	release, ok := m.cache.Hold()
 	if !ok {
+		if g != nil {
+			g.Close()
+		}
 		f.Fail(diskcache.ErrBypass)
 		return
 	}
 	defer release()
-	err := m.copy(f, name)
+	err := m.copy(f, q, g)
 	switch {
 	case err == nil:
 		m.metrics.fillStored.Inc()
@@ -35,7 +38,7 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 	default:
 		m.metrics.fillFailed.Inc()
 		if c := m.log.Check(zap.DebugLevel, "fill failed"); c != nil {
-			c.Write(zap.String("name", name), zap.Error(err))
+			c.Write(zap.String("name", q.key), zap.Error(err))
 		}
 	}
 }
@@ -44,41 +47,59 @@ func (m *Mount) fill(f *diskcache.Fill, name string) {
 // there; later ones are longer.
 const minRead = 64 << 10
 
-func (m *Mount) copy(f *diskcache.Fill, name string) (err error) {
+func (m *Mount) copy(f *diskcache.Fill, q question, g *got) (err error) {
 	defer func() {
 		if err != nil {
 			f.Fail(err)
 		}
 	}()
 	defer origin.Recover(m.log, "fill", &err)
-	remote, src, rel, err := m.open(context.Background(), name)
-	if err != nil {
-		m.facts.learn(name, err, rel.hash)
-		return err
-	}
-	defer remote.Close()
-	if remote.Info().Passing {
-		return fmt.Errorf("%w: there will be a better one soon", diskcache.ErrBypass)
-	}
-	meta := m.describe(name, src, remote.Info())
-	var read []byte
-	if m.inspects(name) {
-		if read, err = m.inspectRemote(context.Background(), name, remote, &meta); err != nil {
+	if g == nil {
+		if g, err = m.fetch(context.Background(), q.ask); err != nil {
+			m.facts.learn(q.key, err, g.rel.hash)
 			return err
 		}
 	}
-	err = f.Start(meta, diskcache.Freshness{At: time.Now(), Release: rel.hash})
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			g.Close()
+		}
+	}()
+	if g.Passing {
+		return fmt.Errorf("%w: there will be a better one soon", diskcache.ErrBypass)
+	}
+	if err := m.verify(&q, g); err != nil {
+		if errors.Is(err, errPass) {
+			m.unstored.add(q.key, err)
+			m.handOver(f, g)
+			handedOver = true
+		}
+		return err
+	}
+	meta := m.describe(&q, g)
+	var read []byte
+	if m.inspects(q.name) {
+		if read, err = m.inspectRemote(context.Background(), q.name, g.Body, &meta); err != nil {
+			return err
+		}
+	}
+	err = f.Start(meta, diskcache.Freshness{At: g.at(), Release: g.rel.hash})
+	if m.web && errors.Is(err, diskcache.ErrBypass) {
+		m.handOver(f, g)
+		handedOver = true
+	}
 	if err == nil && len(read) > 0 {
 		_, err = f.Write(read)
-		remote = struct{ origin.Body }{remote} // WriteTo is for all of it
+		g.Body = struct{ origin.Body }{g.Body} // WriteTo is for all of it
 	}
-	if err == nil {
-		err = pump(f, remote)
+	if err == nil && g.Body != nil {
+		err = pump(f, g.Body)
 	}
 	if err != nil {
 		return err
 	}
-	m.facts.forget(name)
+	m.facts.forget(q.key)
 	return f.Commit()
 }
 

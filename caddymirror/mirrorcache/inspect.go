@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
@@ -36,7 +35,7 @@ func (m *Mount) inspected(e *diskcache.Entry) bool {
 // readOut are the fields that were read out of an object.
 func readOut(meta *diskcache.Meta) (more []field) {
 	for _, name := range slices.Sorted(maps.Keys(meta.Header)) {
-		if name != "Etag" && !strings.HasPrefix(name, ":") {
+		if name != "Etag" && name[0] != ':' {
 			more = append(more, field{name, meta.Header[name]})
 		}
 	}
@@ -51,8 +50,8 @@ func (m *Mount) inspect(name string, object io.ReaderAt, meta *diskcache.Meta) (
 		return err
 	}
 	header := map[string][]string{inspectedMark: {m.formatName}}
-	for name, value := range found {
-		header[name] = []string{value}
+	for field, value := range found {
+		header[field] = []string{value}
 	}
 	maps.Copy(header, meta.Header)
 	meta.Header = header
@@ -95,7 +94,7 @@ type remoteAt struct {
 }
 
 func (r *remoteAt) ReadAt(p []byte, off int64) (int, error) {
-	b, err := r.m.reopen(r.ctx, r.name, r.meta, off)
+	b, err := r.m.reopen(r.ctx, r.name, r.meta, off, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
@@ -39,28 +40,48 @@ func (o *object) close() {
 	}
 }
 
-// lookup finds the object with this name.
+// lookup finds the file with this name.
+func (m *Mount) lookup(r *http.Request, name string) (object, error) {
+	return m.find(r.Context(), treeQuestion(r, name))
+}
+
+// errNotCached says that a client wants only what is in the cache (RFC 9111 section
+// 5.2.1.7).
+var errNotCached = errors.New("not in the cache")
+
+// find finds the object that answers a question.
 //
 // Its errors are those of an origin: there is no such object, or it cannot be
 // had now.
-func (m *Mount) lookup(r *http.Request, name string) (object, error) {
-	class := m.format.Class(name)
-	key := m.key(name)
+func (m *Mount) find(ctx context.Context, q question) (object, error) {
 	c := m.cache.Open()
-	if c == nil {
-		return m.bypass(r.Context(), name)
+	if c == nil || m.unstored.has(q.key) {
+		return m.bypass(ctx, q)
 	}
-	e, ok := c.Get(key)
+	e, ok := m.get(c, &q)
 	if !ok {
-		if err := m.known(r.Context(), name); err != nil {
+		if err := m.known(ctx, q.key); err != nil {
 			return object{result: resultHit, status: statusHit}, err
 		}
-		return m.miss(r.Context(), r, c, key, statusMiss)
+		if m.web && m.client(&q).OnlyIfCached {
+			return object{result: resultError, status: statusOnlyCached}, errNotCached
+		}
+		return m.miss(ctx, c, q, statusMiss)
 	}
-	if age, fresh := m.fresh(r.Context(), e, class); fresh {
+	use, age := m.use(ctx, e, &q)
+	switch use {
+	case freshness.MustAsk, freshness.AskOrServe:
+	case freshness.Serve:
 		return object{entry: e, result: resultHit, status: statusHit, age: age}, nil
+	case freshness.ServeAndAsk:
+		key := e.Key()
+		m.checks.DoChan(m.now(ctx, key.Name), func() (any, error) { return m.check(c, key), nil })
+		return object{entry: e, result: resultHit, status: statusHitStale, age: age}, nil
+	case freshness.GatewayTimeout:
+		e.Close()
+		return object{result: resultError, status: statusOnlyCached}, errNotCached
 	}
-	return m.stale(r, c, e)
+	return m.stale(ctx, c, e, q, use)
 }
 
 // verdict is what the origin says of a stale entry.
@@ -76,30 +97,36 @@ const (
 // stale answers with an entry that is not fresh: after the origin has been
 // asked for it, but not without end. The entry is better than an error until
 // the first byte of what replaces it has come.
-func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (object, error) {
-	ctx := r.Context()
-	waiting, cancel := m.patience(ctx, e)
+func (m *Mount) stale(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry, q question, use freshness.Use) (object, error) {
+	waiting, cancel := ctx, context.CancelFunc(func() {})
+	if use != freshness.MustAsk || !m.web {
+		waiting, cancel = m.patience(ctx, e)
+	}
 	defer cancel()
 	found := m.revalidate(waiting, c, e)
 	err := found.err
 	switch found.verdict {
 	case unchanged:
-		if found.validator != e.Meta().Validator {
+		if found.entry != e {
 			// It was replaced meanwhile, and what has been looked at is the new one.
 			e.Close()
-			return m.lookup(r, e.Key().Name)
+			return m.find(ctx, q)
 		}
-		return object{entry: e, result: resultRevalidated, status: statusRevalidated}, nil
+		age := time.Duration(0)
+		if m.web {
+			_, age = m.use(ctx, e, &q)
+		}
+		return object{entry: e, result: resultRevalidated, status: statusRevalidated, age: age}, nil
 	case gone:
 		e.Close()
 		return object{result: resultMiss, status: statusGone}, err
 	case changed:
-		if _, ok := m.usable(ctx, e); !ok {
+		if use == freshness.MustAsk {
 			e.Close()
-			return m.miss(ctx, r, c, e.Key(), statusChanged)
+			return m.miss(ctx, c, q, statusChanged)
 		}
 		var o object
-		o, err = m.miss(waiting, r, c, e.Key(), statusChanged)
+		o, err = m.miss(waiting, c, q, statusChanged)
 		switch {
 		case err == nil && o.body != nil:
 			o.old = e
@@ -112,8 +139,15 @@ func (m *Mount) stale(r *http.Request, c *diskcache.Cache, e *diskcache.Entry) (
 	case unknown:
 		m.waitedInVain(ctx, waiting)
 	}
-	if o, ok := m.asItIs(ctx, e); ok {
-		return o, nil
+	if use != freshness.MustAsk || !m.web {
+		if o, ok := m.asItIs(ctx, e); ok {
+			if f, failed := isFailure(err); failed {
+				o.status += "; fwd-status=" + strconv.Itoa(f.status)
+			}
+			return o, nil
+		}
+	} else {
+		e.Close()
 	}
 	return object{result: resultError, status: statusFailed(err)}, err
 }
@@ -156,23 +190,13 @@ func (m *Mount) asItIs(ctx context.Context, e *diskcache.Entry) (object, bool) {
 		return object{}, false
 	}
 	since := age
-	if e.Fresh().Release == 0 {
+	switch {
+	case m.web:
+		since = -m.entryFields(e, representation{name: m.nameOf(e.Key().Name)}).life.TTL(time.Now())
+	case e.Fresh().Release == 0:
 		since -= time.Duration(m.TTL)
 	}
 	return object{entry: e, result: resultStale, status: staleStatus(since), age: age}, true
-}
-
-// usable reports whether an entry may be served while the origin is away, and how
-// long ago it was known to be current.
-func (m *Mount) usable(ctx context.Context, e *diskcache.Entry) (age time.Duration, ok bool) {
-	f := e.Fresh()
-	age = max(0, time.Since(f.At))
-	if f.Release != 0 {
-		if rel := m.state(ctx); f.Release == rel.hash {
-			age = min(age, max(0, time.Since(rel.Seen)))
-		}
-	}
-	return age, m.MaxStale == 0 || age <= time.Duration(m.MaxStale)
 }
 
 // staleStatus says that an entry is served though it has been stale for d.
@@ -180,11 +204,11 @@ func staleStatus(d time.Duration) string {
 	return "mirror; hit; ttl=" + strconv.Itoa(-max(1, int(d/time.Second))) + "; detail=origin-away"
 }
 
-// checked is what a check has found, of the entry with this validator.
+// checked is what a check has found of an entry.
 type checked struct {
-	verdict   verdict
-	validator string
-	err       error
+	verdict verdict
+	entry   *diskcache.Entry // to be compared only: it may be closed
+	err     error
 }
 
 // revalidate asks the origin whether an entry is current, once for all that
@@ -217,54 +241,78 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
 		return checked{verdict: changed}
 	}
 	defer e.Close()
-	ctx := context.Background()
-	was := e.Meta().Validator
 	start := time.Now()
-	info, src, rel, err := m.statFor(ctx, key.Name, e.Meta())
+	g, err := m.fetchAgain(context.Background(), key.Name, e.Meta())
 	if time.Since(start) < time.Duration(m.RevalidateTimeout) {
 		m.slow.Store(false)
 	}
+	if err == nil && g.Response != nil && freshness.Failed(g.Response.Status) {
+		err = newFailure(g)
+		g.Close()
+	}
 	switch {
-	case err == nil && info.Dir:
-		err = origin.ErrIsDir
-		fallthrough
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrInvalid):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrInvalid), errors.Is(err, origin.ErrIsDir):
 		e.Remove()
-		m.facts.learn(key.Name, err, rel.hash)
-		return checked{gone, was, err}
+		m.facts.learn(key.Name, err, g.rel.hash)
+		return checked{gone, e, err}
 	case err != nil:
-		return checked{unknown, was, err}
-	case src.validator(info) == "" || src.validator(info) != was, !m.inspected(e):
+		return checked{unknown, e, err}
+	case !g.Unchanged || !m.inspected(e) || !m.confirm(e, g):
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
-		m.dates.note(key.Name, e.Meta(), time.Now())
-		f, begun := c.Fill(key)
-		if begun {
-			f.Run(func() { m.fill(f, key.Name) })
-		}
-		f.Leave()
-		return checked{changed, was, nil}
+		m.replace(c, e, g)
+		return checked{changed, e, nil}
+	}
+	return checked{unchanged, e, nil}
+}
+
+// confirm notes that an entry is what the origin has. It reports false if the response that
+// says so makes it one that is not to be stored, or another variant.
+func (m *Mount) confirm(e *diskcache.Entry, g *got) bool {
+	if g.Response != nil {
+		return m.update(e, g.Response)
 	}
 	// What another check has found in a newer release stays.
-	if now := m.newer(ctx, rel); now == 0 || e.Fresh().Release != now {
-		e.Refresh(diskcache.Freshness{At: time.Now(), Release: rel.hash})
+	if now := m.newer(context.Background(), g.rel); now == 0 || e.Fresh().Release != now {
+		e.Refresh(diskcache.Freshness{At: time.Now(), Release: g.rel.hash})
 	}
-	return checked{unchanged, was, nil}
+	return true
+}
+
+// replace begins to fill what has replaced an entry. It closes g.
+func (m *Mount) replace(c *diskcache.Cache, e *diskcache.Entry, g *got) {
+	key := e.Key()
+	m.dates.note(key.Name, e.Meta(), time.Now())
+	q := question{name: m.nameOf(key.Name), key: key.Name, ask: origin.Request{Name: key.Name}}
+	if m.web {
+		q.ask = again(key.Name, e.Meta())
+	}
+	f, begun := c.Fill(key)
+	defer f.Leave()
+	if !begun || g.Body == nil {
+		g.Close()
+		g = nil
+	}
+	if begun {
+		f.Run(func() { m.fill(f, q, g) })
+	}
 }
 
 // miss answers with an object that the cache does not have, or only an old
 // version of. It waits until ctx ends.
-func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, key diskcache.Key, status string) (object, error) {
-	if r.Method == http.MethodHead {
-		return m.head(ctx, key.Name, status)
+func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status string) (object, error) {
+	if q.head {
+		return m.head(ctx, q, status)
 	}
-	if o, done, err := m.part(ctx, r, key.Name, status); done {
-		return o, err
+	if !m.web {
+		if o, done, err := m.part(ctx, q, status); done {
+			return o, err
+		}
 	}
-	f, begun := c.Fill(key)
+	f, begun := c.Fill(m.key(q.key))
 	res, asked := resultCollapsed, status
 	if begun {
-		if o, ok := m.overtaken(ctx, c, key); ok {
+		if o, ok := m.overtaken(ctx, c, q); ok {
 			f.Fail(errOvertaken)
 			f.Leave()
 			if status != statusMiss { // the request has waited for it
@@ -273,35 +321,45 @@ func (m *Mount) miss(ctx context.Context, r *http.Request, c *diskcache.Cache, k
 			return o, nil
 		}
 		res = resultMiss
-		m.parts.note(key.Name) // parts of it follow this fill
-		f.Run(func() { m.fill(f, key.Name) })
+		m.parts.note(q.key) // parts of it follow this fill
+		f.Run(func() { m.fill(f, q, nil) })
 	} else if status == statusMiss {
 		status = statusCollapsed
 	}
 	meta, err := begin(ctx, f)
 	if err == nil && !begun {
-		switch err = m.stillCurrent(ctx, key.Name, f, &meta); {
+		switch err = m.stillCurrent(ctx, q, f, &meta); {
 		case errors.Is(err, errOutdated):
 			f.Discard()
 			f.Leave()
-			return m.miss(ctx, r, c, key, asked)
+			return m.miss(ctx, c, q, asked)
+		case errors.Is(err, errVariant):
+			f.Leave()
+			q.key = q.variantKey(&meta)
+			return m.miss(ctx, c, q, asked)
 		case errors.Is(err, origin.ErrAway): // an old version is better than none
 			status += "; detail=origin-away"
 			err = nil
 		}
 	}
 	if err != nil {
+		taken, ok := m.takeOver(f)
 		f.Leave()
 		switch {
+		case ok:
+			return m.pass(q, taken), nil
 		case errors.Is(err, errOvertaken):
-			return m.lookup(r, key.Name)
+			return m.find(ctx, q)
 		case errors.Is(err, diskcache.ErrBypass):
-			return m.bypass(ctx, key.Name)
+			return m.bypass(ctx, q)
 		}
 		return object{result: res, status: statusFailed(err)}, err
 	}
+	if m.web {
+		status = withStatus(status, &meta)
+	}
 	return object{
-		body:   &body{m: m, name: key.Name, meta: meta, fill: f},
+		body:   &body{m: m, key: q.key, meta: meta, fill: f},
 		result: res, status: status,
 	}, nil
 }
@@ -329,66 +387,90 @@ var errOvertaken = errors.New("object is in the cache")
 
 // overtaken looks once more for a fresh entry, now that no fill but the
 // caller's can bring one: another may have ended since the caller looked.
-func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, key diskcache.Key) (object, bool) {
-	e, ok := c.Get(key)
+func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, q question) (object, bool) {
+	e, ok := c.Get(m.key(q.key))
 	if !ok {
 		return object{}, false
 	}
-	age, fresh := m.fresh(ctx, e, m.format.Class(key.Name))
-	if !fresh {
-		e.Close()
-		return object{}, false
+	if use, age := m.use(ctx, e, &q); use == freshness.Serve && (!m.web || answers(e.Meta(), &q)) {
+		return object{entry: e, result: resultHit, status: statusHit, age: age}, true
 	}
-	return object{entry: e, result: resultHit, status: statusHit, age: age}, true
+	e.Close()
+	return object{}, false
 }
 
 // head answers without a body: to ask for that is no reason to fetch it.
-func (m *Mount) head(ctx context.Context, name, status string) (object, error) {
-	info, src, rel, err := m.stat(ctx, name)
-	if err == nil && info.Dir {
-		err = origin.ErrIsDir
+func (m *Mount) head(ctx context.Context, q question, status string) (object, error) {
+	q.ask.Head = true
+	if m.web {
+		q.ask.AcceptEncoding = ""
+	}
+	g, err := m.fetch(ctx, q.ask)
+	if err == nil {
+		g.Close()
+		err = m.headFailed(g)
 	}
 	if err != nil {
-		m.facts.learn(name, err, rel.hash)
+		m.facts.learn(q.key, err, g.rel.hash)
 		return object{result: resultMiss, status: statusFailed(err)}, err
 	}
-	meta := m.describe(name, src, info)
-	if m.inspects(name) {
-		if err := m.inspectAt(ctx, name, &meta); err != nil {
+	meta := m.describe(&q, g)
+	if m.inspects(q.name) {
+		if err := m.inspectAt(ctx, q.name, &meta); err != nil {
 			return object{result: resultMiss, status: statusFailed(err)}, err
 		}
 	}
-	return object{body: &body{m: m, name: name, meta: meta}, result: resultMiss, status: strings.TrimSuffix(status, "; stored")}, nil
+	status = strings.TrimSuffix(status, "; stored")
+	if m.web {
+		status = withStatus(status, &meta)
+	}
+	return object{body: &body{m: m, key: q.key, meta: meta}, result: resultMiss, status: status}, nil
+}
+
+// headFailed is why the answer to a HEAD is none.
+func (m *Mount) headFailed(g *got) error {
+	if g.Response != nil && freshness.Failed(g.Response.Status) {
+		return newFailure(g)
+	}
+	return nil
 }
 
 // bypass answers from the origin, past the cache.
-func (m *Mount) bypass(ctx context.Context, name string) (object, error) {
-	if err := m.known(ctx, name); err != nil {
+func (m *Mount) bypass(ctx context.Context, q question) (object, error) {
+	if err := m.known(ctx, q.key); err != nil {
 		return object{result: resultHit, status: statusHit}, err
 	}
-	var src source
-	var rel release
-	remote, err := m.enter(func() (b origin.Body, err error) {
-		b, src, rel, err = m.open(ctx, name)
-		return b, err
-	})
+	q.ask.Head = m.web && q.head
+	g, err := m.fetchPast(ctx, q.ask)
 	if err != nil {
-		m.facts.learn(name, err, rel.hash)
+		m.facts.learn(q.key, err, g.rel.hash)
 		return object{result: resultBypass, status: statusBypass}, err
 	}
-	meta := m.describe(name, src, remote.Info())
-	if m.inspects(name) {
-		if err := m.inspectAt(ctx, name, &meta); err != nil {
-			remote.Close()
+	o := m.pass(q, g)
+	if m.inspects(q.name) {
+		if err := m.inspectAt(ctx, q.name, &o.body.meta); err != nil {
+			o.close()
 			return object{result: resultBypass, status: statusBypass}, err
 		}
 	}
+	return o, nil
+}
+
+// pass answers with what the origin has given, past the cache.
+func (m *Mount) pass(q question, g *got) object {
 	status := statusBypass
-	if remote.Info().Passing {
+	if g.Passing {
 		status = statusUnfinished
 	}
+	meta := m.describe(&q, g)
+	if m.web {
+		status = withStatus(status, &meta)
+		if m.verify(&q, g) == nil {
+			m.unstored.forget(q.key)
+		}
+	}
 	return object{
-		body:   &body{m: m, name: name, meta: meta, remote: remote},
+		body:   &body{m: m, key: q.key, meta: meta, remote: g.Body},
 		result: resultBypass, status: status,
-	}, nil
+	}
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"hash/fnv"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -89,6 +91,32 @@ type Mount struct {
 	// PrecompressedOrder is in which order to prefer them.
 	PrecompressedOrder []string `json:"precompressed_order,omitempty"`
 
+	// Policy is how what HTTP upstreams answer is cached: `rfc`, as RFC 9111 has it, or
+	// `mirror`: what clients send has nothing asked for again, and the format's classes
+	// go before the lifetimes that upstreams give. Default: `mirror` with a format that
+	// knows classes, `rfc` with `plain`.
+	Policy string `json:"policy,omitempty"`
+
+	// TTLs are how long what HTTP upstreams answer is fresh, by path: the first that
+	// matches counts. They go before what the upstream says.
+	TTLs []Lifetime `json:"ttls,omitempty"`
+
+	// MaxStales are, by path, how long after its lifetime a response may be served while
+	// the upstream is away. Default: `max_stale`.
+	MaxStales []Lifetime `json:"max_stales,omitempty"`
+
+	// Pass are patterns, as those of Hide, of paths that are never cached.
+	Pass []string `json:"pass,omitempty"`
+
+	// IgnoreQuery are patterns of paths of which the cache has one object, whatever the
+	// query.
+	IgnoreQuery []string `json:"ignore_query,omitempty"`
+
+	// PassAuthorization sends the Authorization of clients to HTTP upstreams. What they
+	// answer is shared with others only as RFC 9111 section 3.5 allows. By default none
+	// is sent.
+	PassAuthorization bool `json:"pass_authorization,omitempty"`
+
 	log            *zap.Logger
 	cache          *mirror.Cache
 	group          string // of keys
@@ -110,6 +138,9 @@ type Mount struct {
 	failover       time.Duration // how long the first origin may take that is not away
 	current        atomic.Pointer[release]
 	looked         atomic.Bool // the first origin's release has been seen
+	unstored       unstored
+	passing        sync.Map // answers that are not stored: *got by *diskcache.Fill
+	lifetimes      lifetimes
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
 }
 
@@ -164,7 +195,10 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	if err := m.checkPrefix(); err != nil {
 		return err
 	}
-	if m.TTL == 0 {
+	if m.TTL != 0 { // it goes before what an upstream says
+		m.lifetimes.ttl = append(slices.Clone(m.TTLs), Lifetime{For: m.TTL})
+	} else {
+		m.lifetimes.ttl = m.TTLs
 		m.TTL = caddy.Duration(defaultTTL)
 	}
 	if m.RevalidateTimeout == 0 {
@@ -195,7 +229,11 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	if err := m.overlay(ctx); err != nil {
 		return err
 	}
+	if err := m.provisionLifetimes(); err != nil {
+		return err
+	}
 	m.facts = newFacts()
+	m.unstored = newUnstored()
 	m.parts = newParts()
 	m.dates = newDates()
 	m.metrics = newMetrics(m.Prefix)
@@ -305,7 +343,12 @@ func (m *Mount) claims(p string) (rest string, ok bool) {
 
 // hidden reports whether a name is to be hidden.
 func (m *Mount) hidden(name string) bool {
-	for _, pattern := range m.Hide {
+	return matchAny(m.Hide, name)
+}
+
+// matchAny reports whether a pattern is for a name.
+func matchAny(patterns []string, name string) bool {
+	for _, pattern := range patterns {
 		if strings.Contains(pattern, "/") {
 			if within(strings.Trim(pattern, "/"), name) {
 				return true

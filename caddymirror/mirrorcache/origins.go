@@ -57,41 +57,79 @@ func (m *Mount) stat(ctx context.Context, name string) (origin.Info, source, rel
 	return try(ctx, m, "stat", m.origins, func(src source) (origin.Info, error) { return src.Stat(ctx, name) })
 }
 
-// statFor is stat, for an object that the cache has: origins behind the one
-// that it came from are not asked, for they may have another version.
-func (m *Mount) statFor(ctx context.Context, name string, meta *diskcache.Meta) (origin.Info, source, release, error) {
-	n := slices.IndexFunc(m.origins, func(src source) bool { return strings.HasPrefix(meta.Validator, src.tag) })
-	return try(ctx, m, "stat", m.origins[:max(n, 0)+1], func(src source) (origin.Info, error) { return src.Stat(ctx, name) })
+// fetch asks for an object.
+func (m *Mount) fetch(ctx context.Context, ask origin.Request) (*got, error) {
+	return m.fetchFrom(ctx, m.origins, ask)
 }
 
-func (m *Mount) open(ctx context.Context, name string) (origin.Body, source, release, error) {
-	return try(ctx, m, "open", m.origins, func(src source) (origin.Body, error) { return src.Open(ctx, name, 0) })
+// fetchAgain asks for an object that the cache has, unless it is unchanged: origins behind
+// the one that it came from are not asked, for they may have another version.
+func (m *Mount) fetchAgain(ctx context.Context, key string, meta *diskcache.Meta) (*got, error) {
+	n := slices.IndexFunc(m.origins, func(src source) bool { return strings.HasPrefix(meta.Validator, src.tag) })
+	n = max(n, 0)
+	ask := origin.Request{Name: key}
+	if m.web {
+		ask = again(key, meta)
+	}
+	ask.Have = &origin.Have{Validator: strings.TrimPrefix(meta.Validator, m.origins[n].tag), Header: fieldsIn(meta)}
+	return m.fetchFrom(ctx, m.origins[:n+1], ask)
+}
+
+func (m *Mount) fetchFrom(ctx context.Context, origins []source, ask origin.Request) (*got, error) {
+	op := "open"
+	if ask.Have != nil || ask.Head {
+		op = "stat"
+	}
+	reply, src, rel, err := try(ctx, m, op, origins, func(src source) (origin.Reply, error) {
+		reply, err := src.origin().Fetch(ctx, ask)
+		// What only the first origin has seen says nothing of what another has.
+		reply.Unchanged = reply.Unchanged && (src.upstream != nil || src.tag == origins[len(origins)-1].tag)
+		return reply, err
+	})
+	return &got{reply, src, rel}, err
+}
+
+// fieldsIn are the header fields among what is kept of an object.
+func fieldsIn(meta *diskcache.Meta) map[string][]string {
+	fields := make(map[string][]string, len(meta.Header))
+	for name, values := range meta.Header {
+		if name[0] != ':' {
+			fields[name] = values
+		}
+	}
+	return fields
 }
 
 // errVersion says that an origin has another version by now, or that there is
 // no telling.
-var errVersion = errors.New("origin no longer has this version")
+var errVersion = origin.ErrChanged
 
-// reopen opens the very version that meta describes, from offset on.
-func (m *Mount) reopen(ctx context.Context, name string, meta *diskcache.Meta, offset int64) (origin.Body, error) {
+// reopen opens the very version that meta describes, from offset on, for n bytes; 0: all.
+func (m *Mount) reopen(ctx context.Context, key string, meta *diskcache.Meta, offset, n int64) (origin.Body, error) {
 	if meta.Validator == "" {
 		return nil, errVersion
 	}
 	err := errVersion
 	for _, src := range m.origins {
-		if !strings.HasPrefix(meta.Validator, src.tag) {
+		only, ok := strings.CutPrefix(meta.Validator, src.tag)
+		if !ok {
 			continue
 		}
-		var b origin.Body
-		if b, err = src.Open(ctx, name, offset); err != nil {
+		ask := origin.Request{Name: key}
+		if m.web {
+			ask = again(key, meta)
+		}
+		ask.Only, ask.Offset, ask.Length = only, offset, n
+		var reply origin.Reply
+		if reply, err = src.origin().Fetch(ctx, ask); err != nil {
 			continue
 		}
 		// Of a large file, only the ETag tells that it was replaced by one of the
 		// same size and time.
-		if info := b.Info(); src.validator(info) == meta.Validator && src.entityTag(info) == meta.Get("Etag") {
-			return b, nil
+		if reply.Body != nil && (m.web || src.entityTag(reply.Info) == meta.Get("Etag")) {
+			return reply.Body, nil
 		}
-		b.Close()
+		reply.Close()
 		err = errVersion
 	}
 	return nil, err

@@ -30,6 +30,22 @@ func (m *Mount) enter(open func() (origin.Body, error)) (origin.Body, error) {
 	return &passed{b, m}, nil
 }
 
+// fetchPast asks for an object that is read past the cache.
+func (m *Mount) fetchPast(ctx context.Context, ask origin.Request) (*got, error) {
+	g := &got{}
+	b, err := m.enter(func() (origin.Body, error) {
+		var err error
+		g, err = m.fetch(ctx, ask)
+		return g.Body, err
+	})
+	if g.Body != nil {
+		g.Body = b
+	} else if err == nil {
+		b.Close()
+	}
+	return g, err
+}
+
 // passed is a body that is read past the cache.
 type passed struct {
 	origin.Body
@@ -38,6 +54,9 @@ type passed struct {
 
 func (p *passed) Close() error {
 	p.m.past.Add(-1)
+	if p.Body == nil {
+		return nil
+	}
 	return p.Body.Close()
 }
 
@@ -79,11 +98,11 @@ func (p parts) again(name string) bool {
 // first time: whoever looks at the end of each wheel, or crawls with ranges, must
 // not have everything copied. Whoever asks again, or for much, has it filled; done
 // is false then.
-func (m *Mount) part(ctx context.Context, r *http.Request, name, status string) (o object, done bool, err error) {
-	if len(r.Header["Range"]) == 0 || m.parts.again(name) {
+func (m *Mount) part(ctx context.Context, q question, status string) (o object, done bool, err error) {
+	if len(q.header["Range"]) == 0 || m.parts.again(q.key) {
 		return object{}, false, nil
 	}
-	o, err = m.head(ctx, name, status)
+	o, err = m.head(ctx, q, status)
 	if err != nil {
 		return o, true, err
 	}
@@ -91,7 +110,7 @@ func (m *Mount) part(ctx context.Context, r *http.Request, name, status string) 
 	if meta.Validator == "" || meta.Size <= smallObject {
 		return object{}, false, nil
 	}
-	code, ranges := m.evaluate(r, &o, o.fields(representation{name: name}), m.format.Class(name))
+	code, ranges := m.evaluate(http.MethodGet, q.header, &o, m.fields(&o, representation{name: q.name}), m.format.Class(q.name))
 	switch {
 	case code == http.StatusOK:
 		return object{}, false, nil

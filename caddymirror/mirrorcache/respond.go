@@ -24,11 +24,15 @@ import (
 // Its error is one that no byte was sent before.
 func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as representation) error {
 	defer o.close()
-	f := o.fields(as)
+	f := m.fields(o, as)
+	if mustDecode(r, f) {
+		as.decoded = true
+		f = m.fields(o, as)
+	}
 	class := m.format.Class(as.name)
 	status, ranges := http.StatusOK, []httpcond.Range(nil)
-	if httpcond.Conditional(r.Header) {
-		status, ranges = m.evaluate(r, o, f, class)
+	if f.ok() && httpcond.Conditional(r.Header) {
+		status, ranges = m.evaluate(r.Method, r.Header, o, f, class)
 	}
 	if err := o.await(r, status, ranges); err != nil {
 		if old, ok := m.instead(r.Context(), o); ok {
@@ -36,7 +40,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as re
 		}
 		return m.fail(w, r, object{status: statusFailed(err)}, err)
 	}
-	m.count(r, o.result)
+	m.count(r, f.result(o.result))
 	switch {
 	case o.entry != nil:
 		o.entry.Hit()
@@ -50,8 +54,12 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as re
 	switch {
 	case status != http.StatusOK:
 		m.respondPart(w, r, o, status, ranges)
+	case !f.ok():
+		m.respondOther(w, r, o, f)
 	case r.Method == http.MethodHead:
 		w.WriteHeader(http.StatusOK)
+	case as.decoded:
+		m.sendDecoded(w, r, o)
 	case o.inMemory():
 		c := client{w: w, r: r}
 		n, _ := c.Write(o.entry.Bytes())
@@ -63,17 +71,17 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as re
 }
 
 // evaluate tells how the request's conditions and ranges have it answered.
-func (m *Mount) evaluate(r *http.Request, o *object, f *fields, class format.Class) (status int, ranges []httpcond.Range) {
+func (m *Mount) evaluate(method string, h http.Header, o *object, f *fields, class format.Class) (status int, ranges []httpcond.Range) {
 	meta := o.meta()
 	// Of what never changes there is one version only.
 	strong := (class == format.Immutable || !meta.DateWeak) && f.date == ""
 	size := meta.Size
-	if o.body != nil && o.body.fill == nil && meta.Validator == "" {
+	if f.response && f.contentLength == "" || o.body != nil && o.body.fill == nil && meta.Validator == "" {
 		// What is passed through cannot be opened twice with certainty: the
 		// client gets all of it (RFC 9110 section 14.2).
 		size = -1
 	}
-	status, ranges = httpcond.Evaluate(r.Method, r.Header, httpcond.Validators{
+	status, ranges = httpcond.Evaluate(method, h, httpcond.Validators{
 		ETag: f.etag, Modified: f.modified, DateStrong: strong, DateShared: m.precompressors != nil || f.mediaType != "",
 	}, size)
 	if o.body != nil {
@@ -143,6 +151,17 @@ func (m *Mount) instead(ctx context.Context, o *object) (object, bool) {
 	return m.asItIs(ctx, e)
 }
 
+// respondOther answers with a response of another status than 200.
+func (m *Mount) respondOther(w http.ResponseWriter, r *http.Request, o *object, f *fields) {
+	if f.status == http.StatusNoContent {
+		drop(w.Header(), "Content-Length", "Content-Type")
+	}
+	w.WriteHeader(f.status)
+	if r.Method != http.MethodHead && f.status != http.StatusNoContent {
+		m.send(w, r, o, 0, -1)
+	}
+}
+
 // respondPart answers with less than the whole: ranges, or nothing at all.
 func (m *Mount) respondPart(w http.ResponseWriter, r *http.Request, o *object, status int, ranges []httpcond.Range) {
 	h, size := w.Header(), o.meta().Size
@@ -155,6 +174,7 @@ func (m *Mount) respondPart(w http.ResponseWriter, r *http.Request, o *object, s
 		h.Set("Content-Range", ranges[0].ContentRange(size))
 		h.Set("Content-Length", strconv.FormatInt(ranges[0].Length, 10))
 		w.WriteHeader(status)
+		o.want(ranges[0].Length)
 		m.send(w, r, o, ranges[0].Start, ranges[0].Length)
 		return
 	case http.StatusNotModified:
@@ -188,7 +208,7 @@ func (m *Mount) respondParts(w http.ResponseWriter, r *http.Request, o *object, 
 		return err
 	})
 	m.metrics.bytes(b).Add(float64(sent))
-	m.finish(r.Context(), b.name, err)
+	m.finish(r.Context(), b.key, err)
 }
 
 // send sends n bytes of an object from off on, or all if n is negative.
@@ -196,7 +216,7 @@ func (m *Mount) send(w http.ResponseWriter, r *http.Request, o *object, off, n i
 	b := o.reader(m)
 	sent, err := b.copyRange(r.Context(), &client{w: w, r: r}, off, n)
 	m.metrics.bytes(b).Add(float64(sent))
-	m.finish(r.Context(), b.name, err)
+	m.finish(r.Context(), b.key, err)
 }
 
 // client is a writer whose errors are the client's. Its first large write goes
@@ -253,10 +273,17 @@ func (o *object) meta() *diskcache.Meta {
 	return &o.body.meta
 }
 
+// want says how much is read of a body, if it must be had from the origin.
+func (o *object) want(n int64) {
+	if o.body != nil {
+		o.body.want = n
+	}
+}
+
 // reader reads the object's bytes, whatever holds them.
 func (o *object) reader(m *Mount) *body {
 	if o.body == nil {
-		o.body = &body{m: m, name: o.entry.Key().Name, meta: *o.entry.Meta(), entry: o.entry}
+		o.body = &body{m: m, key: o.entry.Key().Name, meta: *o.entry.Meta(), entry: o.entry}
 	}
 	return o.body
 }

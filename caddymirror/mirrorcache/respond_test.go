@@ -325,7 +325,7 @@ func TestFieldLines(t *testing.T) {
 	meta := diskcache.Meta{Size: 1, Header: map[string][]string{
 		"Etag": {`"1"`}, "Link": {"<a>", "<b>"}, "X-Empty": {""}, "X-None": {}, ":note": {"1", "2"},
 	}}
-	f := fieldsOf(&meta, representation{name: "f"})
+	f := new(Mount).fieldsOf(&meta, time.Now(), representation{name: "f"})
 	got := http.Header{}
 	allocs := testing.AllocsPerRun(10, func() {
 		clear(got)

@@ -2,6 +2,9 @@ package mirrorcache
 
 import (
 	"errors"
+	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
@@ -57,7 +60,18 @@ var (
 	statusChangedPart = "mirror; fwd=stale; fwd-status=206"
 	statusBypass      = "mirror; fwd=bypass" //nolint:gosec // no credentials
 	statusUnfinished  = "mirror; fwd=bypass; detail=unfinished"
+	statusHitStale    = "mirror; hit; detail=stale-while-revalidate"
+	statusOnlyCached  = "mirror; fwd=request; fwd-status=504"
 )
+
+// withStatus is a Cache-Status with the status that an upstream has answered with.
+func withStatus(status string, meta *diskcache.Meta) string {
+	n := statusOf(meta)
+	if n == http.StatusOK {
+		return status
+	}
+	return strings.Replace(status, "fwd-status=200", "fwd-status="+strconv.Itoa(n), 1)
+}
 
 func statusFailed(err error) string {
 	switch {

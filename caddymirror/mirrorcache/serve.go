@@ -40,6 +40,9 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 	if len(m.Hide) > 0 && m.hidden(strings.TrimSuffix(rest[1:], "/")) {
 		return m.fail(w, r, object{result: resultHit, status: statusHit}, fs.ErrNotExist)
 	}
+	if m.web {
+		return m.serveWeb(w, r, rest)
+	}
 	if m.plans != nil {
 		if p := m.plans.of(r, rest[1:]); p != nil {
 			return m.servePlan(w, r, rest, p)
@@ -283,7 +286,15 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 		h.Set("Cache-Status", o.status)
 	}
 	status := http.StatusServiceUnavailable
+	if f, ok := isFailure(err); ok && r.Context().Err() == nil {
+		m.count(r, resultError)
+		h.Set("Cache-Status", o.status)
+		f.respond(w, r)
+		return nil
+	}
 	switch {
+	case m.web:
+		status = webFailed(h, err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
 		status = http.StatusNotFound
 	case errors.Is(err, fs.ErrPermission):
@@ -291,7 +302,7 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 	case errors.Is(err, fs.ErrInvalid):
 		status = http.StatusBadRequest
 	}
-	if status == http.StatusServiceUnavailable {
+	if status >= http.StatusInternalServerError {
 		res := resultError
 		switch {
 		case r.Context().Err() != nil: // the client has left, and been the reason
@@ -301,8 +312,10 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 		}
 		m.count(r, res)
 		h.Set("Cache-Control", ccError)
-		// Not all clients at once.
-		h.Set("Retry-After", strconv.Itoa(2+rand.IntN(4))) //nolint:gosec // no secret
+		if h["Retry-After"] == nil {
+			// Not all clients at once.
+			h.Set("Retry-After", strconv.Itoa(2+rand.IntN(4))) //nolint:gosec // no secret
+		}
 		if c := m.log.Check(zap.DebugLevel, "origin is away, and nothing is cached"); c != nil {
 			c.Write(zap.String("path", r.URL.Path), zap.Error(err))
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/format"
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
@@ -265,7 +266,7 @@ func TestReplacedBeforeCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := m.stale(r, c, old)
+	got, err := m.stale(t.Context(), c, old, treeQuestion(r, "f"), freshness.AskOrServe)
 	if err != nil {
 		t.Fatal(err)
 	}

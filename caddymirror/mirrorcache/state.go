@@ -31,6 +31,9 @@ var errSlow = errors.New("origin is slow")
 // for that, but not for long: as long as it is not known, entries are fresh for
 // the TTL.
 func (m *Mount) state(ctx context.Context) release {
+	if m.web {
+		return release{} // an upstream has no releases
+	}
 	if !m.looked.Load() {
 		patience := time.Duration(m.RevalidateTimeout)
 		if m.slow.Load() {
@@ -109,6 +112,9 @@ func (m *Mount) newer(ctx context.Context, rel release) uint64 {
 	return 0
 }
 
+// errVariant says that a fill is of another variant than the one that answers.
+var errVariant = errors.New("fill is of another variant")
+
 // errOutdated says that a fill is of a version that the origin no longer has.
 var errOutdated = errors.New("fill is of an older release")
 
@@ -116,7 +122,14 @@ var errOutdated = errors.New("fill is of an older release")
 // is what the origin has now. A fill of the current release, or of what never
 // changes, is; of any other the origin is asked, for as long as for a stale entry.
 // Its error is errOutdated, or the origin's.
-func (m *Mount) stillCurrent(ctx context.Context, name string, f *diskcache.Fill, meta *diskcache.Meta) error {
+func (m *Mount) stillCurrent(ctx context.Context, q question, f *diskcache.Fill, meta *diskcache.Meta) error {
+	if m.web {
+		if !answers(meta, &q) {
+			return errVariant
+		}
+		return nil
+	}
+	name := q.key
 	if m.format.Class(name) == format.Immutable {
 		return nil
 	}
@@ -142,13 +155,10 @@ func (m *Mount) stillCurrent(ctx context.Context, name string, f *diskcache.Fill
 // look asks the origin for the validator of a file. It belongs to no request.
 func (m *Mount) look(name string) (validator string, err error) {
 	defer origin.Recover(m.log, "revalidation", &err)
-	info, src, rel, err := m.stat(context.Background(), name)
-	if err == nil && info.Dir {
-		err = origin.ErrIsDir
-	}
+	g, err := m.fetch(context.Background(), origin.Request{Name: name, Head: true})
 	if err != nil {
-		m.facts.learn(name, err, rel.hash)
+		m.facts.learn(name, err, g.rel.hash)
 		return "", err
 	}
-	return src.validator(info), nil
+	return g.src.validator(g.Info), nil
 }

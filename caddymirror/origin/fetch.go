@@ -52,6 +52,7 @@ type Request struct {
 	// What follows is for HTTP upstreams alone. Refresh asks for a response that no cache in
 	// between had. Via has the lines of that field of the client's request.
 	Accept, AcceptEncoding string
+	Authorization          string
 	Refresh                bool
 	Via                    []string
 }

@@ -1,0 +1,160 @@
+package mirrorcache
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/format"
+	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
+)
+
+// use tells how an entry may be used, and how long ago it was known to be current. All
+// reasons for that are here: that the object never changes, that its origin is in the same
+// release, the lifetime of a response, or the TTL.
+func (m *Mount) use(ctx context.Context, e *diskcache.Entry, q *question) (freshness.Use, time.Duration) {
+	if m.web {
+		f := m.entryFields(e, representation{name: q.name}).life
+		now := time.Now()
+		return f.Use(now, m.client(q)), f.Age(now)
+	}
+	if age, fresh := m.fresh(ctx, e, m.format.Class(q.name)); fresh {
+		return freshness.Serve, age
+	}
+	if age, ok := m.usable(ctx, e); ok {
+		return freshness.AskOrServe, age
+	}
+	return freshness.MustAsk, 0
+}
+
+// usable reports whether an entry may be served while the origin is away, and how
+// long ago it was known to be current.
+func (m *Mount) usable(ctx context.Context, e *diskcache.Entry) (age time.Duration, ok bool) {
+	if m.web {
+		f := m.entryFields(e, representation{name: m.nameOf(e.Key().Name)}).life
+		now := time.Now()
+		return f.Age(now), now.Before(f.StaleUntil)
+	}
+	f := e.Fresh()
+	age = max(0, time.Since(f.At))
+	if f.Release != 0 {
+		if rel := m.state(ctx); f.Release == rel.hash {
+			age = min(age, max(0, time.Since(rel.Seen)))
+		}
+	}
+	return age, m.MaxStale == 0 || age <= time.Duration(m.MaxStale)
+}
+
+// client is what a request asks of caches.
+func (m *Mount) client(q *question) freshness.RequestDirectives {
+	if len(q.cacheControl) == 0 && len(q.pragma) == 0 {
+		return freshness.RequestDirectives{}
+	}
+	return freshness.Policy{IgnoreClients: m.lifetimes.mirror}.Request(q.rules().Header)
+}
+
+// lifetimes are how long what upstreams answer is fresh.
+type lifetimes struct {
+	mirror      bool // policy mirror
+	ttl         []Lifetime
+	maxStale    []Lifetime
+	pass        []string
+	ignoreQuery []string
+}
+
+// provisionLifetimes checks what the mount says of lifetimes.
+func (m *Mount) provisionLifetimes() error {
+	switch m.Policy {
+	case "":
+		m.lifetimes.mirror = m.formatName != "plain"
+	case "mirror":
+		m.lifetimes.mirror = true
+	case "rfc":
+	default:
+		return fmt.Errorf("policy %q is neither rfc nor mirror", m.Policy)
+	}
+	m.lifetimes.maxStale, m.lifetimes.pass, m.lifetimes.ignoreQuery = m.MaxStales, m.Pass, m.IgnoreQuery
+	all := slices.Concat(m.Pass, m.IgnoreQuery)
+	for _, l := range slices.Concat(m.TTLs, m.MaxStales) {
+		if l.For < 0 {
+			return errors.New("a duration is negative")
+		}
+		all = append(all, l.Match...)
+	}
+	for _, pattern := range all {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("pattern %q: %w", pattern, err)
+		}
+	}
+	return nil
+}
+
+// Lifetime is a duration for some paths.
+type Lifetime struct {
+	// Match are patterns, as those of `hide`. Default: all paths.
+	Match []string `json:"match,omitempty"`
+
+	// For is the duration.
+	For caddy.Duration `json:"for,omitempty"`
+}
+
+// find is the first of the lifetimes that is for a name.
+func find(all []Lifetime, name string) (time.Duration, bool) {
+	for _, l := range all {
+		if len(l.Match) == 0 || matchAny(l.Match, name) {
+			return time.Duration(l.For), true
+		}
+	}
+	return 0, false
+}
+
+func (l *lifetimes) passes(name string) bool       { return matchAny(l.pass, name) }
+func (l *lifetimes) ignoresQuery(name string) bool { return matchAny(l.ignoreQuery, name) }
+
+// targets are the targeted fields that the cache obeys (RFC 9213).
+var targets = []string{freshness.CDNCacheControl}
+
+// policy is how responses of this name are cached.
+func (m *Mount) policy(name string) freshness.Policy {
+	p := freshness.Policy{IgnoreClients: m.lifetimes.mirror, Targets: targets, MaxStale: freshness.Forever}
+	if d, ok := find(m.lifetimes.maxStale, name); ok {
+		p.MaxStale = d
+	} else if m.MaxStale != 0 {
+		p.MaxStale = time.Duration(m.MaxStale)
+	}
+	ttl, told := find(m.lifetimes.ttl, name)
+	switch {
+	case told:
+		p.Rule = freshness.TTL(ttl)
+	case !m.lifetimes.mirror:
+		p.Rule = freshness.Rule{}
+	case m.format.Class(name) == format.Immutable:
+		p.Rule = freshness.Immutable
+	default:
+		p.Rule = freshness.TTL(time.Duration(m.TTL))
+	}
+	p.Negative = freshness.TTL(min(cmp.Or(ttl, time.Duration(m.TTL)), maxNegativeTTL))
+	return p
+}
+
+// stored is the response that an entry has.
+func stored(meta *diskcache.Meta, at time.Time) freshness.Response {
+	header := make(http.Header, len(meta.Header))
+	for name, values := range meta.Header {
+		if name[0] != ':' {
+			header[name] = values
+		}
+	}
+	return freshness.Response{
+		Status: statusOf(meta), Header: header,
+		RequestTime: at.Add(-delayOf(meta)), ResponseTime: at,
+	}
+}

@@ -1,0 +1,56 @@
+package mirrorcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+)
+
+// serveWeb answers a request for what an HTTP upstream has. rest is as for serve.
+func (m *Mount) serveWeb(w http.ResponseWriter, r *http.Request, rest string) error {
+	if l, ok := m.origins[0].upstream.(looper); ok && l.Looped(r.Header["Via"]) {
+		return m.fail(w, r, object{status: statusAway}, fmt.Errorf("%w: the request has been here before", origin.ErrLoop))
+	}
+	q, ok := m.webQuestion(r, rest)
+	if !ok {
+		m.count(r, resultRejected)
+		return caddyhttp.Error(http.StatusBadRequest, errors.New("path has dot elements"))
+	}
+	o, err := m.find(r.Context(), q)
+	if err != nil {
+		return m.fail(w, r, o, err)
+	}
+	return m.respond(w, r, &o, representation{name: q.name})
+}
+
+// looper is an origin that knows its own requests when they come back.
+type looper interface{ Looped(via []string) bool }
+
+// webFailed is the status for an error of an upstream that has given no answer.
+func webFailed(h http.Header, err error) int {
+	var pause *origin.PauseError
+	switch {
+	case errors.As(err, &pause):
+		seconds := math.Ceil(max(1, time.Until(pause.Until).Seconds()))
+		h.Set("Retry-After", strconv.Itoa(int(seconds)))
+		return http.StatusServiceUnavailable
+	case isBusy(err):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, errNotCached), errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout
+	case errors.Is(err, origin.ErrLoop):
+		return http.StatusLoopDetected
+	case errors.Is(err, fs.ErrInvalid):
+		return http.StatusBadRequest
+	}
+	return http.StatusBadGateway
+}

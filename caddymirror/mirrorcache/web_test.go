@@ -1,0 +1,245 @@
+package mirrorcache
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// web is an upstream whose answers a test gives.
+type web struct {
+	*httptest.Server
+
+	mu     sync.Mutex
+	answer http.HandlerFunc
+	asked  []*http.Request
+}
+
+// newWeb serves an upstream under /w.
+func newWeb(t *testing.T, more string, answer http.HandlerFunc) (*site, *web) {
+	t.Helper()
+	u := &web{answer: answer}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.mu.Lock()
+		u.asked = append(u.asked, r)
+		answer := u.answer
+		u.mu.Unlock()
+		answer(w, r)
+	}))
+	t.Cleanup(u.Close)
+	return newSite(t, fmt.Sprintf(`{"prefix": "/w", "origins": [{"origin": "http", "upstreams": [%q]}] %s}`, u.URL, more)), u
+}
+
+func (u *web) set(answer http.HandlerFunc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = answer
+}
+
+// requests are those since the last call.
+func (u *web) requests() []*http.Request {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	asked := u.asked
+	u.asked = nil
+	return asked
+}
+
+// give answers with a body and fields ("Name: value").
+func give(status int, body string, fields ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for _, f := range fields {
+			name, value, _ := strings.Cut(f, ": ")
+			w.Header().Add(name, value)
+		}
+		if etag := w.Header().Get("Etag"); status == http.StatusOK && etag != "" {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(body))
+			return
+		}
+		w.WriteHeader(status)
+		if r.Method != http.MethodHead {
+			_, _ = w.Write([]byte(body))
+		}
+	}
+}
+
+func TestWeb(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", `Etag: "1"`, "Cache-Control: max-age=60", "Content-Type: text/x", "Link: <a>", "Link: <b>"))
+	a := s.ask(t, "GET", "/w/a%2Fb/c+d?x=%3d", "Cookie: secret", "Authorization: Basic x", "Accept: text/html")
+	a.want(t, 200, []byte("one"), "fwd=uri-miss; fwd-status=200; stored")
+	s.settle(t)
+	asked := u.requests()
+	if len(asked) != 1 || asked[0].RequestURI != "/a%2Fb/c+d?x=%3d" {
+		t.Fatalf("asked for %v", asked)
+	}
+	h := asked[0].Header
+	if len(h["Cookie"])+len(h["Authorization"])+len(h["X-Forwarded-For"]) > 0 || h.Get("Accept") != "text/html" || h.Get("Via") == "" {
+		t.Errorf("sent: %v", h)
+	}
+	a = s.ask(t, "GET", "/w/a%2Fb/c+d?x=%3d")
+	a.want(t, 200, []byte("one"), "hit")
+	if a.header.Get("Etag") != `"1"` || len(a.header["Link"]) != 2 || a.header.Get("Content-Type") != "text/x" || a.header.Get("Cache-Control") != "max-age=60" || a.header.Get("Age") == "" {
+		t.Errorf("served: %v", a.header)
+	}
+	s.ask(t, "GET", "/w/a%2Fb/c+d?x=%3d", "Range: bytes=1-1").want(t, 206, []byte("n"), "hit")
+	s.ask(t, "GET", "/w/a%2Fb/c+d?x=%3d", `If-None-Match: "1"`).want(t, 304, nil, "hit")
+	s.ask(t, "HEAD", "/w/a%2Fb/c+d?x=%3d").want(t, 200, nil, "hit")
+	if n := len(u.requests()); n != 0 {
+		t.Errorf("%d requests for what is fresh", n)
+	}
+	s.ask(t, "GET", "/w/a/b/c+d?x=%3d").want(t, 200, []byte("one"), "fwd=uri-miss")
+}
+
+// TestWebRevalidates: a stale entry is asked for with its validators, and a 304 makes it
+// fresh, with the new fields.
+func TestWebRevalidates(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", `Etag: "1"`, "Cache-Control: max-age=0", "X-A: 1"))
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "fwd=uri-miss")
+	s.settle(t)
+	u.requests()
+	u.set(give(200, "one", `Etag: "1"`, "Cache-Control: max-age=60", "X-A: 2"))
+	a := s.ask(t, "GET", "/w/f")
+	a.want(t, 200, []byte("one"), "fwd=stale; fwd-status=304")
+	if a.header.Get("X-A") != "2" {
+		t.Errorf("the fields are those of before: %v", a.header)
+	}
+	if asked := u.requests(); len(asked) != 1 || asked[0].Header.Get("If-None-Match") != `"1"` {
+		t.Errorf("asked %v", asked)
+	}
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit")
+	if n := len(u.requests()); n != 0 {
+		t.Error("what was confirmed is not fresh")
+	}
+}
+
+// TestWebChanges: what has changed is fetched with the one request that finds that out.
+func TestWebChanges(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", `Etag: "1"`, "Cache-Control: max-age=0"))
+	s.ask(t, "GET", "/w/f")
+	s.settle(t)
+	u.requests()
+	u.set(give(200, "two", `Etag: "2"`, "Cache-Control: max-age=60"))
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("two"), "fwd=stale; fwd-status=200; stored")
+	s.settle(t)
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("two"), "hit")
+	if n := len(u.requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+	u.set(give(404, "gone", "Cache-Control: max-age=60"))
+	s.ask(t, "GET", "/w/g").want(t, 404, []byte("gone"), "fwd=uri-miss; fwd-status=404; stored")
+	s.settle(t)
+	s.ask(t, "GET", "/w/g").want(t, 404, []byte("gone"), "hit")
+}
+
+// TestWebFails: an old entry is better than a failure, and without one the failure is the
+// upstream's own.
+func TestWebFails(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", `Etag: "1"`, "Cache-Control: max-age=0"))
+	s.ask(t, "GET", "/w/f")
+	s.settle(t)
+	for _, status := range []int{500, 502, 503, 429} {
+		u.set(give(status, "broken", "X-Why: broken", "Retry-After: 0"))
+		s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit; ttl=-")
+		a := s.ask(t, "GET", fmt.Sprintf("/w/g%d", status))
+		a.want(t, status, []byte("broken"), "")
+		if a.header.Get("X-Why") != "broken" {
+			t.Errorf("%d: %v", status, a.header)
+		}
+	}
+	u.Close()
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit; ttl=-")
+	s.ask(t, "GET", "/w/g").want(t, 502, nil, "")
+}
+
+// TestWebNotStored: what is not to be stored is not, nor shared, and costs one request each.
+func TestWebNotStored(t *testing.T) {
+	var n atomic.Int32
+	s, u := newWeb(t, "", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		fmt.Fprintf(w, "answer %d", n.Add(1))
+	})
+	seen := map[string]bool{}
+	for range 4 {
+		a := s.ask(t, "GET", "/w/f")
+		if seen[string(a.body)] || a.status != 200 {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		seen[string(a.body)] = true
+		s.settle(t)
+	}
+	if n := len(u.requests()); n != 4 {
+		t.Errorf("%d requests for 4", n)
+	}
+}
+
+// TestWebVariants: what depends on Accept has an entry for each.
+func TestWebVariants(t *testing.T) {
+	s, u := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		w.Header().Set("Cache-Control", "max-age=60")
+		fmt.Fprintf(w, "for %s", r.Header.Get("Accept"))
+	})
+	for range 3 {
+		for _, accept := range []string{"a/b", "c/d", "e/f"} {
+			s.ask(t, "GET", "/w/f", "Accept: "+accept).want(t, 200, []byte("for "+accept), "")
+			s.settle(t)
+		}
+	}
+	if n := len(u.requests()); n != 3 {
+		t.Errorf("%d requests for 3 variants", n)
+	}
+}
+
+// TestWebEncoded: an encoded body is stored as it came, and decoded for who does not take it.
+func TestWebEncoded(t *testing.T) {
+	plain := strings.Repeat("hello ", 10000)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = z.Write([]byte(plain))
+	z.Close()
+	s, u := newWeb(t, "", give(200, packed.String(), `Etag: "1"`, "Cache-Control: max-age=60", "Content-Encoding: gzip", "Content-Type: text/plain", "Vary: Accept-Encoding"))
+	for n := range 2 {
+		a := s.ask(t, "GET", "/w/f", "Accept-Encoding: gzip")
+		a.want(t, 200, packed.Bytes(), "")
+		b := s.ask(t, "GET", "/w/f")
+		b.want(t, 200, []byte(plain), "")
+		if a.header.Get("Content-Encoding") != "gzip" || b.header.Get("Content-Encoding") != "" || a.header.Get("Etag") == b.header.Get("Etag") || b.header.Get("Vary") == "" {
+			t.Errorf("%d: %v and %v", n, a.header, b.header)
+		}
+		s.ask(t, "GET", "/w/f", "If-None-Match: "+b.header.Get("Etag")).want(t, 304, nil, "")
+		s.settle(t)
+	}
+	if n := len(u.requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// TestWebCollapses: however many clients, ranges among them, there is one request.
+func TestWebCollapses(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 1<<16)
+	s, u := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(100 * time.Millisecond)
+		give(200, body, `Etag: "1"`, "Cache-Control: max-age=60")(w, r)
+	})
+	var wg sync.WaitGroup
+	for n := range 60 {
+		wg.Go(func() {
+			if n%3 == 0 {
+				s.ask(t, "GET", "/w/f", "Range: bytes=1000000-1000009").want(t, 206, []byte(body[1000000:1000010]), "")
+				return
+			}
+			s.ask(t, "GET", "/w/f").want(t, 200, []byte(body), "")
+		})
+	}
+	wg.Wait()
+	if n := len(u.requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
