@@ -1,6 +1,7 @@
 package freshness
 
 import (
+	"net/http"
 	"time"
 )
 
@@ -95,7 +96,11 @@ func (p Policy) heuristicLifetime(resp Response) time.Duration {
 		longest = defaultMaxHeuristic
 	}
 	modified, ok := dateOf(resp.Header, "Last-Modified")
-	if !ok {
+	switch {
+	case ok:
+	case resp.Status == http.StatusNotFound, resp.Status == http.StatusGone:
+		return clamp(p.NegativeUnsaid)
+	default:
 		return 0
 	}
 	return clamp(min(resp.date().Sub(modified)/10, longest))

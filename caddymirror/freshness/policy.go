@@ -14,6 +14,10 @@ type Policy struct {
 	// Negative is as Rule, of 404 and 410.
 	Negative Rule
 
+	// NegativeUnsaid is the lifetime of 404 and 410 that do not say any, and of which nothing
+	// can be concluded. Zero: they are asked for again each time.
+	NegativeUnsaid time.Duration
+
 	// MaxStale is how long after its lifetime a response may be used while the upstream
 	// is away or fails. What the response says of that (stale-if-error) goes before it,
 	// unless there is a Rule: then the longer of both counts. Zero: not at all.

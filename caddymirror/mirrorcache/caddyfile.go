@@ -46,8 +46,8 @@ func configuredCaches(option any) []string {
 //			old_name           <hosts...>
 //			format             <format>
 //			cache              <name>
-//			ttl                <duration>
-//			max_stale          <duration>
+//			ttl                [<patterns...>] <duration>
+//			max_stale          [<patterns...>] <duration>
 //			timeout            <duration>
 //			revalidate_timeout <duration>
 //			index              <names...>|off
@@ -60,12 +60,16 @@ func configuredCaches(option any) []string {
 //			release_marker     <file>
 //			release_volume     afs://<cell>:<volume>
 //			read_write
+//			policy             rfc|mirror
+//			pass               <patterns...>
+//			ignore_query       <patterns...>
+//			pass_authorization
 //		}
 //	}
 //
 // An origin is the absolute path of a directory, or a tree in AFS:
 // afs://CELL/PATH from the root of the cell, afs://CELL:VOLUME/PATH from that of
-// a volume.
+// a volume; or the URLs of one or more HTTP upstreams that have the same.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshal(d, nil)
 }
@@ -113,10 +117,13 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if seen[option] {
+		if seen[option] && !byPath[option] {
 			return nil, d.Errf("%s already specified", option)
 		}
 		seen[option] = true
+		if err := from.allow(d, option); err != nil {
+			return nil, err
+		}
 		if err := m.unmarshalOption(d, option, from); err != nil {
 			return nil, err
 		}
@@ -142,9 +149,11 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from orig
 	case "cache":
 		return word(d, &m.Cache)
 	case "ttl":
-		return origin.UnmarshalDuration(d, &m.TTL)
+		return unmarshalLifetime(d, from, &m.TTL, &m.TTLs)
 	case "max_stale":
-		return origin.UnmarshalDuration(d, &m.MaxStale)
+		return unmarshalLifetime(d, from, &m.MaxStale, &m.MaxStales)
+	case "policy", "pass", "ignore_query", "pass_authorization":
+		return m.unmarshalWebOption(d, option)
 	case "revalidate_timeout":
 		return origin.UnmarshalDuration(d, &m.RevalidateTimeout)
 	case "index":

@@ -176,9 +176,10 @@ func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Cla
 		h.set("Accept-Ranges", "bytes")
 	}
 	h.set("Cache-Status", o.status)
-	if !f.response || o.entry != nil {
-		h.set("Age", ageValue(o.age))
+	if f.response && o.entry == nil {
+		o.age = f.life.Age(time.Now())
 	}
+	h.set("Age", ageValue(o.age))
 	switch {
 	case f.cacheControl != "":
 		h.set("Cache-Control", f.cacheControl)

@@ -61,6 +61,12 @@ func (m *Mount) client(q *question) freshness.RequestDirectives {
 	return freshness.Policy{IgnoreClients: m.lifetimes.mirror}.Request(q.rules().Header)
 }
 
+// Policies of a mount.
+const (
+	policyRFC    = "rfc"
+	policyMirror = "mirror"
+)
+
 // lifetimes are how long what upstreams answer is fresh.
 type lifetimes struct {
 	mirror      bool // policy mirror
@@ -75,9 +81,9 @@ func (m *Mount) provisionLifetimes() error {
 	switch m.Policy {
 	case "":
 		m.lifetimes.mirror = m.formatName != "plain"
-	case "mirror":
+	case policyMirror:
 		m.lifetimes.mirror = true
-	case "rfc":
+	case policyRFC:
 	default:
 		return fmt.Errorf("policy %q is neither rfc nor mirror", m.Policy)
 	}
@@ -141,7 +147,11 @@ func (m *Mount) policy(name string) freshness.Policy {
 	default:
 		p.Rule = freshness.TTL(time.Duration(m.TTL))
 	}
-	p.Negative = freshness.TTL(min(cmp.Or(ttl, time.Duration(m.TTL)), maxNegativeTTL))
+	negative := min(cmp.Or(ttl, time.Duration(m.TTL)), maxNegativeTTL)
+	if told || m.lifetimes.mirror {
+		p.Negative = freshness.TTL(negative)
+	}
+	p.NegativeUnsaid = negative
 	return p
 }
 

@@ -309,7 +309,11 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 	if p, ok := m.format.(format.Planner); ok {
 		m.plans = newPlans(p, m.hidden)
 	}
-	m.inspector, _ = m.format.(format.Inspector)
+	if m.web {
+		m.plans = nil // formats know files, so far
+	} else {
+		m.inspector, _ = m.format.(format.Inspector)
+	}
 	return m.loadPrecompressors(ctx)
 }
 
@@ -380,6 +384,7 @@ func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.g
 // forget drops what is known of names and directories.
 func (m *Mount) forget() {
 	m.facts.clear()
+	m.unstored.keys.Purge()
 	if m.plans != nil {
 		m.plans.kept.Purge()
 	}
@@ -411,6 +416,9 @@ func (m *Mount) Purge(p, prefix string) (int, error) {
 	if c == nil {
 		return 0, errors.New("cache is not open")
 	}
+	if m.web {
+		return m.purgeWeb(c, p, prefix)
+	}
 	switch {
 	case p == "" && prefix == "":
 		n, err := c.Purge(m.group, nil)
@@ -438,6 +446,20 @@ func (m *Mount) Purge(p, prefix string) (int, error) {
 		names = append(names, path.Join(clean[1:], index))
 	}
 	return m.purgeFiles(c, names)
+}
+
+// purgeWeb removes what is of a path, whatever the query and variant, or of all below a
+// prefix.
+func (m *Mount) purgeWeb(c *diskcache.Cache, p, prefix string) (int, error) {
+	switch {
+	case p == "" && prefix == "":
+		return c.Purge(m.group, nil)
+	case prefix != "":
+		prefix = strings.TrimPrefix(prefix, "/")
+		return c.Purge(m.group, func(key string) bool { return strings.HasPrefix(m.nameOf(key), prefix) })
+	}
+	name := strings.TrimPrefix(cleanPath("/"+p), "/")
+	return c.Purge(m.group, func(key string) bool { return m.nameOf(key) == name })
 }
 
 func (m *Mount) purgeFiles(c *diskcache.Cache, names []string) (purged int, err error) {

@@ -18,6 +18,9 @@ func (m *Mount) overlay(ctx caddy.Context) error {
 	if !ok {
 		return nil
 	}
+	if m.web {
+		return fmt.Errorf("format %s is made from the files of a tree, and not from an HTTP upstream", m.formatName)
+	}
 	for i := range m.origins {
 		src := &m.origins[i]
 		over, err := o.Over(src.Tree, format.Env{Context: ctx, Log: m.log, Hidden: m.hidden, Facts: &storedFacts{m, src.tag}})

@@ -3,7 +3,6 @@ package mirrorcache
 import (
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
@@ -179,6 +178,5 @@ func (m *Mount) nameOf(key string) string {
 	if plain, err := url.PathUnescape(name); err == nil {
 		name = plain
 	}
-	clean := path.Clean("/" + name)
-	return strings.TrimPrefix(clean, "/")
+	return strings.TrimPrefix(cleanPath(name), "/")
 }

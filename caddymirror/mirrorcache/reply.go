@@ -80,9 +80,17 @@ func (m *Mount) describeResponse(q *question, g *got) diskcache.Meta {
 	return meta
 }
 
+// ofTheUpstream are fields that speak of an upstream's host or to one client, and mean
+// something else when they come from here.
+var ofTheUpstream = []string{
+	"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Public-Key-Pins", "Public-Key-Pins-Report-Only",
+	"Expect-Ct", "Nel", "Report-To", "Reporting-Endpoints", "Clear-Site-Data", "Server", "Via",
+}
+
 // keep is what is kept of a response's header.
 func (m *Mount) keep(req freshness.Request, name string, resp freshness.Response) diskcache.Meta {
 	header := m.policy(name).StoredHeader(resp)
+	drop(header, ofTheUpstream...)
 	header[noteWeb] = []string{"1"}
 	if resp.Status != http.StatusOK {
 		header[noteStatus] = []string{strconv.Itoa(resp.Status)}
@@ -118,7 +126,7 @@ func (m *Mount) verify(q *question, g *got) error {
 	if freshness.Failed(g.Response.Status) {
 		return newFailure(g)
 	}
-	if m.lifetimes.passes(q.name) || g.Response.Status == http.StatusPartialContent {
+	if m.lifetimes.passes(q.name) || g.Unframed || g.Response.Status == http.StatusPartialContent {
 		return errPass
 	}
 	why := m.policy(q.name).Storable(q.rules(), *g.Response)

@@ -243,3 +243,136 @@ func TestWebCollapses(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 }
+
+// TestWebRules: what the mount says of paths goes before what the upstream says.
+func TestWebRules(t *testing.T) {
+	const rules = `, "ttls": [{"match": ["*.json"], "for": "1h"}], "pass": ["/live"], "ignore_query": ["*.tgz"]`
+	s, u := newWeb(t, rules, give(200, "one", `Etag: "1"`, "Cache-Control: max-age=0"))
+	for _, tc := range []struct {
+		first, second string
+		want          int // requests
+	}{
+		{"/w/a.json", "/w/a.json", 1},
+		{"/w/a.txt", "/w/a.txt", 2},
+		{"/w/live/a.json", "/w/live/a.json", 2},
+		{"/w/b.json?x=1", "/w/b.json?x=2", 2},
+	} {
+		s.ask(t, "GET", tc.first).want(t, 200, []byte("one"), "")
+		s.settle(t)
+		s.ask(t, "GET", tc.second).want(t, 200, []byte("one"), "")
+		s.settle(t)
+		if n := len(u.requests()); n != tc.want {
+			t.Errorf("%s and %s: %d requests, want %d", tc.first, tc.second, n, tc.want)
+		}
+	}
+	s.ask(t, "GET", "/w/a.tgz?token=1")
+	s.settle(t)
+	s.ask(t, "GET", "/w/a.tgz?token=2").want(t, 200, []byte("one"), "fwd=stale; fwd-status=304")
+	if asked := u.requests(); len(asked) != 2 || asked[0].RequestURI != "/a.tgz?token=1" {
+		t.Errorf("asked for %v", asked)
+	}
+}
+
+// TestWebPolicy: clients have nothing asked for again under the policy mirror.
+func TestWebPolicy(t *testing.T) {
+	for policy, want := range map[string]int{"rfc": 2, "mirror": 1} {
+		s, u := newWeb(t, fmt.Sprintf(`, "policy": %q`, policy), give(200, "one", `Etag: "1"`, "Cache-Control: max-age=60"))
+		s.ask(t, "GET", "/w/f")
+		s.settle(t)
+		s.ask(t, "GET", "/w/f", "Cache-Control: no-cache").want(t, 200, []byte("one"), "")
+		if n := len(u.requests()); n != want {
+			t.Errorf("%s: %d requests, want %d", policy, n, want)
+		}
+		s.ask(t, "GET", "/w/g", "Cache-Control: only-if-cached").want(t, 504, nil, "")
+		if n := len(u.requests()); n != 0 {
+			t.Errorf("%s: asked for what is not cached", policy)
+		}
+	}
+}
+
+// TestWebUnframed: a body that ends with its connection may be cut, so it is not stored.
+func TestWebUnframed(t *testing.T) {
+	s, u := newWeb(t, "", func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		_, _ = buf.WriteString("HTTP/1.0 200 OK\r\nCache-Control: max-age=60\r\n\r\nall of it?")
+		_ = buf.Flush()
+	})
+	for range 2 {
+		s.ask(t, "GET", "/w/f").want(t, 200, []byte("all of it?"), "fwd=bypass")
+		s.settle(t)
+	}
+	if n := len(u.requests()); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// TestWebNegative: what is not there is asked for again soon, but not by each client.
+func TestWebNegative(t *testing.T) {
+	s, u := newWeb(t, "", give(404, "no"))
+	for range 3 {
+		s.ask(t, "GET", "/w/f").want(t, 404, []byte("no"), "")
+		s.settle(t)
+	}
+	if n := len(u.requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// TestWebFieldsOfTheUpstream: cookies and what is about the upstream's host stay there.
+func TestWebFieldsOfTheUpstream(t *testing.T) {
+	s, _ := newWeb(t, "", give(200, "one", "Cache-Control: max-age=60", "Set-Cookie: a=b", "Strict-Transport-Security: max-age=1", "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 1"))
+	for range 2 {
+		h := s.ask(t, "GET", "/w/f").header
+		for _, name := range []string{"Set-Cookie", "Strict-Transport-Security", "X-Hop", "Keep-Alive"} {
+			if h.Get(name) != "" {
+				t.Errorf("%s came through", name)
+			}
+		}
+		s.settle(t)
+	}
+}
+
+// TestWebPaths: what could mean another object to the upstream is refused, all else goes
+// out as it came.
+func TestWebPaths(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one"))
+	for path, want := range map[string]string{
+		"/w/a%2Fb": "/a%2Fb", "/w/a//b": "/a//b", "/w/a%252f": "/a%252f", "/w/@s%2fp": "/@s%2fp", "/w/a/": "/a/", "/w/": "/",
+		"/%77/a%20b": "/a%20b", "/w/a?": "/a",
+	} {
+		s.ask(t, "GET", path).want(t, 200, []byte("one"), "")
+		if asked := u.requests(); len(asked) != 1 || asked[0].RequestURI != want {
+			t.Errorf("%s: asked for %v", path, asked)
+		}
+	}
+	for _, path := range []string{"/w/a/%2e%2e/b", "/w/a/%2E./b", "/w/a/%2e/b", "/w/a%2F..%2Fb"} {
+		if a := s.ask(t, "GET", path); a.status != 400 {
+			t.Errorf("%s: status %d", path, a.status)
+		}
+	}
+	if n := len(u.requests()); n != 0 {
+		t.Error("the upstream was asked for dot elements")
+	}
+}
+
+// TestWebPurge removes what is of a path, with all queries.
+func TestWebPurge(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", "Cache-Control: max-age=60"))
+	for _, path := range []string{"/w/a%20b?x=1", "/w/a%20b", "/w/c"} {
+		s.ask(t, "GET", path)
+		s.settle(t)
+	}
+	m := s.h.Mounts[0]
+	if n, err := m.Purge("a b", ""); n != 2 || err != nil {
+		t.Errorf("%d purged, %v", n, err)
+	}
+	if n, err := m.Purge("", "c"); n != 1 || err != nil {
+		t.Errorf("%d purged, %v", n, err)
+	}
+	u.requests()
+	s.ask(t, "GET", "/w/c").want(t, 200, nil, "fwd=uri-miss")
+}

@@ -80,6 +80,10 @@ type Reply struct {
 	// Its header is that of a 304 if Unchanged.
 	Response *freshness.Response
 
+	// Unframed says that the body ends where the connection does: nobody can tell whether it
+	// is whole, so it is not to be stored.
+	Unframed bool
+
 	// Redirect is where a response redirects to that was not followed.
 	Redirect *url.URL
 }

@@ -112,6 +112,7 @@ func (h *HTTP) Fetch(ctx context.Context, r Request) (Reply, error) {
 		Response: &freshness.Response{
 			Status: resp.Status, Header: resp.Header, RequestTime: resp.RequestTime, ResponseTime: resp.ResponseTime,
 		},
+		Unframed: resp.Unframed,
 		Redirect: resp.Redirect,
 	}
 	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {

@@ -1,0 +1,102 @@
+package mirrorcache
+
+import (
+	"path"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+)
+
+// byPath are options that may be given several times, for other paths each.
+var byPath = map[string]bool{"ttl": true, "max_stale": true, "pass": true, "ignore_query": true}
+
+// Options that only one kind of origin has a use for.
+var (
+	ofUpstreams = map[string]bool{"policy": true, "pass": true, "ignore_query": true, "pass_authorization": true}
+	ofTrees     = map[string]bool{"index": true, "browse": true, "precompressed": true}
+)
+
+// areTrees reports whether the origins are trees, and not HTTP upstreams.
+func (os origins) areTrees() bool {
+	_, ok := os[0].(origin.Tree)
+	return ok
+}
+
+// allow refuses options that the origins have no use for.
+func (os origins) allow(d *caddyfile.Dispenser, option string) error {
+	switch {
+	case ofUpstreams[option] && os.areTrees():
+		return d.Errf("%s is for HTTP upstreams, and the mount has none", option)
+	case ofTrees[option] && !os.areTrees():
+		return d.Errf("%s is for trees of files, and the mount has HTTP upstreams", option)
+	}
+	return nil
+}
+
+// unmarshalLifetime reads a duration, behind the patterns that it is for if there are any.
+func unmarshalLifetime(d *caddyfile.Dispenser, from origins, all *caddy.Duration, some *[]Lifetime) error {
+	option := d.Val()
+	if from.areTrees() || d.CountRemainingArgs() < 2 {
+		if *all != 0 {
+			return d.Errf("%s already specified", option)
+		}
+		return origin.UnmarshalDuration(d, all)
+	}
+	var l Lifetime
+	for n := d.CountRemainingArgs() - 1; n > 0; n-- {
+		d.NextArg()
+		if err := checkPattern(d, option); err != nil {
+			return err
+		}
+		l.Match = append(l.Match, d.Val())
+	}
+	if err := origin.UnmarshalDuration(d, &l.For); err != nil {
+		return err
+	}
+	*some = append(*some, l)
+	return nil
+}
+
+func checkPattern(d *caddyfile.Dispenser, option string) error {
+	if _, err := path.Match(d.Val(), ""); err != nil {
+		return d.Errf("%s: pattern %q: %v", option, d.Val(), err)
+	}
+	return nil
+}
+
+// unmarshalWebOption reads an option of HTTP upstreams.
+func (m *Mount) unmarshalWebOption(d *caddyfile.Dispenser, option string) error {
+	switch option {
+	case "policy":
+		if err := word(d, &m.Policy); err != nil {
+			return err
+		}
+		if m.Policy != policyRFC && m.Policy != policyMirror {
+			return d.Errf("policy '%s' is neither rfc nor mirror", m.Policy)
+		}
+	case "pass":
+		return patterns(d, &m.Pass)
+	case "ignore_query":
+		return patterns(d, &m.IgnoreQuery)
+	case "pass_authorization":
+		m.PassAuthorization = true
+	}
+	return nil
+}
+
+// patterns reads at least one pattern.
+func patterns(d *caddyfile.Dispenser, into *[]string) error {
+	option := d.Val()
+	if d.CountRemainingArgs() == 0 {
+		return d.ArgErr()
+	}
+	for d.NextArg() {
+		if err := checkPattern(d, option); err != nil {
+			return err
+		}
+		*into = append(*into, d.Val())
+	}
+	return nil
+}
