@@ -17,7 +17,7 @@ type body struct {
 	m    *Mount
 	key  string
 	meta diskcache.Meta
-	want int64 // how many bytes from the offset on are wanted, 0: all
+	end  int64 // of what is wanted, 0: all
 
 	entry  *diskcache.Entry // of the caller
 	fill   *diskcache.Fill
@@ -133,7 +133,7 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 		b.closeRemote()
 	}
 	if b.remote == nil {
-		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b.key, &b.meta, off, b.want) })
+		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b.key, &b.meta, off, max(0, b.end-off)) })
 		if err != nil {
 			return 0, err
 		}

@@ -64,6 +64,8 @@ func configuredCaches(option any) []string {
 //			pass               <patterns...>
 //			ignore_query       <patterns...>
 //			pass_authorization
+//			fill               whole [<size>]|range
+//			guard              <duration>|off
 //		}
 //	}
 //
@@ -152,7 +154,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from orig
 		return unmarshalLifetime(d, from, &m.TTL, &m.TTLs)
 	case "max_stale":
 		return unmarshalLifetime(d, from, &m.MaxStale, &m.MaxStales)
-	case "policy", "pass", "ignore_query", "pass_authorization":
+	case "policy", "pass", "ignore_query", "pass_authorization", "fill", "guard":
 		return m.unmarshalWebOption(d, option)
 	case "revalidate_timeout":
 		return origin.UnmarshalDuration(d, &m.RevalidateTimeout)

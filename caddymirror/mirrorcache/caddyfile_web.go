@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
@@ -14,7 +15,7 @@ var byPath = map[string]bool{"ttl": true, "max_stale": true, "pass": true, "igno
 
 // Options that only one kind of origin has a use for.
 var (
-	ofUpstreams = map[string]bool{"policy": true, "pass": true, "ignore_query": true, "pass_authorization": true}
+	ofUpstreams = map[string]bool{"policy": true, "pass": true, "ignore_query": true, "pass_authorization": true, "fill": true, "guard": true}
 	ofTrees     = map[string]bool{"index": true, "browse": true, "precompressed": true}
 )
 
@@ -82,6 +83,42 @@ func (m *Mount) unmarshalWebOption(d *caddyfile.Dispenser, option string) error 
 		return patterns(d, &m.IgnoreQuery)
 	case "pass_authorization":
 		m.PassAuthorization = true
+	case "fill":
+		return m.unmarshalFill(d)
+	case "guard":
+		if !d.NextArg() {
+			return d.ArgErr()
+		}
+		if d.Val() == "off" {
+			m.Guard = -1
+			return nil
+		}
+		d.Prev()
+		return origin.UnmarshalDuration(d, &m.Guard)
+	}
+	return nil
+}
+
+// unmarshalFill reads when a part of an object has all of it filled.
+func (m *Mount) unmarshalFill(d *caddyfile.Dispenser) error {
+	var how string
+	if err := word(d, &how); err != nil {
+		return err
+	}
+	switch how {
+	case "range":
+		m.FillWhole = 1
+	case "whole":
+		m.FillWhole = -1
+		if d.NextArg() {
+			size, err := diskcache.ParseSize(d.Val())
+			if err != nil || size <= 0 {
+				return d.Errf("fill whole: '%s' is not a size", d.Val())
+			}
+			m.FillWhole = size
+		}
+	default:
+		return d.Errf("fill '%s' is neither whole nor range", how)
 	}
 	return nil
 }

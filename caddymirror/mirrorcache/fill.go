@@ -1,6 +1,7 @@
 package mirrorcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (m *Mount) copy(f *diskcache.Fill, q question, g *got) (err error) {
 	if g.Passing {
 		return fmt.Errorf("%w: there will be a better one soon", diskcache.ErrBypass)
 	}
-	if err := m.verify(&q, g); err != nil {
+	if err := cmp.Or(m.verify(&q, g), m.worthFilling(&q, g)); err != nil {
 		if errors.Is(err, errPass) {
 			m.unstored.add(q.key, err)
 			m.handOver(f, g)

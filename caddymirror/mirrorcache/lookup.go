@@ -258,6 +258,10 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
 	case err != nil:
 		return checked{unknown, e, err}
 	case !g.Unchanged || !m.inspected(e) || !m.confirm(e, g):
+		if g = m.guard(context.Background(), e, g); g == nil {
+			m.keepGuarded(e)
+			return checked{unchanged, e, nil}
+		}
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
 		m.replace(c, e, g)
@@ -309,6 +313,7 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 			return o, err
 		}
 	}
+	q.again = m.web && q.part && m.parts.again(q.key)
 	f, begun := c.Fill(m.key(q.key))
 	res, asked := resultCollapsed, status
 	if begun {
@@ -321,7 +326,9 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 			return o, nil
 		}
 		res = resultMiss
-		m.parts.note(q.key) // parts of it follow this fill
+		if !q.part {
+			m.parts.note(q.key) // parts of it follow this fill
+		}
 		f.Run(func() { m.fill(f, q, nil) })
 	} else if status == statusMiss {
 		status = statusCollapsed
@@ -347,7 +354,13 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 		f.Leave()
 		switch {
 		case ok:
-			return m.pass(q, taken), nil
+			o := m.pass(q, taken)
+			if errors.Is(err, errPart) {
+				o.status = statusPart
+			}
+			return o, nil
+		case errors.Is(err, errPart) && !q.part:
+			return m.miss(ctx, c, q, asked)
 		case errors.Is(err, errOvertaken):
 			return m.find(ctx, q)
 		case errors.Is(err, diskcache.ErrBypass):

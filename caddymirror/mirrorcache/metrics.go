@@ -23,6 +23,10 @@ var (
 		Namespace: namespace, Subsystem: subsystem, Name: "fills_total",
 		Help: "Fills by mount and result.",
 	}, []string{"mount", "result"})
+	mountWentBack = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "went_back_total",
+		Help: "Answers of upstreams that were older than what the cache has, by mount.",
+	}, []string{"mount"})
 	oldNameRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Subsystem: subsystem, Name: "old_name_requests_total",
 		Help: "Requests for a mount at a host name that it had before it got a prefix.",
@@ -38,7 +42,7 @@ var (
 // first handler that it has.
 func registerMetrics(ctx caddy.Context) error {
 	reg := ctx.GetMetricsRegistry()
-	for _, c := range []prometheus.Collector{mountRequests, mountBytes, mountFills, oldNameRequests, originSeconds} {
+	for _, c := range []prometheus.Collector{mountRequests, mountBytes, mountFills, mountWentBack, oldNameRequests, originSeconds} {
 		var already prometheus.AlreadyRegisteredError
 		if err := reg.Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -54,6 +58,7 @@ type metrics struct {
 	fromOrigin                            prometheus.Counter
 	fillStored, fillBypassed              prometheus.Counter
 	fillNotFound, fillFailed, fillGaveWay prometheus.Counter
+	wentBack                              prometheus.Counter
 	statSeconds, openSeconds, listSeconds prometheus.Observer
 }
 
@@ -68,6 +73,7 @@ func newMetrics(mount string) metrics {
 		fillNotFound: mountFills.WithLabelValues(mount, "not_found"),
 		fillFailed:   mountFills.WithLabelValues(mount, "failed"),
 		fillGaveWay:  mountFills.WithLabelValues(mount, "gave_way"),
+		wentBack:     mountWentBack.WithLabelValues(mount),
 		statSeconds:  originSeconds.WithLabelValues(mount, "stat"),
 		openSeconds:  originSeconds.WithLabelValues(mount, "open"),
 		listSeconds:  originSeconds.WithLabelValues(mount, "list"),

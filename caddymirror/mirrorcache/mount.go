@@ -112,6 +112,18 @@ type Mount struct {
 	// query.
 	IgnoreQuery []string `json:"ignore_query,omitempty"`
 
+	// FillWhole is up to which size an object of an HTTP upstream is copied into the cache
+	// as a whole when a part of it is asked for, in bytes. Of a larger one the first part is
+	// read past the cache; whoever asks for more of it has it copied. Negative: all are
+	// copied. Default: 64 MiB.
+	FillWhole int64 `json:"fill_whole,omitempty"`
+
+	// Guard is how long an object of an HTTP upstream that goes back is served as it was:
+	// one with a lower X-PyPI-Last-Serial, or an earlier Last-Modified, than the one in the
+	// cache. It is asked for once more, past the caches of the upstream, and of the next
+	// upstream. Then what the upstream has is taken. Negative: not at all. Default: 10m.
+	Guard caddy.Duration `json:"guard,omitempty"`
+
 	// PassAuthorization sends the Authorization of clients to HTTP upstreams. What they
 	// answer is shared with others only as RFC 9111 section 3.5 allows. By default none
 	// is sent.
@@ -139,6 +151,7 @@ type Mount struct {
 	current        atomic.Pointer[release]
 	looked         atomic.Bool // the first origin's release has been seen
 	unstored       unstored
+	guards         guards
 	passing        sync.Map // answers that are not stored: *got by *diskcache.Fill
 	lifetimes      lifetimes
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
@@ -187,6 +200,8 @@ const (
 	defaultTTL               = time.Minute
 	defaultRevalidateTimeout = time.Second
 	maxNegativeTTL           = time.Minute
+	defaultFillWhole         = 64 << 20
+	defaultGuard             = 10 * time.Minute
 )
 
 // provision sets the mount up. It touches neither cache nor origin.
@@ -200,6 +215,12 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	} else {
 		m.lifetimes.ttl = m.TTLs
 		m.TTL = caddy.Duration(defaultTTL)
+	}
+	if m.FillWhole == 0 {
+		m.FillWhole = defaultFillWhole
+	}
+	if m.Guard == 0 {
+		m.Guard = caddy.Duration(defaultGuard)
 	}
 	if m.RevalidateTimeout == 0 {
 		m.RevalidateTimeout = caddy.Duration(defaultRevalidateTimeout)
@@ -234,6 +255,7 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	}
 	m.facts = newFacts()
 	m.unstored = newUnstored()
+	m.guards = newGuards()
 	m.parts = newParts()
 	m.dates = newDates()
 	m.metrics = newMetrics(m.Prefix)

@@ -94,6 +94,19 @@ func (p parts) again(name string) bool {
 	return ok && time.Since(before) < partsFor
 }
 
+// errPart says that the object of an upstream is too large to be filled for a part of it.
+var errPart = fmt.Errorf("%w: only a part of it is wanted", errPassOnce)
+
+// worthFilling is why an upstream's object is not filled, nil if it is: it is large, and
+// only a part of it was asked for, for the first time. Whatever the upstream sends until
+// it is told so is lost.
+func (m *Mount) worthFilling(q *question, g *got) error {
+	if g.Response == nil || !q.part || q.again || m.FillWhole < 0 || g.Size <= m.FillWhole || g.Validator == "" {
+		return nil
+	}
+	return errPart
+}
+
 // part answers a request for a small part of a large object past the cache, the
 // first time: whoever looks at the end of each wheel, or crawls with ranges, must
 // not have everything copied. Whoever asks again, or for much, has it filled; done

@@ -16,6 +16,9 @@ type question struct {
 	key  string         // of its entry: the name, or what an upstream is asked for, and which variant
 	ask  origin.Request // how the origin is asked
 	head bool
+	part bool // a range is wanted
+
+	again bool // a part of it was asked for not long ago
 
 	header http.Header // of the request, nil if there is none: to be read only before that has ended
 	// Of the request, to an upstream.
@@ -42,7 +45,7 @@ func (m *Mount) webQuestion(r *http.Request, rest string) (question, bool) {
 		return question{}, false
 	}
 	q := question{
-		name: strings.TrimPrefix(rest, "/"), head: r.Method == http.MethodHead, header: r.Header,
+		name: strings.TrimPrefix(rest, "/"), head: r.Method == http.MethodHead, part: len(r.Header["Range"]) > 0, header: r.Header,
 		cacheControl: r.Header["Cache-Control"], pragma: r.Header["Pragma"],
 	}
 	q.ask = origin.Request{Name: raw, Accept: strings.Join(r.Header["Accept"], ", "), AcceptEncoding: acceptEncoding, Via: r.Header["Via"]}

@@ -104,6 +104,9 @@ func (o *object) await(r *http.Request, status int, ranges []httpcond.Range) err
 	case http.StatusOK:
 	case http.StatusPartialContent:
 		off = ranges[0].Start
+		if len(ranges) == 1 {
+			o.body.end = off + ranges[0].Length
+		}
 	default:
 		return nil
 	}
@@ -174,7 +177,6 @@ func (m *Mount) respondPart(w http.ResponseWriter, r *http.Request, o *object, s
 		h.Set("Content-Range", ranges[0].ContentRange(size))
 		h.Set("Content-Length", strconv.FormatInt(ranges[0].Length, 10))
 		w.WriteHeader(status)
-		o.want(ranges[0].Length)
 		m.send(w, r, o, ranges[0].Start, ranges[0].Length)
 		return
 	case http.StatusNotModified:
@@ -271,13 +273,6 @@ func (o *object) meta() *diskcache.Meta {
 		return o.entry.Meta()
 	}
 	return &o.body.meta
-}
-
-// want says how much is read of a body, if it must be had from the origin.
-func (o *object) want(n int64) {
-	if o.body != nil {
-		o.body.want = n
-	}
 }
 
 // reader reads the object's bytes, whatever holds them.

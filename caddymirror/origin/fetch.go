@@ -54,6 +54,7 @@ type Request struct {
 	Accept, AcceptEncoding string
 	Authorization          string
 	Refresh                bool
+	Skip                   int // so many upstreams are passed over
 	Via                    []string
 }
 

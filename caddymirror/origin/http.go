@@ -86,11 +86,14 @@ func (h *HTTP) Cleanup() error {
 // String is the URLs of the upstreams.
 func (h *HTTP) String() string { return h.name }
 
+// Servers is how many upstreams there are.
+func (h *HTTP) Servers() int { return len(h.Upstreams) }
+
 // Fetch implements [Origin].
 func (h *HTTP) Fetch(ctx context.Context, r Request) (Reply, error) {
 	ask := upstream.Request{
 		Target: "/" + r.Name, Head: r.Head, Accept: r.Accept, AcceptEncoding: r.AcceptEncoding,
-		Offset: r.Offset, Length: r.Length, Only: r.Only, Refresh: r.Refresh, Via: r.Via,
+		Offset: r.Offset, Length: r.Length, Only: r.Only, Refresh: r.Refresh, Skip: r.Skip, Via: r.Via,
 	}
 	if r.Have != nil {
 		ask.Conditions = freshness.Conditions(http.Header(r.Have.Header))

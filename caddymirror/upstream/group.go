@@ -109,6 +109,9 @@ func (g *Group) Fetch(ctx context.Context, r Request) (*Response, error) {
 	var poor *Response
 	var errs groupError
 	for i, m := range g.members {
+		if i < r.Skip {
+			continue
+		}
 		resp, err := m.ask(ctx, r)
 		switch {
 		case err != nil && (!known(err) || errors.Is(err, ErrTarget)):

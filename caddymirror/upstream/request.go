@@ -45,6 +45,9 @@ type Request struct {
 	// Refresh asks for a response that no cache in between had (Cache-Control: no-cache).
 	Refresh bool
 
+	// Skip is how many upstreams of a [Group] are passed over.
+	Skip int
+
 	// Via has the lines of that field of the request that made this one necessary: what
 	// goes out has them, too, so that loops through other mirrors are found ([Looped]).
 	Via []string
