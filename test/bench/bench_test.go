@@ -75,7 +75,7 @@ func TestHitTable(t *testing.T) {
 	table := newHitTable(f, []*server{ours, peer}, map[cell][]load{
 		{f.title, ours.name}: rates(300, 30, 330),
 		{f.title, peer.name}: rates(100, 10, 100),
-	})
+	}, map[string]float64{peer.name: 3})
 	row := table.Servers[1]
 	if *row.Ratio != (spread{3, 3, 3.3}) || row.Median.Requests != 100 || row.Goal == nil || !row.Goal.Met {
 		t.Errorf("got %+v, ratio %+v, goal %+v", row, row.Ratio, row.Goal)
@@ -111,7 +111,7 @@ func TestFetch(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			addr := answer(t, fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s", tt.status, tt.length, tt.body))
-			f, err := fetchAll(context.Background(), addr, o, 3)
+			f, err := fetchAll(context.Background(), addr, slices.Repeat([]object{o}, 3))
 			if (err == nil) != tt.ok {
 				t.Errorf("got %v", err)
 			}

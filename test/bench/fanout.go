@@ -69,7 +69,7 @@ func (b *bench) fanout(ctx context.Context, rep *report) error {
 	}
 	defer m.stop()
 	progress("fanout: one client")
-	one, err := fetchAll(ctx, srv.addr, alone, 1)
+	one, err := fetchAll(ctx, srv.addr, []object{alone})
 	if err != nil {
 		return fmt.Errorf("one client: %w", err)
 	}
@@ -78,7 +78,7 @@ func (b *bench) fanout(ctx context.Context, rep *report) error {
 		return err
 	}
 	progress("fanout: %d clients", b.fanoutClients)
-	all, err := fetchAll(ctx, srv.addr, crowd, b.fanoutClients)
+	all, err := fetchAll(ctx, srv.addr, slices.Repeat([]object{crowd}, b.fanoutClients))
 	if err != nil {
 		return fmt.Errorf("%d clients: %w", b.fanoutClients, errors.Join(err, srv.alive()))
 	}
@@ -109,10 +109,11 @@ func (b *bench) fanout(ctx context.Context, rep *report) error {
 	return nil
 }
 
-// object is a file of the fan-out.
+// object is what a client asks for: a file, or a part of it.
 type object struct {
 	name string
-	size int64
+	part string // as in Range; empty: the whole
+	size int64  // of the body, like sum
 	sum  uint32 // CRC-32C
 }
 
@@ -136,12 +137,12 @@ type fetched struct {
 	time  time.Duration   // until the last client had all
 }
 
-// fetchAll connects the clients, lets all of them ask at once, and checks what
-// each of them gets.
-func fetchAll(ctx context.Context, addr string, o object, clients int) (fetched, error) {
+// fetchAll connects a client for each object, lets all of them ask at once, and checks
+// what each of them gets.
+func fetchAll(ctx context.Context, addr string, objects []object) (fetched, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conns := make([]*net.TCPConn, clients)
+	conns := make([]*net.TCPConn, len(objects))
 	for i := range conns {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err != nil {
@@ -157,13 +158,13 @@ func fetchAll(ctx context.Context, addr string, o object, clients int) (fetched,
 	})
 	defer stop()
 
-	f := fetched{first: make([]time.Duration, clients)}
+	f := fetched{first: make([]time.Duration, len(objects))}
 	var wg sync.WaitGroup
 	begin := make(chan struct{})
 	for i, c := range conns {
 		wg.Go(func() {
 			<-begin
-			first, err := fetch(c, addr, o)
+			first, err := fetch(c, addr, objects[i])
 			if err != nil {
 				cancel(fmt.Errorf("client %d: %w", i, err))
 			}
@@ -185,7 +186,11 @@ var buffers = sync.Pool{New: func() any { return new([256 * kib]byte) }}
 // to the body's first byte.
 func fetch(c *net.TCPConn, host string, o object) (first time.Duration, err error) {
 	start := time.Now()
-	if _, err := fmt.Fprintf(c, "GET /files/%s HTTP/1.1\r\nHost: %s\r\n\r\n", o.name, host); err != nil {
+	var part string
+	if o.part != "" {
+		part = "Range: " + o.part + "\r\n"
+	}
+	if _, err := fmt.Fprintf(c, "GET /files/%s HTTP/1.1\r\nHost: %s\r\n%s\r\n", o.name, host, part); err != nil {
 		return 0, err
 	}
 	raw, err := c.SyscallConn()
@@ -241,7 +246,7 @@ func fetch(c *net.TCPConn, host string, o object) (first time.Duration, err erro
 		case n == 0:
 			return 0, fmt.Errorf("after %d bytes of the body: %w", got, io.ErrUnexpectedEOF)
 		case len(head) > 0 && in:
-			if err := checkHead(head, o.size); err != nil {
+			if err := checkHead(head, o); err != nil {
 				return 0, err
 			}
 			head = nil
@@ -255,18 +260,22 @@ func fetch(c *net.TCPConn, host string, o object) (first time.Duration, err erro
 	return first, nil
 }
 
-func checkHead(head []byte, size int64) error {
+func checkHead(head []byte, o object) error {
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), nil)
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK || resp.ContentLength != size {
-		return fmt.Errorf("answer is %s with Content-Length %d instead of 200 with %d", resp.Status, resp.ContentLength, size)
+	want := http.StatusOK
+	if o.part != "" {
+		want = http.StatusPartialContent
+	}
+	if resp.StatusCode != want || resp.ContentLength != o.size {
+		return fmt.Errorf("answer is %s with Content-Length %d instead of %d with %d", resp.Status, resp.ContentLength, want, o.size)
 	}
 	return nil
 }
 
-// memoryWatch samples a process's memory.
+// memoryWatch samples the memory of a process, or of several.
 type memoryWatch struct {
 	base memory
 	peak memory
@@ -277,7 +286,12 @@ type memoryWatch struct {
 }
 
 func watchMemory(pid int) (*memoryWatch, error) {
-	base, err := readMemory(pid)
+	return watchMemoryBy(func() (memory, error) { return readMemory(pid) })
+}
+
+// watchMemoryBy samples what read returns.
+func watchMemoryBy(read func() (memory, error)) (*memoryWatch, error) {
+	base, err := read()
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +306,7 @@ func watchMemory(pid int) (*memoryWatch, error) {
 				return
 			case <-tick.C:
 			}
-			m, err := readMemory(pid)
+			m, err := read()
 			if err != nil {
 				w.err = err
 				return

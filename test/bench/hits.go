@@ -75,7 +75,7 @@ func (b *bench) hits(ctx context.Context, rep *report) error {
 				if !s.serves(f) {
 					continue
 				}
-				l, err := b.wrk(ctx, s, f)
+				l, err := b.wrk(ctx, s, f, b.duration)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", s.title, f.title, err)
 				}
@@ -89,7 +89,7 @@ func (b *bench) hits(ctx context.Context, rep *report) error {
 		return err
 	}
 	for _, f := range files {
-		rep.Hits = append(rep.Hits, newHitTable(f, servers, loads))
+		rep.Hits = append(rep.Hits, newHitTable(f, servers, loads, hitGoals[f.title]))
 	}
 	return nil
 }

@@ -30,8 +30,8 @@ type load struct {
 	answers float64
 }
 
-// wrk loads one server with requests for one file.
-func (b *bench) wrk(ctx context.Context, s *server, f file) (load, error) {
+// wrk loads one server with requests for one file, for whole seconds.
+func (b *bench) wrk(ctx context.Context, s *server, f file, duration time.Duration) (load, error) {
 	script := filepath.Join(b.dir, "load.lua")
 	if err := os.WriteFile(script, loadScript, 0o644); err != nil {
 		return load{}, err
@@ -52,7 +52,7 @@ func (b *bench) wrk(ctx context.Context, s *server, f file) (load, error) {
 		"-c", strconv.Itoa(b.loadCPU), "wrk",
 		"-t", "1",
 		"-c", strconv.Itoa(b.connections),
-		"-d", strconv.Itoa(int(b.duration/time.Second)) + "s",
+		"-d", strconv.Itoa(int(duration/time.Second)) + "s",
 		"--timeout", "60s",
 		"-s", script,
 	}

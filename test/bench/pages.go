@@ -94,7 +94,7 @@ func (b *bench) pages(ctx context.Context, rep *report) error {
 			if err := srv.check(ctx, f); err != nil {
 				return err
 			}
-			l, err := b.wrk(ctx, srv, f)
+			l, err := b.wrk(ctx, srv, f, b.duration)
 			if err != nil {
 				return fmt.Errorf("%s: %w", f.title, err)
 			}

@@ -59,6 +59,11 @@ type process struct {
 // start runs a program pinned to the servers' core, in dir, which is also its
 // home, and waits until addr accepts connections.
 func (b *bench) start(ctx context.Context, name, dir, addr string, argv ...string) (*process, error) {
+	return b.startOn(ctx, b.serverCPU, name, dir, addr, argv...)
+}
+
+// startOn is start with another core.
+func (b *bench) startOn(ctx context.Context, cpu int, name, dir, addr string, argv ...string) (*process, error) {
 	if err := b.give(dir); err != nil {
 		return nil, err
 	}
@@ -72,7 +77,7 @@ func (b *bench) start(ctx context.Context, name, dir, addr string, argv ...strin
 		return nil, err
 	}
 	defer out.Close()
-	p.cmd = exec.Command("taskset", append([]string{"-c", strconv.Itoa(b.serverCPU)}, argv...)...)
+	p.cmd = exec.Command("taskset", append([]string{"-c", strconv.Itoa(cpu)}, argv...)...)
 	p.cmd.Dir = dir
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = []string{
@@ -145,14 +150,14 @@ func (p *process) tail() string {
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// cpuTime is what all processes of the group have used so far, user and system.
-func (p *process) cpuTime() (time.Duration, error) {
-	const tick = 10 * time.Millisecond // USER_HZ, which is 100 everywhere
+// group returns the fields of /proc/PID/stat from the state on, by PID, of all
+// processes of the group.
+func (p *process) group() (map[int][]string, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var ticks uint64
+	group := map[int][]string{}
 	for _, name := range stats {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -163,15 +168,54 @@ func (p *process) cpuTime() (time.Duration, error) {
 		if len(f) < 13 || f[2] != strconv.Itoa(p.pid()) {
 			continue
 		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err != nil {
+			return nil, err
+		}
+		group[pid] = f
+	}
+	return group, nil
+}
+
+// cpuTime is what all processes of the group have used so far, user and system.
+func (p *process) cpuTime() (time.Duration, error) {
+	const tick = 10 * time.Millisecond // USER_HZ, which is 100 everywhere
+	group, err := p.group()
+	if err != nil {
+		return 0, err
+	}
+	var ticks uint64
+	for pid, f := range group {
 		for _, s := range f[11:13] {
 			n, err := strconv.ParseUint(s, 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("reading %s: %w", name, err)
+				return 0, fmt.Errorf("reading the CPU time of process %d: %w", pid, err)
 			}
 			ticks += n
 		}
 	}
 	return time.Duration(ticks) * tick, nil
+}
+
+// memory is that of all processes of the group. What they share counts for each.
+func (p *process) memory() (memory, error) {
+	group, err := p.group()
+	if err != nil {
+		return memory{}, err
+	}
+	if len(group) == 0 {
+		return memory{}, fmt.Errorf("%s has no memory: it has ended", p.what)
+	}
+	var all memory
+	for pid := range group {
+		m, err := readMemory(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		all.rss += m.rss
+		all.anon += m.anon
+	}
+	return all, nil
 }
 
 // stop ends the whole process group, at first politely.

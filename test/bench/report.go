@@ -24,6 +24,7 @@ type report struct {
 	Fanout   *fanoutResult     `json:"fanout,omitempty"`
 	Million  *millionResult    `json:"million,omitempty"`
 	Pages    *pagesResult      `json:"pages,omitempty"`
+	Upstream *upstreamResult   `json:"upstream,omitempty"`
 	Allocs   []allocResult     `json:"allocs,omitempty"`
 	AFS      *afsResult        `json:"afs,omitempty"`
 }
@@ -76,7 +77,8 @@ type spread struct {
 	Max    float64 `json:"max"`
 }
 
-func newHitTable(f file, servers []*server, loads map[cell][]load) hitTable {
+// newHitTable makes the table of a size. goals are ours to a peer, at least, by its name.
+func newHitTable(f file, servers []*server, loads map[cell][]load, goals map[string]float64) hitTable {
 	t := hitTable{Size: f.title, Bytes: f.size}
 	ours := loads[cell{f.title, ourName}]
 	for _, s := range servers {
@@ -97,7 +99,7 @@ func newHitTable(f file, servers []*server, loads map[cell][]load) hitTable {
 		if s.name != ourName && len(ours) > 0 {
 			row.Ratio = spreadOf(rounds, func(i int) float64 { return ours[i].Requests / rounds[i].Requests })
 			row.CPU = spreadOf(rounds, func(i int) float64 { return rounds[i].CPU / ours[i].CPU })
-			if bound, ok := hitGoals[f.title][s.name]; ok {
+			if bound, ok := goals[s.name]; ok {
 				row.Goal = atLeast(bound, row.Ratio.Median)
 			}
 		}
@@ -133,7 +135,11 @@ func median[T ~int64 | ~float64](values []T) T {
 
 // missed reports whether any goal was missed.
 func (r *report) missed() bool {
-	for _, t := range r.Hits {
+	tables := r.Hits
+	if r.Upstream != nil {
+		tables = slices.Concat(tables, r.Upstream.Hits)
+	}
+	for _, t := range tables {
 		for _, row := range t.Servers {
 			if row.Goal != nil && !row.Goal.Met {
 				return true
@@ -149,6 +155,9 @@ func (r *report) missed() bool {
 	}
 	if p := r.Pages; p != nil {
 		goals = append(goals, p.Goal)
+	}
+	if r.Upstream != nil {
+		goals = append(goals, r.Upstream.goals()...)
 	}
 	if r.AFS != nil {
 		goals = append(goals, r.AFS.goals()...)
@@ -182,9 +191,16 @@ func (b *bench) versions(ctx context.Context) map[string]string {
 	if b.has(partPages) {
 		ask["wrk"] = []string{"wrk", "-v"}
 	}
+	var servers []string
 	if b.has(partHits) {
+		servers = b.servers
+	}
+	if b.has(partUpstream) {
+		servers = slices.Concat(servers, b.upstreamServers)
+	}
+	if len(servers) > 0 {
 		ask["wrk"] = []string{"wrk", "-v"}
-		for _, s := range b.servers {
+		for _, s := range servers {
 			switch s {
 			case "apache":
 				ask["apache"] = []string{"apache2", "-v"}

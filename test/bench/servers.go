@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -46,6 +47,7 @@ var kinds = []kind{
 	{name: "proxy_cache", title: "nginx proxy_cache", cache: true, start: (*bench).startProxyCache},
 	{name: "apache", title: "Apache mod_cache_disk", cache: true, start: (*bench).startApache},
 	{name: "varnish", title: "Varnish", cache: true, start: (*bench).startVarnish},
+	{name: "cache_handler", title: "Caddy cache-handler", cache: true, extra: true, start: (*bench).startCacheHandler},
 	{name: "varnish_mute", title: "Varnish, log masked", cache: true, extra: true, start: (*bench).startMuteVarnish},
 }
 
@@ -74,6 +76,8 @@ type site struct {
 	origin  string // address of the origin, for caches
 	maxSize int64  // bound of the cache, in bytes, where it has one
 	wheels  string // directory of wheels, ours only
+	proxy   bool   // /files/ are the origin's, and the tree is at /tree/, ours only
+	clients int    // that come at once, if they are more than the connections of the hits
 }
 
 // server is a running server.
@@ -125,7 +129,7 @@ func configure(dir, conf string, data any) (path string, err error) {
 	return path, errors.Join(err, f.Close())
 }
 
-func (b *bench) startCaddy(ctx context.Context, name, conf, dir, addr string, data map[string]any) (*server, error) {
+func (b *bench) startCaddy(ctx context.Context, name, conf, binary, dir, addr string, data map[string]any) (*server, error) {
 	tlsAddr, err := b.listeners(addr, data)
 	if err != nil {
 		return nil, err
@@ -134,7 +138,7 @@ func (b *bench) startCaddy(ctx context.Context, name, conf, dir, addr string, da
 	if err != nil {
 		return nil, err
 	}
-	p, err := b.start(ctx, name, dir, addr, b.caddy, "run", "--adapter", "caddyfile", "--config", path)
+	p, err := b.start(ctx, name, dir, addr, binary, "run", "--adapter", "caddyfile", "--config", path)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +154,13 @@ func (b *bench) startMirror(ctx context.Context, s site) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv, err := b.startCaddy(ctx, ourName, "caddy-mirror.conf", dir, addr, map[string]any{
-		"Dir": dir, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize, "Wheels": s.wheels,
-	})
+	data := map[string]any{
+		"Dir": dir, "Admin": admin, "Tree": s.tree, "MaxSize": s.maxSize, "Wheels": s.wheels, "Upstream": "",
+	}
+	if s.proxy {
+		data["Upstream"] = s.origin
+	}
+	srv, err := b.startCaddy(ctx, ourName, "caddy-mirror.conf", b.caddy, dir, addr, data)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +183,7 @@ func (b *bench) startFileServer(ctx context.Context, s site) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.startCaddy(ctx, "file_server", "caddy-file-server.conf", dir, addr, map[string]any{"Tree": s.tree})
+	return b.startCaddy(ctx, "file_server", "caddy-file-server.conf", b.caddy, dir, addr, map[string]any{"Tree": s.tree})
 }
 
 func (b *bench) startRespond(ctx context.Context, _ site) (*server, error) {
@@ -184,7 +192,7 @@ func (b *bench) startRespond(ctx context.Context, _ site) (*server, error) {
 		return nil, err
 	}
 	body := strings.Repeat("0123456789abcdef", 4*kib/16)
-	srv, err := b.startCaddy(ctx, "respond", "caddy-respond.conf", dir, addr, map[string]any{"Body": body})
+	srv, err := b.startCaddy(ctx, "respond", "caddy-respond.conf", b.caddy, dir, addr, map[string]any{"Body": body})
 	if err != nil {
 		return nil, err
 	}
@@ -193,11 +201,11 @@ func (b *bench) startRespond(ctx context.Context, _ site) (*server, error) {
 }
 
 func (b *bench) startNginx(ctx context.Context, s site) (*server, error) {
-	return b.runNginx(ctx, "nginx", "nginx.conf", map[string]any{"Tree": s.tree, "IsOrigin": false})
+	return b.runNginx(ctx, b.serverCPU, "nginx", "nginx.conf", map[string]any{"Tree": s.tree, "IsOrigin": false})
 }
 
 func (b *bench) startProxyCache(ctx context.Context, s site) (*server, error) {
-	srv, err := b.runNginx(ctx, "proxy_cache", "nginx-proxy-cache.conf", map[string]any{"Origin": s.origin})
+	srv, err := b.runNginx(ctx, b.serverCPU, "proxy_cache", "nginx-proxy-cache.conf", map[string]any{"Origin": s.origin})
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +218,7 @@ func (b *bench) startProxyCache(ctx context.Context, s site) (*server, error) {
 	return srv, nil
 }
 
-func (b *bench) runNginx(ctx context.Context, name, conf string, data map[string]any) (*server, error) {
+func (b *bench) runNginx(ctx context.Context, cpu int, name, conf string, data map[string]any) (*server, error) {
 	dir, addr, err := b.setup(name)
 	if err != nil {
 		return nil, err
@@ -224,7 +232,7 @@ func (b *bench) runNginx(ctx context.Context, name, conf string, data map[string
 	if err != nil {
 		return nil, err
 	}
-	p, err := b.start(ctx, name, dir, addr, "nginx", "-p", dir, "-c", path, "-e", filepath.Join(dir, "error.log"))
+	p, err := b.startOn(ctx, cpu, name, dir, addr, "nginx", "-p", dir, "-c", path, "-e", filepath.Join(dir, "error.log"))
 	if err != nil {
 		return nil, err
 	}
@@ -239,12 +247,14 @@ func (b *bench) startApache(ctx context.Context, s site) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "cache"), 0o755); err != nil {
-		return nil, err
+	for _, d := range []string{"cache", "lock"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			return nil, err
+		}
 	}
 	data := map[string]any{
 		"Dir": dir, "Origin": s.origin, "Modules": apacheModules,
-		"Threads": max(64, 2*b.connections),
+		"Threads": max(64, 2*b.connections, 2*s.clients),
 	}
 	tlsAddr, err := b.listeners(addr, data)
 	if err != nil {
@@ -264,6 +274,44 @@ func (b *bench) startApache(ctx context.Context, s site) (*server, error) {
 		}
 		return nil
 	}}, nil
+}
+
+// startCacheHandler starts Caddy with its cache-handler.
+func (b *bench) startCacheHandler(ctx context.Context, s site) (*server, error) {
+	binary, err := b.buildCacheHandler(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, addr, err := b.setup("cache-handler")
+	if err != nil {
+		return nil, err
+	}
+	srv, err := b.startCaddy(ctx, "cache_handler", "caddy-cache-handler.conf", binary, dir, addr, map[string]any{"Origin": s.origin})
+	if err != nil {
+		return nil, err
+	}
+	srv.hit = func(h http.Header) error {
+		if v := h.Get("Cache-Status"); !strings.Contains(v, "; hit") {
+			return fmt.Errorf("Cache-Status is %q", v)
+		}
+		return nil
+	}
+	return srv, nil
+}
+
+// buildCacheHandler builds the module of that name once, and returns the binary.
+func (b *bench) buildCacheHandler(ctx context.Context) (string, error) {
+	path := filepath.Join(b.dir, "cache-handler")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	progress("building Caddy with cache-handler")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, ".")
+	cmd.Dir = filepath.Join(b.module, "test", "bench", "cachehandler")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building Caddy with cache-handler: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
 func (b *bench) startVarnish(ctx context.Context, s site) (*server, error) {
@@ -302,7 +350,7 @@ func (b *bench) runVarnish(ctx context.Context, s site, args ...string) (*server
 		"-T", "none",
 		"-s", "malloc," + strconv.FormatInt(s.maxSize, 10),
 		"-p", "thread_pools=1",
-		"-p", "thread_pool_min=" + strconv.Itoa(max(100, 2*b.connections)),
+		"-p", "thread_pool_min=" + strconv.Itoa(max(100, 2*b.connections, 2*s.clients)),
 	}, args...)
 	p, err := b.start(ctx, "varnish", dir, addr, args...)
 	if err != nil {
@@ -322,7 +370,20 @@ func (b *bench) runVarnish(ctx context.Context, s site, args ...string) (*server
 type origin struct{ *server }
 
 func (b *bench) startOrigin(ctx context.Context, tree string) (origin, error) {
-	srv, err := b.runNginx(ctx, "origin", "nginx.conf", map[string]any{"Tree": tree, "IsOrigin": true})
+	srv, err := b.runNginx(ctx, b.serverCPU, "origin", "nginx.conf", map[string]any{"Tree": tree, "IsOrigin": true, "Many": []many(nil)})
+	return origin{srv}, err
+}
+
+// many is one file that the origin has under many names: all below a directory.
+type many struct {
+	Name string // of the directory, in /files/
+	File string // in /files/, too
+	Rate int64  // bytes per second and connection; 0: as fast as it can
+}
+
+// startUpstream is startOrigin on the clients' core, so that a server has its own.
+func (b *bench) startUpstream(ctx context.Context, tree string, files []many) (origin, error) {
+	srv, err := b.runNginx(ctx, b.loadCPU, "upstream", "nginx.conf", map[string]any{"Tree": tree, "IsOrigin": true, "Many": files})
 	return origin{srv}, err
 }
 

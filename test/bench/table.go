@@ -29,6 +29,9 @@ func (r *report) print(w io.Writer) {
 	if r.Pages != nil {
 		r.Pages.print(w)
 	}
+	if r.Upstream != nil {
+		r.printUpstream(w)
+	}
 	if len(r.Allocs) > 0 {
 		printAllocs(w, r.Allocs)
 	}
@@ -49,7 +52,11 @@ func (r *report) printHits(w io.Writer) {
 	if r.Foreign > maxForeign {
 		fmt.Fprintf(w, "CAUTION: others used up to %s of these cores meanwhile. Repeat this on a quiet machine, or with -quiet.\n", percent(r.Foreign))
 	}
-	for _, ht := range r.Hits {
+	printHitTables(w, r.Hits)
+}
+
+func printHitTables(w io.Writer, tables []hitTable) {
+	for _, ht := range tables {
 		fmt.Fprintln(w)
 		t := table{{ht.Size, "req/s", "MB/s", "p50 ms", "p99 ms", "busy", "wrk busy", "CPU us", "wrk us", "ours/peer", "min..max", "by CPU", "min..max", "goal"}}
 		for _, row := range ht.Servers {

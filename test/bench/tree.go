@@ -49,18 +49,25 @@ func writeTree(dir string, sizes []string) ([]file, error) {
 		return nil, err
 	}
 	for i := range files {
-		f := &files[i]
-		h := sha256.New()
-		if err := writeRandom(filepath.Join(dir, "files", f.name), f.size, byte(i), h); err != nil {
-			return nil, fmt.Errorf("making %s: %w", f.name, err)
+		if err := files[i].write(filepath.Join(dir, "files"), byte(i)); err != nil {
+			return nil, err
 		}
-		h.Sum(f.sum[:0])
 	}
 	for _, f := range files {
 		f.title, f.tls = f.title+", TLS", true
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// write makes the file in dir.
+func (f *file) write(dir string, seed byte) error {
+	h := sha256.New()
+	if err := writeRandom(filepath.Join(dir, f.name), f.size, seed, h); err != nil {
+		return fmt.Errorf("making %s: %w", f.name, err)
+	}
+	h.Sum(f.sum[:0])
+	return nil
 }
 
 // writeRandom makes a file of size random bytes, the same for the same seed,
