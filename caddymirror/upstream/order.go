@@ -11,8 +11,9 @@ import (
 // a connection, unless that request is faster. So it is checked that the first byte of an
 // answer was read after the request had been written.
 //
-// What is under way in the network while the next request is written is not told from its
-// answer; over HTTP/1 nobody can. HTTP/2 does not have this.
+// What is under way in the network while the next request is written is told from its
+// answer only if it does not look like one (isSurplus); over HTTP/1 nobody can do better.
+// HTTP/2 does not have this.
 
 const (
 	idle     = iota // a request is about to be sent

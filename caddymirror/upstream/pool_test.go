@@ -48,6 +48,7 @@ func TestPooledConnectionDies(t *testing.T) {
 func TestRetryOfOurOwn(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("net/http: HTTP/1.x transport connection broken: write: broken pipe")
+	surplus := errors.New(`net/http: HTTP/1.x transport connection broken: malformed HTTP version "xxHTTP/1.1"`)
 	answer := func(r *http.Request) *http.Response {
 		return &http.Response{StatusCode: http.StatusOK, Request: r, ContentLength: 0, Body: http.NoBody, Header: http.Header{}}
 	}
@@ -60,6 +61,8 @@ func TestRetryOfOurOwn(t *testing.T) {
 		{"a pooled one", true, false, broken, 2},
 		{"a new one", false, false, broken, 1},
 		{"after a byte", true, true, broken, 1},
+		{"after what is no response", true, true, surplus, 2},
+		{"after what is no response, a new one", false, true, surplus, 1},
 		{"after a time-out", true, false, &net.OpError{Op: "read", Err: context.DeadlineExceeded}, 1},
 	} {
 		var asked atomic.Int32

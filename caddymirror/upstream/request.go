@@ -177,7 +177,8 @@ func (u *Upstream) once(ctx context.Context, cancel context.CancelCauseFunc, r R
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, legKey{}, &l), trace)
 	resp, err = u.transport.RoundTrip(u.request(ctx, r, at))
 	if err != nil {
-		return nil, false, reused.Load() && (early.Load() || !begun.Load() && !timedOut(err)), err
+		dead = early.Load() || !begun.Load() && !timedOut(err) || isSurplus(err)
+		return nil, false, reused.Load() && dead, err
 	}
 	switch {
 	case early.Load():
@@ -209,6 +210,10 @@ func headerSize(h http.Header) int {
 	}
 	return size
 }
+
+// isSurplus reports whether what came begins with something else than a response: what the
+// response before it had too much may have been under way when the request was written.
+func isSurplus(err error) bool { return strings.Contains(err.Error(), "malformed HTTP") }
 
 func timedOut(err error) bool {
 	t, ok := err.(interface{ Timeout() bool })
