@@ -1,8 +1,10 @@
 package format
 
 import (
+	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -192,8 +194,18 @@ func isProject(name string) bool {
 }
 
 // Interface guards
+// Published implements [Dated]: a file was last changed when it was uploaded.
+func (f *Pypi) Published(name string, header map[string][]string) (time.Time, bool) {
+	if f.Class(name) != Immutable || len(header["Last-Modified"]) == 0 {
+		return time.Time{}, false
+	}
+	at, err := http.ParseTime(header["Last-Modified"][0])
+	return at, err == nil
+}
+
 var (
 	_ Format    = (*Pypi)(nil)
+	_ Dated     = (*Pypi)(nil)
 	_ Planner   = (*Pypi)(nil)
 	_ Inspector = (*Pypi)(nil)
 )

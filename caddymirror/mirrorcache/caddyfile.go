@@ -66,6 +66,7 @@ func configuredCaches(option any) []string {
 //			pass_authorization
 //			fill               whole [<size>]|range
 //			guard              <duration>|off
+//			cooldown           <duration>
 //		}
 //	}
 //
@@ -154,7 +155,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from orig
 		return unmarshalLifetime(d, from, &m.TTL, &m.TTLs)
 	case "max_stale":
 		return unmarshalLifetime(d, from, &m.MaxStale, &m.MaxStales)
-	case "policy", "pass", "ignore_query", "pass_authorization", "fill", "guard":
+	case "policy", "pass", "ignore_query", "pass_authorization", "fill", "guard", "cooldown":
 		return m.unmarshalWebOption(d, option)
 	case "revalidate_timeout":
 		return origin.UnmarshalDuration(d, &m.RevalidateTimeout)

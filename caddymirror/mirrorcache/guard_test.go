@@ -91,3 +91,19 @@ func TestFillWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestCooldown: a version that was published a moment ago is not offered.
+func TestCooldown(t *testing.T) {
+	young := "Last-Modified: " + time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	s, u := newWeb(t, `, "format": {"format": "pypi"}, "cooldown": "72h"`, give(200, "file", young))
+	for range 2 {
+		s.ask(t, "GET", "/w/packages/a/a-1.whl").want(t, 404, nil, "hit; detail=cooldown")
+		s.settle(t)
+	}
+	s.ask(t, "GET", "/w/simple/a/").want(t, 200, []byte("file"), "")
+	u.set(give(200, "file", "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT"))
+	s.ask(t, "GET", "/w/packages/b/b-1.whl").want(t, 200, []byte("file"), "")
+	m := s.h.Mounts[0]
+	m.Cooldown = caddy.Duration(time.Minute)
+	s.ask(t, "GET", "/w/packages/a/a-1.whl").want(t, 200, []byte("file"), "hit")
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -59,6 +60,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	for _, m := range h.Mounts {
+		m.mounted = h.mounted
 		if err := m.provision(ctx, app); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Prefix, err)
 		}
@@ -106,6 +108,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 	}
 	return next.ServeHTTP(w, r)
+}
+
+// mounted is the path, with the query, at which a mount has a URL of its upstreams.
+func (h *Handler) mounted(u *url.URL) (to string, ok bool) {
+	for _, m := range h.byLength {
+		if !m.web {
+			continue
+		}
+		if b, below := m.origins[0].upstream.(interface {
+			Below(u *url.URL) (target string, ok bool)
+		}); below {
+			if target, ok := b.Below(u); ok {
+				return strings.TrimSuffix(m.Prefix, "/") + target, true
+			}
+		}
+	}
+	return "", false
 }
 
 // Served implements mirror.Server.

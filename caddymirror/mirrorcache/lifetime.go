@@ -87,6 +87,12 @@ func (m *Mount) provisionLifetimes() error {
 	default:
 		return fmt.Errorf("policy %q is neither rfc nor mirror", m.Policy)
 	}
+	if m.Cooldown > 0 {
+		var ok bool
+		if m.dated, ok = m.format.(format.Dated); !ok {
+			return fmt.Errorf("cooldown: the format %s does not know when versions were published", m.formatName)
+		}
+	}
 	m.lifetimes.maxStale, m.lifetimes.pass, m.lifetimes.ignoreQuery = m.MaxStales, m.Pass, m.IgnoreQuery
 	all := slices.Concat(m.Pass, m.IgnoreQuery)
 	for _, l := range slices.Concat(m.TTLs, m.MaxStales) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -124,6 +125,11 @@ type Mount struct {
 	// upstream. Then what the upstream has is taken. Negative: not at all. Default: 10m.
 	Guard caddy.Duration `json:"guard,omitempty"`
 
+	// Cooldown is how old a version of a package must be before HTTP upstreams' copies of it
+	// are offered: a younger one is not found. The format has to know when versions were
+	// published. Default: 0, all are offered.
+	Cooldown caddy.Duration `json:"cooldown,omitempty"`
+
 	// PassAuthorization sends the Authorization of clients to HTTP upstreams. What they
 	// answer is shared with others only as RFC 9111 section 3.5 allows. By default none
 	// is sent.
@@ -138,6 +144,7 @@ type Mount struct {
 	formatName     string
 	plans          *plans           // nil if the format has none
 	inspector      format.Inspector // nil if the format is none
+	dated          format.Dated     // nil if there is no cooldown
 	precompressors map[string]encode.Precompressed
 	listings       *listings
 	facts          *facts
@@ -151,6 +158,7 @@ type Mount struct {
 	current        atomic.Pointer[release]
 	looked         atomic.Bool // the first origin's release has been seen
 	unstored       unstored
+	mounted        func(*url.URL) (string, bool) // where the site has a URL of an upstream
 	guards         guards
 	passing        sync.Map // answers that are not stored: *got by *diskcache.Fill
 	lifetimes      lifetimes

@@ -68,6 +68,13 @@ func (m *Mount) describeResponse(q *question, g *got) diskcache.Meta {
 	resp := *g.Response
 	meta := m.keep(q.rules(), q.name, resp)
 	meta.Size, meta.Validator = g.Size, g.src.validator(g.Info)
+	if g.Redirect != nil {
+		to, ok := m.mounted(g.Redirect)
+		if !ok {
+			to = g.Redirect.String() // a relative one would lead here
+		}
+		meta.Header["Location"] = []string{to}
+	}
 	if g.Body == nil && !q.ask.Head {
 		meta.Size = 0
 	}

@@ -61,6 +61,7 @@ var (
 	statusBypass      = "mirror; fwd=bypass" //nolint:gosec // no credentials
 	statusUnfinished  = "mirror; fwd=bypass; detail=unfinished"
 	statusHitStale    = "mirror; hit; detail=stale-while-revalidate"
+	statusCooldown    = "mirror; hit; detail=cooldown"
 	statusOnlyCached  = "mirror; fwd=request; fwd-status=504"
 )
 

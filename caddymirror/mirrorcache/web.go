@@ -29,7 +29,20 @@ func (m *Mount) serveWeb(w http.ResponseWriter, r *http.Request, rest string) er
 	if err != nil {
 		return m.fail(w, r, o, err)
 	}
+	if m.tooYoung(&q, &o) {
+		o.close()
+		return m.fail(w, r, object{result: resultHit, status: statusCooldown}, fs.ErrNotExist)
+	}
 	return m.respond(w, r, &o, representation{name: q.name})
+}
+
+// tooYoung reports whether an object is of a version that is not offered yet.
+func (m *Mount) tooYoung(q *question, o *object) bool {
+	if m.dated == nil {
+		return false
+	}
+	at, ok := m.dated.Published(q.name, o.meta().Header)
+	return ok && time.Since(at) < time.Duration(m.Cooldown)
 }
 
 // looper is an origin that knows its own requests when they come back.
@@ -51,6 +64,8 @@ func webFailed(h http.Header, err error) int {
 		return http.StatusLoopDetected
 	case errors.Is(err, fs.ErrInvalid):
 		return http.StatusBadRequest
+	case errors.Is(err, fs.ErrNotExist):
+		return http.StatusNotFound
 	}
 	return http.StatusBadGateway
 }

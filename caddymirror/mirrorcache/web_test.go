@@ -376,3 +376,98 @@ func TestWebPurge(t *testing.T) {
 	u.requests()
 	s.ask(t, "GET", "/w/c").want(t, 200, nil, "fwd=uri-miss")
 }
+
+
+// TestWebEncodedLie: a body that is not what its Content-Encoding says, or becomes too much,
+// is cut and does not stay in the cache.
+func TestWebEncodedLie(t *testing.T) {
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	zeros := make([]byte, 1<<20)
+	for range 64 {
+		_, _ = z.Write(zeros)
+	}
+	z.Close()
+	for name, body := range map[string]string{"lie": "this is no gzip", "bomb": bomb.String()} {
+		t.Run(name, func(t *testing.T) {
+			s, u := newWeb(t, "", give(200, body, `Etag: "1"`, "Cache-Control: max-age=60", "Content-Encoding: gzip"))
+			for range 2 {
+				resp, err := http.Get(s.URL + "/w/f")
+				if err == nil {
+					resp.Body.Close()
+				}
+				s.settle(t)
+			}
+			for range 2 {
+				r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/w/f", nil)
+				r.Header.Set("Accept-Encoding", "identity")
+				resp, err := http.DefaultTransport.RoundTrip(r)
+				if err == nil {
+					var n int64
+					n, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					if n > 40<<20 {
+						t.Errorf("%d bytes were sent", n)
+					}
+				}
+				if err == nil {
+					t.Error("the answer was not cut")
+				}
+				s.settle(t)
+				if n, _ := s.h.Mounts[0].cache.Open().Usage(s.h.Mounts[0].group); n != 0 {
+					t.Error("it is still in the cache")
+				}
+			}
+			if n := len(u.requests()); n != 2 {
+				t.Errorf("%d requests", n)
+			}
+		})
+	}
+}
+
+// TestWebFailurePastTheCache: what is known not to be stored fails as the upstream fails.
+func TestWebFailurePastTheCache(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", "Cache-Control: no-store"))
+	s.ask(t, "GET", "/w/f")
+	s.settle(t)
+	u.set(give(500, "broken"))
+	s.ask(t, "GET", "/w/f").want(t, 500, []byte("broken"), "fwd=bypass")
+}
+
+// TestWebRedirects: a redirect to another host is the client's, and leads to the mount that
+// has it if there is one.
+func TestWebRedirects(t *testing.T) {
+	files := httptest.NewServer(give(200, "file", "Cache-Control: max-age=60"))
+	defer files.Close()
+	index := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/file":
+			http.Redirect(w, r, files.URL+"/store/a%2Fb?x=1", http.StatusFound)
+		case "/elsewhere":
+			http.Redirect(w, r, "http://elsewhere.example/f", http.StatusMovedPermanently)
+		case "/here":
+			http.Redirect(w, r, "/there", http.StatusFound)
+		default:
+			give(200, "there", "Cache-Control: max-age=60")(w, r)
+		}
+	}))
+	defer index.Close()
+	s := newSite(
+		t, fmt.Sprintf(`{"prefix": "/w", "origins": [{"origin": "http", "upstreams": [%q]}]}`, index.URL),
+		fmt.Sprintf(`{"prefix": "/files", "origins": [{"origin": "http", "upstreams": [%q]}]}`, files.URL+"/store"),
+	)
+	for path, want := range map[string]string{
+		"/w/file":      "/files/a%2Fb?x=1",
+		"/w/elsewhere": "http://elsewhere.example/f",
+	} {
+		for range 2 {
+			a := s.ask(t, "GET", path)
+			if a.status/100 != 3 || a.header.Get("Location") != want {
+				t.Errorf("%s: %d to %q, want %q", path, a.status, a.header.Get("Location"), want)
+			}
+			s.settle(t)
+		}
+	}
+	s.ask(t, "GET", "/w/here").want(t, 200, []byte("there"), "")
+	s.ask(t, "GET", "/files/a%2Fb?x=1").want(t, 200, []byte("file"), "")
+}

@@ -80,3 +80,28 @@ func sameOrigin(a, b *url.URL) bool {
 func samePlace(a, b *url.URL) bool {
 	return sameOrigin(a, b) && a.EscapedPath() == b.EscapedPath() && a.Opaque == b.Opaque
 }
+
+// Below is the target ([Request]) that stands for a URL, if that is one of the upstream's.
+func (u *Upstream) Below(at *url.URL) (target string, ok bool) {
+	if !sameOrigin(at, u.base) || at.Opaque != "" {
+		return "", false
+	}
+	target, ok = strings.CutPrefix(at.EscapedPath(), strings.TrimSuffix(u.base.EscapedPath(), "/"))
+	if !ok || !strings.HasPrefix(target, "/") || climbs(target) {
+		return "", false
+	}
+	if at.RawQuery != "" {
+		target += "?" + at.RawQuery
+	}
+	return target, true
+}
+
+// Below is [Upstream.Below] of the first upstream that has a URL.
+func (g *Group) Below(at *url.URL) (target string, ok bool) {
+	for _, m := range g.members {
+		if target, ok = m.Below(at); ok {
+			return target, true
+		}
+	}
+	return "", false
+}
