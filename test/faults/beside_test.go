@@ -57,7 +57,6 @@ func TestValidateBeside(t *testing.T) {
 	config := site("path "+cache, mount("/a", mnt.dir, "ttl 1h"))
 	srv := testcaddy.Start(t, config)
 	srv.WaitReady(t)
-	t.Cleanup(func() { mnt.resume(t) })
 	for _, name := range tr.names() {
 		waitHit(t, srv, "/a", tr, name, 5*time.Second)
 	}

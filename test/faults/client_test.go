@@ -162,7 +162,7 @@ type cacheStatus struct {
 
 // caches asks the server for the state of its caches.
 func caches(srv *testcaddy.Server) ([]cacheStatus, error) {
-	data, err := adminGet(srv, "/mirror/status")
+	data, err := srv.AdminGet("/mirror/status")
 	if err != nil {
 		return nil, err
 	}
@@ -192,22 +192,6 @@ func waitQuiet(t testing.TB, srv *testcaddy.Server) {
 		s := theCache(t, srv)
 		return s.State == "ready" && s.Filling == 0
 	})
-}
-
-// admin keeps no connections: a reload replaces the endpoint.
-var admin = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-
-func adminGet(srv *testcaddy.Server, path string) ([]byte, error) {
-	resp, err := admin.Get("http://" + srv.Admin + path)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, data)
-	}
-	return data, err
 }
 
 // loud is how many lines of a log are warnings or worse.

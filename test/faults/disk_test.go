@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -81,37 +80,26 @@ func freeze(pid int, look func() error) error {
 		return err
 	}
 	defer syscall.Kill(pid, syscall.SIGCONT)
+	if err := stopped(pid); err != nil {
+		return err
+	}
+	return look()
+}
+
+// stopped waits until all threads of a process are stopped: SIGSTOP does not.
+func stopped(pid int) error {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		stopped, err := allStopped(pid)
+		states, err := testcaddy.ThreadStates(pid)
 		if err != nil {
 			return err
 		}
-		if stopped {
-			return look()
+		if strings.Trim(states, "T") == "" {
+			return nil
 		}
 		if time.Now().After(deadline) {
-			return errors.New("the process does not stop")
+			return fmt.Errorf("process %d does not stop: states of its threads: %s", pid, states)
 		}
 	}
-}
-
-func allStopped(pid int) (bool, error) {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	if err != nil || len(tasks) == 0 {
-		return false, fmt.Errorf("process %d has no tasks: %w", pid, err)
-	}
-	for _, task := range tasks {
-		stat, err := os.ReadFile(task)
-		if err != nil {
-			continue // it has ended
-		}
-		// The name before the state may have anything in it.
-		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
-		if !strings.HasPrefix(rest, " T") {
-			return false, nil
-		}
-	}
-	return true, nil
 }
 
 // openFiles is how many descriptors a process has.
@@ -181,8 +169,9 @@ func run(t testing.TB, name string, args ...string) {
 
 // fuse is a FUSE file system that shows another directory.
 type fuse struct {
-	dir string // where
-	cmd *exec.Cmd
+	dir     string // where
+	cmd     *exec.Cmd
+	resumed func() // of the last hang
 }
 
 // bind mounts a FUSE file system that shows the directory from.
@@ -196,6 +185,7 @@ func bind(t testing.TB, from string, options ...string) *fuse {
 	f := &fuse{dir: t.TempDir()}
 	f.cmd = exec.Command("bindfs", append(options, "-f", from, f.dir)...)
 	f.cmd.Stderr = os.Stderr
+	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := f.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -212,17 +202,35 @@ func bind(t testing.TB, from string, options ...string) *fuse {
 	return f
 }
 
-// hang stops the file system's server: every call to it waits until resume.
+// maxHang is how long a file system may hang. A process that waits for it can
+// not be killed, so that a test might never end.
+const maxHang = 3 * time.Minute
+
+// hang stops the file system's server: every call to it waits until resume, or
+// the test's end. What the test has started before, a server for one, ends later.
 func (f *fuse) hang(t testing.TB) {
 	t.Helper()
-	if err := f.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	err := f.cmd.Process.Signal(syscall.SIGSTOP)
+	if err == nil {
+		err = stopped(f.cmd.Process.Pid)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	long := time.AfterFunc(maxHang, func() {
+		t.Errorf("the test hangs: its file system has hung for %v", maxHang)
+		f.resume(t)
+	})
+	f.resumed = func() { long.Stop() }
+	t.Cleanup(func() { f.resume(t) })
 }
 
 func (f *fuse) resume(t testing.TB) {
 	t.Helper()
+	if f.resumed != nil {
+		f.resumed()
+	}
 	if err := f.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 }

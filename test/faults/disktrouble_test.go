@@ -102,7 +102,10 @@ func TestDiskTrouble(t *testing.T) {
 				return nil
 			}
 			undo := make(chan func(), 1)
-			time.AfterFunc(500*time.Millisecond, func() { undo <- trouble() })
+			time.AfterFunc(500*time.Millisecond, func() {
+				defer close(undo) // if it fails, too
+				undo <- trouble()
+			})
 			during(t, srv, 4*time.Second, 4, asks)
 			var hits int
 			for n := range files {
@@ -120,7 +123,11 @@ func TestDiskTrouble(t *testing.T) {
 				t.Errorf("%d lines in the log are too many", lines)
 			}
 
-			(<-undo)()
+			back, ok := <-undo
+			if !ok {
+				t.Fatal("there was no trouble")
+			}
+			back()
 			wait(t, 10*time.Second, "ready", func() bool { return theCache(t, srv).State == "ready" })
 			tr.add(t, "new-small", 1000)
 			tr.add(t, "new-large", 3<<20)

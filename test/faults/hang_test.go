@@ -73,8 +73,6 @@ func TestHang(t *testing.T) {
 	srv := testcaddy.Start(t, site("path "+t.TempDir()+";memory 400KiB",
 		mount("/slow", mnt.dir, "ttl 500ms;timeout 2s"), mount("/fast", fast.dir, "ttl 1h")))
 	srv.WaitReady(t)
-	// Nothing that waits for the file system may outlive the test.
-	t.Cleanup(func() { mnt.resume(t) })
 	for n := range files {
 		mustGet(t, srv, "/slow", slow, fmt.Sprintf("cached%d", n))
 		waitHit(t, srv, "/fast", fast, fmt.Sprintf("file%d", n), 5*time.Second)
@@ -236,7 +234,6 @@ func TestHangMidway(t *testing.T) {
 		t.Run(cache, func(t *testing.T) {
 			srv := testcaddy.Start(t, site("path "+t.TempDir()+";"+cache, mount("/slow", mnt.dir, "ttl 1h;timeout 1s")))
 			srv.WaitReady(t)
-			t.Cleanup(func() { mnt.resume(t) })
 			type outcome struct {
 				a   answer
 				err error

@@ -20,6 +20,7 @@ func TestHangingTree(t *testing.T) {
 	srv := testcaddy.Start(t, "{\n\tmirror {\n"+
 		"\t\tjob stuck {\n\t\t\tevery 1h\n\t\t\tdirectory "+f.dir+"/tree\n\t\t\tsync exec true\n\t\t}\n"+
 		"\t\tjob free {\n\t\t\tsync exec true\n\t\t}\n\t}\n}\n")
+	t.Cleanup(func() { f.resume(t) }) // before it ends
 	status := func() string {
 		t.Helper()
 		start := time.Now()

@@ -107,6 +107,7 @@ func TestLargeListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		c.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(c, "GET /a/simple/ HTTP/1.1\r\nHost: %s\r\n\r\n", strings.TrimPrefix(srv.URL, "http://"))
 		if _, err := c.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)

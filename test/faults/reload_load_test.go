@@ -15,7 +15,7 @@ import (
 
 // counters are the samples of our metrics that only ever grow.
 func counters(srv *testcaddy.Server) (map[string]float64, error) {
-	data, err := adminGet(srv, "/metrics")
+	data, err := srv.AdminGet("/metrics")
 	if err != nil {
 		return nil, err
 	}

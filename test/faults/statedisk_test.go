@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,10 +47,7 @@ func answers(t *testing.T, srv *testcaddy.Server, tr *tree) (status string) {
 		return err
 	})
 	swift(t, "metrics", func() error {
-		resp, err := http.Get("http://" + srv.Admin + "/metrics")
-		if err == nil {
-			resp.Body.Close()
-		}
+		_, err := srv.AdminGet("/metrics")
 		return err
 	})
 	swift(t, "status", func() (err error) {
@@ -84,11 +82,11 @@ func TestStateDiskHangs(t *testing.T) {
 			return err == nil && strings.Contains(out, `"state": "idle"`) && strings.Contains(out, `"outcome": "unchanged"`)
 		}
 	}
-	t.Cleanup(func() { mnt.resume(t) })
 	mnt.hang(t)
 	testcaddy.Binary(t) // to build it takes longer
 	start := time.Now()
 	srv := testcaddy.Start(t, config(""), env)
+	t.Cleanup(func() { mnt.resume(t) }) // before it ends
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("the start took %v", took)
 	}
@@ -147,12 +145,12 @@ func TestCacheDiskHangsAtStart(t *testing.T) {
 	tr := newTree(t)
 	tr.add(t, "file", 10_000)
 	mnt := bind(t, t.TempDir(), "--multithreaded")
-	t.Cleanup(func() { mnt.resume(t) })
 	mnt.hang(t)
 	testcaddy.Binary(t)
 	config := site("path "+mnt.dir+"/cache", mount("/a", tr.dir))
 	start := time.Now()
 	srv := testcaddy.Start(t, config)
+	t.Cleanup(func() { mnt.resume(t) }) // before it ends
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("the start took %v", took)
 	}
@@ -188,7 +186,6 @@ func TestCacheDiskHangsAtStop(t *testing.T) {
 	tr := newTree(t)
 	tr.add(t, "file", 10_000)
 	mnt := bind(t, t.TempDir(), "--multithreaded")
-	t.Cleanup(func() { mnt.resume(t) })
 	with, without := site("path "+mnt.dir+"/cache", mount("/a", tr.dir)), site("path "+t.TempDir(), mount("/a", tr.dir))
 	srv := testcaddy.Start(t, with)
 	srv.WaitReady(t)
@@ -217,5 +214,30 @@ func TestCacheDiskHangsAtStop(t *testing.T) {
 		t.Errorf("no hit when the disk is back: %s", a.cache())
 	}
 	mnt.hang(t)
-	within(15*time.Second, "the end", func() error { srv.Stop(); return nil })
+	srv.Signal(syscall.SIGTERM)
+	wait(t, 15*time.Second, "the end", func() bool { return ended(srv) })
+	mnt.resume(t)
+	wait(t, 10*time.Second, "the end of the process", func() bool {
+		select {
+		case <-srv.Done():
+			return true
+		default:
+			return false
+		}
+	})
+	if !strings.Contains(srv.Logs(), `"exit_code":0`) {
+		t.Error("it has not ended well")
+	}
+}
+
+// ended reports whether a server has ended, but for threads that wait in the kernel for a
+// disk: the kernel ends a process when its last call has come back.
+func ended(srv *testcaddy.Server) bool {
+	select {
+	case <-srv.Done():
+		return true
+	default:
+	}
+	states, err := testcaddy.ThreadStates(srv.Pid())
+	return err == nil && strings.Trim(states, "DZX") == ""
 }

@@ -48,7 +48,7 @@ func (o Origin) Touches() uint64 { return o.Reads + o.Stats + o.Lists }
 // Status asks the server for the state of its caches and mounts.
 func (s *Server) Status() (Status, error) {
 	var st Status
-	body, err := s.admin(http.MethodGet, "/mirror/status", "", nil)
+	body, err := s.AdminGet("/mirror/status")
 	if err != nil {
 		return st, err
 	}

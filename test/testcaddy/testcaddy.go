@@ -22,7 +22,7 @@ import (
 )
 
 // Server is one Caddy with directories, ports and an admin endpoint of its
-// own. It stops when the test ends.
+// own. It stops when the test ends. A test that hangs fails: see [Start].
 type Server struct {
 	// Addr is the host and port that {$ADDR} stands for in configurations.
 	Addr string
@@ -37,7 +37,8 @@ type Server struct {
 	Home string
 
 	// Client speaks to the server. It sees the bytes as they are sent: it
-	// never decompresses, and follows no redirects.
+	// never decompresses, and follows no redirects. A response may take two
+	// minutes.
 	Client *http.Client
 
 	t      testing.TB
@@ -86,9 +87,12 @@ func WorkDir(dir string) Option {
 }
 
 const (
-	startTime = 60 * time.Second
-	stopTime  = 20 * time.Second
-	maxLog    = 20_000 // bytes of the log that a failed test shows
+	startTime  = 60 * time.Second
+	stopTime   = 20 * time.Second
+	killTime   = 20 * time.Second
+	clientTime = 2 * time.Minute // for a response with its body
+	maxLog     = 20_000          // bytes of the log that a failed test shows
+	maxTraces  = 200_000         // the same of a log with goroutines
 )
 
 // adminClient keeps no connections: the admin endpoint is replaced by every
@@ -102,6 +106,10 @@ var adminClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: tru
 //
 // The server answers when Start returns; its caches may still be scanning,
 // see [Server.WaitReady].
+//
+// A test that still runs after 8 minutes fails: its server is ended, so that
+// whatever waits for that goes on, and its log has the server's goroutines. If
+// the test does not end then, its process does. Fuzzing may take any time.
 func Start(t testing.TB, config string, opts ...Option) *Server {
 	t.Helper()
 	return StartBinary(t, Binary(t), config, opts...)
@@ -118,6 +126,7 @@ func StartBinary(t testing.TB, binary, config string, opts ...Option) *Server {
 	s := &Server{
 		Home: home,
 		Client: &http.Client{
+			Timeout:       clientTime,
 			Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -126,6 +135,7 @@ func StartBinary(t testing.TB, binary, config string, opts ...Option) *Server {
 		dir:    o.dir,
 	}
 	t.Cleanup(s.cleanup)
+	s.watch()
 
 	// Another process may take a port between our finding it and Caddy's
 	// listening on it.
@@ -211,7 +221,7 @@ func (s *Server) start(config string) error {
 // answers reports whether the admin endpoint has a configuration and, if
 // config uses it, Addr is listened on.
 func (s *Server) answers(config string) error {
-	body, err := s.admin(http.MethodGet, "/config/", "", nil)
+	body, err := s.AdminGet("/config/")
 	if err != nil {
 		return err
 	}
@@ -261,15 +271,23 @@ func (s *Server) Stop() {
 		}
 	case <-time.After(stopTime):
 		s.t.Errorf("Caddy is still there %v after SIGTERM", stopTime)
-		s.Kill()
+		s.abort()
 	}
 }
 
 // Kill ends the server as a crash would, by SIGKILL, and waits until it is
-// gone.
+// gone. A server that does not go fails the test.
 func (s *Server) Kill() {
-	if p := s.signal(syscall.SIGKILL); p != nil {
-		<-p.done
+	s.t.Helper()
+	p := s.signal(syscall.SIGKILL)
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.done:
+	case <-time.After(killTime):
+		states, err := ThreadStates(p.Process.Pid)
+		s.t.Errorf("Caddy is still there %v after SIGKILL: states of its threads: %q, %v", killTime, states, err)
 	}
 }
 
@@ -303,8 +321,12 @@ func (s *Server) cleanup() {
 		}
 	}
 	if s.t.Failed() {
-		if len(logs) > maxLog {
-			logs = "...\n" + logs[len(logs)-maxLog:]
+		most := maxLog
+		if strings.Contains(logs, "\nSIGABRT: ") {
+			most = maxTraces
+		}
+		if len(logs) > most {
+			logs = "...\n" + logs[len(logs)-most:]
 		}
 		s.t.Logf("Caddy's log:\n%s", logs)
 	}
@@ -334,6 +356,17 @@ func (s *Server) Reload(config string) error {
 	// Caddy closes them, too, and a request might be under way on one just then.
 	s.Client.CloseIdleConnections()
 	return err
+}
+
+// AdminGet asks the admin endpoint for a path, and returns the body of a good
+// answer.
+func (s *Server) AdminGet(path string) ([]byte, error) {
+	body, err := s.admin(http.MethodGet, path, "", nil)
+	if errors.Is(err, syscall.ECONNRESET) {
+		// Soon after a reload, the endpoint of before may have taken the connection.
+		body, err = s.admin(http.MethodGet, path, "", nil)
+	}
+	return body, err
 }
 
 // admin calls the admin endpoint and returns the body of a good answer.

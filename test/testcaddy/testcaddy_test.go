@@ -1,7 +1,11 @@
 package testcaddy
 
 import (
+	"fmt"
+	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -52,5 +56,61 @@ func TestServer(t *testing.T) {
 	case <-s.Done():
 	default:
 		t.Error("the process is still there after Stop")
+	}
+}
+
+// record is a test that fails only on paper.
+type record struct {
+	testing.TB
+	errors []string
+}
+
+func (r *record) Errorf(format string, args ...any) {
+	r.errors = append(r.errors, fmt.Sprintf(format, args...))
+}
+
+// TestOverdue: the server of a test that hangs is ended, even one that is stopped, so
+// that the test goes on; it fails, and the log has the server's goroutines.
+func TestOverdue(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stopped %v", stopped), func(t *testing.T) {
+			s := Start(t, config)
+			c, err := net.Dial("tcp", s.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if stopped {
+				s.Signal(syscall.SIGSTOP)
+			}
+			r := &record{TB: t}
+			s.t = r
+			s.overdue()
+			s.t = t
+			if _, err := c.Read(make([]byte, 1)); err == nil {
+				t.Error("a client got an answer to nothing")
+			}
+			select {
+			case <-s.Done():
+			default:
+				t.Fatal("the server is still there")
+			}
+			if len(r.errors) != 1 || !strings.Contains(r.errors[0], "the test hangs") {
+				t.Errorf("errors: %q", r.errors)
+			}
+			if log := s.Logs(); !strings.Contains(log, "SIGABRT: abort") || strings.Count(log, "\ngoroutine ") < 5 {
+				t.Errorf("there are no goroutines in the log:\n%s", log)
+			}
+		})
+	}
+}
+
+func TestThreadStates(t *testing.T) {
+	states, err := ThreadStates(os.Getpid())
+	if err != nil || len(states) < 2 || strings.Trim(states, "RSDtZX") != "" {
+		t.Errorf("states %q, %v", states, err)
+	}
+	if states, err := ThreadStates(0); err == nil {
+		t.Errorf("states %q of no process", states)
 	}
 }
