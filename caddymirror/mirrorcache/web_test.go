@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -376,7 +377,6 @@ func TestWebPurge(t *testing.T) {
 	u.requests()
 	s.ask(t, "GET", "/w/c").want(t, 200, nil, "fwd=uri-miss")
 }
-
 
 // TestWebEncodedLie: a body that is not what its Content-Encoding says, or becomes too much,
 // is cut and does not stay in the cache.
