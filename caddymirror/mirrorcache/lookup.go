@@ -478,7 +478,7 @@ func (m *Mount) pass(q question, g *got) object {
 	meta := m.describe(&q, g)
 	if m.web {
 		status = withStatus(status, &meta)
-		if m.verify(&q, g) == nil {
+		if !freshness.Failed(g.Response.Status) && m.verify(&q, g) == nil {
 			m.unstored.forget(q.key)
 		}
 	}

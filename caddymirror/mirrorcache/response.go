@@ -1,6 +1,7 @@
 package mirrorcache
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -103,8 +104,13 @@ func mustDecode(r *http.Request, f *fields) bool {
 	return f.response && strings.EqualFold(f.contentEncoding, acceptEncoding) && !slices.Contains(encode.AcceptedEncodings(r, nil), acceptEncoding)
 }
 
-// maxDecoded bounds what an encoded body may become, in bytes.
-const maxDecoded = 8 << 30
+// What an encoded body may become, in bytes: so much, or so many times what it is, and no
+// more than maxDecoded.
+const (
+	minDecoded = 16 << 20
+	maxRatio   = 200
+	maxDecoded = 1 << 30
+)
 
 // sendDecoded sends a body without its encoding.
 func (m *Mount) sendDecoded(w http.ResponseWriter, r *http.Request, o *object) {
@@ -118,15 +124,37 @@ func (m *Mount) sendDecoded(w http.ResponseWriter, r *http.Request, o *object) {
 		defer origin.Recover(m.log, "read", &err)
 		_, err = b.copyRange(r.Context(), pw, 0, -1)
 	}()
-	sent, err := decode(&client{w: w, r: r}, pr, strings.Join(b.meta.Header["Content-Encoding"], ", "))
+	sent, err := decode(&client{w: w, r: r}, pr, &b.meta)
 	pr.CloseWithError(io.ErrClosedPipe)
 	<-copied
 	m.metrics.bytes(b).Add(float64(sent))
+	if errors.Is(err, upstream.ErrLying) {
+		m.discard(b)
+	}
 	m.finish(r.Context(), b.key, err)
 }
 
-func decode(w io.Writer, from io.Reader, encoding string) (int64, error) {
-	plain, err := upstream.Decode(from, encoding, maxDecoded)
+// discard takes out of the cache what a body is read from: it is not what it says.
+func (m *Mount) discard(b *body) {
+	if b.fill != nil {
+		b.fill.Discard()
+	}
+	c := m.cache.Open()
+	if c == nil {
+		return
+	}
+	if e, ok := c.Get(m.key(b.key)); ok {
+		e.Remove()
+		e.Close()
+	}
+}
+
+func decode(w io.Writer, from io.Reader, meta *diskcache.Meta) (int64, error) {
+	limit := int64(maxDecoded)
+	if meta.Size >= 0 {
+		limit = min(limit, minDecoded+maxRatio*meta.Size)
+	}
+	plain, err := upstream.Decode(from, strings.Join(meta.Header["Content-Encoding"], ", "), limit)
 	if err != nil {
 		return 0, err
 	}

@@ -69,7 +69,8 @@ func (r *Response) Close() error {
 // on until that is closed.
 func (u *Upstream) Fetch(ctx context.Context, r Request) (*Response, error) {
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	a, err := u.ask(ctx, life, r)
+	asker := u.hiding(r.Authorization)
+	a, err := asker.ask(ctx, life, r)
 	if err != nil {
 		end(nil)
 		return nil, err
@@ -83,7 +84,7 @@ func (u *Upstream) Fetch(ctx context.Context, r Request) (*Response, error) {
 		return resp, nil
 	}
 	resp.Unframed = a.resp.ProtoMajor < 2 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
-	body := newBody(u, r, a, life, end)
+	body := newBody(asker, r, a, life, end)
 	resp.Start = body.skipTo(r, resp)
 	resp.Body = body
 	return resp, nil
@@ -171,7 +172,7 @@ func (u *Upstream) chain(ctx context.Context, cancel context.CancelCauseFunc, r 
 		seen[at.String()] = true
 
 		sent := time.Now()
-		if until := u.pauses.get(hostKey(at)); until.After(sent) {
+		if until := u.health.pauses.get(hostKey(at)); until.After(sent) {
 			return nil, &BusyError{Host: at.Host, Until: until}
 		}
 		resp, private, err := u.step(ctx, cancel, r, at, l)
@@ -181,7 +182,7 @@ func (u *Upstream) chain(ctx context.Context, cancel context.CancelCauseFunc, r 
 		a := &answer{resp: resp, url: at, sent: sent, came: time.Now()}
 		if pause := RetryAfter(resp.StatusCode, resp.Header, a.came); pause > 0 {
 			a.notBefore = a.came.Add(pause)
-			u.pauses.set(hostKey(at), a.notBefore, a.came)
+			u.health.pauses.set(hostKey(at), a.notBefore, a.came)
 		}
 		to := location(resp, at)
 		if to == nil || !u.follows(to) {

@@ -4,24 +4,26 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/unifiedmirrors/mirror/caddymirror/breaker"
 	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 )
 
 // A Group is several upstreams that have the same, the preferred one first. Each has a
-// breaker: one that is away is not waited for each time, and asked for the header of its
-// root once a second until any answer comes. It is safe for concurrent use.
+// breaker: one that is away is not waited for each time, and asked once a
+// second until it answers: for the header of its root, or [Config.HealthTarget]. It is
+// safe for concurrent use.
 type Group struct {
 	members []*member
+	watched sync.Once
 	stop    chan struct{}
 }
 
 type member struct {
 	*Upstream
 
-	breaker breaker.Breaker
+	moved func(u *Upstream, away bool, reason error)
 }
 
 // State is what a Group knows of an upstream.
@@ -32,19 +34,13 @@ type State struct {
 }
 
 // NewGroup makes a Group, which is to be closed. moved is called when an upstream is found
-// away, and when it is back; it may be nil.
+// away, and when it is back; it may be nil. Of several Groups whose upstreams share a
+// [Health], the newest is told.
 func NewGroup(moved func(u *Upstream, away bool, reason error), upstreams ...*Upstream) *Group {
 	g := &Group{stop: make(chan struct{})}
 	for _, u := range upstreams {
-		m := &member{Upstream: u}
-		m.breaker = breaker.Breaker{
-			Away: ErrAway, Probe: m.probe, Stop: g.stop,
-			Moved: func(open bool, reason error) {
-				if moved != nil {
-					moved(u, open, reason)
-				}
-			},
-		}
+		m := &member{u, moved}
+		u.health.join(m)
 		g.members = append(g.members, m)
 	}
 	return g
@@ -54,6 +50,10 @@ func NewGroup(moved func(u *Upstream, away bool, reason error), upstreams ...*Up
 func (g *Group) Close() {
 	close(g.stop)
 	for _, m := range g.members {
+		m.health.leave(m)
+		if m.ownHealth {
+			m.health.Close()
+		}
 		m.Close()
 	}
 }
@@ -62,30 +62,28 @@ func (g *Group) Close() {
 func (g *Group) States() []State {
 	states := make([]State, 0, len(g.members))
 	for _, m := range g.members {
-		states = append(states, State{m.Upstream, m.breaker.Open(), m.NotBefore()})
+		states = append(states, State{m.Upstream, m.health.breaker.Open(), m.NotBefore()})
 	}
 	return states
 }
 
-func (m *member) probe() error {
-	resp, err := m.Fetch(context.Background(), Request{Target: "/", Head: true})
-	if errors.Is(err, ErrAway) {
-		return err
+// watch begins to ask for the health of the upstreams that want it.
+func (g *Group) watch() {
+	for _, m := range g.members {
+		if m.healthTarget != "" {
+			go m.watch(g.stop)
+		}
 	}
-	if err == nil {
-		resp.Close()
-	}
-	return nil
 }
 
 // ask is Fetch, unless the breaker is open.
 func (m *member) ask(ctx context.Context, r Request) (*Response, error) {
-	if err := m.breaker.Check(); err != nil {
+	if err := m.health.breaker.Check(); err != nil {
 		return nil, err
 	}
 	resp, err := m.Fetch(ctx, r)
 	if err == nil || known(err) && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrTarget) {
-		m.breaker.Report(err) // else it was not asked, or nobody waited
+		m.health.breaker.Report(err) // else it was not asked, or nobody waited
 	}
 	return resp, err
 }
@@ -106,6 +104,7 @@ func known(err error) bool {
 // breaks off goes on from the upstreams behind the one that it came from, if these have the
 // same version.
 func (g *Group) Fetch(ctx context.Context, r Request) (*Response, error) {
+	g.watched.Do(g.watch)
 	var poor *Response
 	var errs groupError
 	for i, m := range g.members {

@@ -44,7 +44,7 @@ func (b *groupBody) Read(p []byte) (int, error) {
 			return n, err
 		}
 		if b.life.Err() == nil && errors.Is(err, ErrAway) {
-			b.from.breaker.Report(err)
+			b.from.health.breaker.Report(err)
 		}
 		if broken.Validator == "" || errors.Is(err, ErrLying) || !b.goOn(broken) {
 			return 0, err

@@ -27,6 +27,10 @@ type Request struct {
 	// Accept and AcceptEncoding are sent as they are. No AcceptEncoding is `identity`.
 	Accept, AcceptEncoding string
 
+	// Authorization is sent to the upstream itself, and not to other hosts that it redirects
+	// to, instead of that of Config.Header. It is secret: it is in no error.
+	Authorization string
+
 	// Conditions are If-None-Match and If-Modified-Since, as freshness.Conditions makes
 	// them: then the answer may have status 304. Other fields in it are not sent.
 	Conditions http.Header
@@ -68,7 +72,7 @@ func (r Request) rangeField() string {
 // valid reports whether the numbers make a range, and the fields can be sent. A weak
 // validator cannot be that of a part.
 func (r Request) valid() bool {
-	fields := append([]string{r.Accept, r.AcceptEncoding, r.Only}, r.Via...)
+	fields := append([]string{r.Accept, r.AcceptEncoding, r.Authorization, r.Only}, r.Via...)
 	fields = append(fields, r.Conditions["If-None-Match"]...)
 	fields = append(fields, r.Conditions["If-Modified-Since"]...)
 	return r.Length >= 0 && !strings.HasPrefix(r.Only, "W/") && (r.Offset >= 0 || r.Length == 0) && r.Offset+r.Length >= min(r.Offset, 0) &&
@@ -90,6 +94,9 @@ func (u *Upstream) request(ctx context.Context, r Request, at *url.URL) *http.Re
 		req.Host = u.host
 		for name, values := range u.header {
 			h[name] = slices.Clone(values)
+		}
+		if r.Authorization != "" {
+			h.Set("Authorization", r.Authorization)
 		}
 	}
 	h.Set("Via", via(r.Via, u.pseudonym))

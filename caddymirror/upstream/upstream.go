@@ -53,6 +53,18 @@ type Config struct {
 
 	// MaxSize bounds a body, in bytes. Default: 64 GiB.
 	MaxSize int64
+
+	// HealthTarget is what the upstream is asked for by a [Group] to tell whether it is
+	// there, as [Request.Target]: every HealthInterval (default: 30 s), from the first
+	// request on, and while it is away. A status of 400 or more, or no answer, is away. By
+	// default, nothing is asked for as long as the upstream answers, and then any answer
+	// says that it is back.
+	HealthTarget   string
+	HealthInterval time.Duration
+
+	// Health is shared with other Upstreams. By default it is made, and closed with the
+	// Group.
+	Health *Health
 }
 
 // Upstream is an HTTP server, and those it redirects to. It is safe for concurrent use.
@@ -69,7 +81,10 @@ type Upstream struct {
 	headerTimeout, readTimeout, rateWindow time.Duration
 	minBytes, maxSize                      int64
 
-	pauses pauses
+	healthTarget string
+	healthEvery  time.Duration
+	health       *Health
+	ownHealth    bool
 }
 
 type hostPort struct{ host, port string }
@@ -107,12 +122,31 @@ func New(c Config) (*Upstream, error) {
 		rateWindow:    cmp.Or(c.RateWindow, defaultWindow),
 		minBytes:      cmp.Or(c.MinBytes, defaultMin),
 		maxSize:       cmp.Or(c.MaxSize, defaultMaxSize),
+		healthTarget:  c.HealthTarget,
+		healthEvery:   cmp.Or(c.HealthInterval, defaultHealthEvery),
+		health:        c.Health,
+	}
+	if u.health == nil {
+		u.health, u.ownHealth = NewHealth(), true
 	}
 	if u.transport == nil {
 		u.transport = NewTransport()
 	}
 	if strings.ContainsAny(u.pseudonym, " \t,()") || !httpguts.ValidHeaderFieldValue(u.pseudonym) {
 		return nil, fmt.Errorf("upstream %s: pseudonym %q is neither a token nor a host", base.Host, u.pseudonym)
+	}
+	if !httpguts.ValidHeaderFieldValue(u.agent) {
+		return nil, fmt.Errorf("upstream %s: the user agent %q is not the value of a header field", base.Host, u.agent)
+	}
+	if _, ok := resolve(base, u.healthTarget); u.healthTarget != "" && !ok {
+		return nil, fmt.Errorf("upstream %s: the health check's target %q is not a path that begins with a slash", base.Host, u.healthTarget)
+	}
+	for what, d := range map[string]time.Duration{
+		"header time-out": u.headerTimeout, "read time-out": u.readTimeout, "rate window": u.rateWindow, "health check's interval": u.healthEvery,
+	} {
+		if d < 0 {
+			return nil, fmt.Errorf("upstream %s: the %s is negative", base.Host, what)
+		}
 	}
 	if err := u.setHeader(c.Header); err != nil {
 		return nil, err
@@ -154,17 +188,33 @@ func (u *Upstream) setHeader(header http.Header) error {
 				continue
 			}
 			u.header[name] = append(u.header[name], value)
-			// The scheme of Authorization is none, what follows is.
-			for secret := range strings.FieldsSeq(value) {
-				if len(secret) >= minSecret && !strings.EqualFold(secret, "bearer") && !strings.EqualFold(secret, "basic") {
-					u.secrets = append(u.secrets, secret)
-				}
-			}
+			u.hide(value)
+		}
+	}
+	return nil
+}
+
+// hide has what is secret in a field's value taken out of errors.
+func (u *Upstream) hide(value string) {
+	// The scheme of Authorization is no secret, what follows is.
+	for secret := range strings.FieldsSeq(value) {
+		if len(secret) >= minSecret && !strings.EqualFold(secret, "bearer") && !strings.EqualFold(secret, "basic") {
+			u.secrets = append(u.secrets, secret)
 		}
 	}
 	// The longest first: one may be a part of another.
 	slices.SortFunc(u.secrets, func(a, b string) int { return len(b) - len(a) })
-	return nil
+}
+
+// hiding is the upstream for one request: errors have none of its credentials.
+func (u *Upstream) hiding(authorization string) *Upstream {
+	if authorization == "" {
+		return u
+	}
+	one := *u
+	one.secrets = slices.Clone(u.secrets)
+	one.hide(authorization)
+	return &one
 }
 
 // parseHost reads an element of Follow.
@@ -181,7 +231,7 @@ func (u *Upstream) String() string { return u.base.String() }
 
 // NotBefore is until when the upstream wants no requests (Retry-After, see [RetryAfter]).
 // Until then [Upstream.Fetch] asks nothing. Zero or past: it may be asked.
-func (u *Upstream) NotBefore() time.Time { return u.pauses.get(hostKey(u.base)) }
+func (u *Upstream) NotBefore() time.Time { return u.health.pauses.get(hostKey(u.base)) }
 
 func hostKey(u *url.URL) string { return strings.ToLower(u.Hostname()) + ":" + portOf(u) }
 
