@@ -9,7 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/caddyafs"
-	"github.com/unifiedmirrors/mirror/caddymirror/upstream"
 )
 
 // Written is an origin that a Caddyfile can have: as one word after the prefix of its
@@ -142,30 +141,6 @@ func (a *AFS) UnmarshalOption(d *caddyfile.Dispenser) (ok bool, err error) {
 	}
 	return false, nil
 }
-
-// Form implements [Written].
-func (*HTTP) Form() Form {
-	return Form{Word: "an http:// or https:// URL", Give: "the URL of an HTTP server", Many: "HTTP upstreams"}
-}
-
-// UnmarshalRoot implements [Written].
-func (h *HTTP) UnmarshalRoot(word string) (ok bool, err error) {
-	if !strings.HasPrefix(word, "http://") && !strings.HasPrefix(word, "https://") {
-		return false, nil
-	}
-	h.Upstreams = append(h.Upstreams, word)
-	if strings.Contains(word, "{") {
-		return true, nil
-	}
-	_, err = upstream.New(upstream.Config{URL: word})
-	return true, err
-}
-
-// JoinRoot implements [Joiner]: several URLs are upstreams of one origin.
-func (h *HTTP) JoinRoot(word string) (ok bool, err error) { return h.UnmarshalRoot(word) }
-
-// UnmarshalOption implements [Written]. There are none yet.
-func (*HTTP) UnmarshalOption(*caddyfile.Dispenser) (ok bool, err error) { return false, nil }
 
 // UnmarshalDuration reads the argument of an option: a duration above 0.
 func UnmarshalDuration(d *caddyfile.Dispenser, into *caddy.Duration) error {

@@ -145,6 +145,9 @@ type Status struct {
 	Stuck     int       `json:"stuck"`      // calls given up on that have not come back yet
 	LastError string    `json:"last_error,omitempty"`
 
+	// Upstreams are those of an origin that has some, in order.
+	Upstreams []UpstreamStatus `json:"upstreams,omitempty"`
+
 	// Index is what a format makes of the origin's files, nil if it makes nothing.
 	Index *IndexStatus `json:"index,omitempty"`
 }
