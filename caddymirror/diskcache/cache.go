@@ -50,6 +50,7 @@ type Cache struct {
 	buffers  atomic.Int64 // bytes that fills of small objects hold in memory
 	quiet    quiet
 	turns    *turns
+	saving   sync.Mutex // held by save, which takes mu
 
 	// mu guards what follows. While it is held nothing else is locked but
 	// Fill.mu and quiet.mu, the file system is not called (see sys.go), and
@@ -62,8 +63,10 @@ type Cache struct {
 	//     the record's.
 	//   - Whoever renames to or unlinks the file of an id has it in busy; dir
 	//     does not change meanwhile.
+	//   - Nobody reads the metadata in the file of rewriting: who is about to
+	//     waits, before its peek, and it is not set while others peek.
 	mu        mutex
-	idle      sync.Cond // signalled when busy shrinks, evicting ends, or Scanning does
+	idle      sync.Cond // signalled when busy shrinks, or evicting, rewriting or Scanning ends
 	dir       *dir
 	limits    Limits
 	state     State
@@ -77,7 +80,8 @@ type Cache struct {
 	onFile    entryList // open entries with a file, by use
 	memory    int64     // bytes of bodies in memory
 	unsaved   map[id]unsaved
-	refreshed []id // all that are in unsaved, and perhaps others
+	changed   []id // all that are in unsaved, and perhaps others
+	rewriting id   // whose file is being written to; or zero
 	fills     map[Key]*Fill
 	outdated  map[*Fill]struct{} // under way, and not in fills any more: see Discard
 	busy      map[id]struct{}
@@ -88,6 +92,8 @@ type Cache struct {
 	litter    []*file         // temporary files that are to be removed
 	evicting  bool
 	space     space
+
+	unsavedMeta int64 // bytes of metadata in unsaved
 }
 
 // peek is of those who have the file of an id open beside its entry.
@@ -102,12 +108,6 @@ type counters struct {
 	fills, stored, discarded, bypassed  atomic.Uint64
 	evictions, evictedBytes             atomic.Uint64
 	corrupt, troubles, scrubbed, purged atomic.Uint64
-}
-
-// unsaved is a validation that the entry's file does not tell of yet.
-type unsaved struct {
-	group, gen uint32
-	Freshness
 }
 
 // Open takes the directory at path, makes it if it is not there, and begins
@@ -170,7 +170,7 @@ func (c *Cache) forget() (idle []*Entry) {
 	c.index.gens = gens
 	c.open = map[id]*Entry{}
 	c.hot = map[Key]*Entry{}
-	c.unsaved, c.refreshed = map[id]unsaved{}, nil
+	c.unsaved, c.changed, c.unsavedMeta = map[id]unsaved{}, nil, 0
 	c.gone = map[id]struct{}{}
 	c.recent, c.settling = nil, nil
 	c.scanned = false
@@ -258,6 +258,9 @@ func (c *Cache) getCold(key Key) (*Entry, bool) {
 func (c *Cache) openEntry(key Key) (*Entry, error) {
 	i, group := key.id(), groupID(key.Group)
 	c.mu.Lock()
+	for c.rewriting == i {
+		c.idle.Wait()
+	}
 	slot, known := c.index.find(i)
 	if c.state == Closed || c.isBusy(i) || !known && c.scanned {
 		c.mu.Unlock()

@@ -55,10 +55,11 @@ func truncate(t testing.TB, path string, size int64) {
 // damages is what can become of a file of an entry of 3 MiB and some.
 func damages(t testing.TB) map[string]func(path string) {
 	size := int64(3<<20 + 12345)
-	head, err := encodeMeta(key(1), metaOf(1, int(size)))
+	line, err := encodeMeta(key(1), metaOf(1, int(size)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	head := withRoom(line)
 	body := headerLen + int64(len(head))
 	elsewhere := filepath.Join(t.TempDir(), "x")
 	m := map[string]func(string){
@@ -107,7 +108,7 @@ func damages(t testing.TB) map[string]func(path string) {
 	}
 	for name, off := range map[string]int64{
 		"magic": 3, "length of meta": 11, "sum of meta": 13, "length of body": 22, "reserved": 25, "sum of header": 30,
-		"meta": headerLen + 20, "end of meta": body - 3,
+		"meta": headerLen + 20, "room of meta": headerLen + int64(len(line)) + 9, "end of meta": body - 1,
 		"first byte": body, "second block": body + blockSize + 7, "last block": body + size - 4000, "last byte": body + size - 1,
 		"sums": body + size + 5, "sum of sums": -2,
 	} {

@@ -2,11 +2,13 @@ package diskcache
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,10 +33,12 @@ func mixedRole(dir string) {
 	fmt.Println("ready")
 	var version atomic.Int64
 	version.Store(time.Now().UnixNano())
+	var keys [crashKeys]sync.Mutex // who validates does so alone
 	for range 4 {
 		go func() {
 			for {
-				key := crashKey(rand.IntN(crashKeys))
+				n := rand.IntN(crashKeys)
+				key := crashKey(n)
 				switch op := rand.IntN(40); {
 				case op == 0:
 					c.Purge(key.Group, func(name string) bool { return name[len(name)-1] == '3' })
@@ -47,10 +51,16 @@ func mixedRole(dir string) {
 					if !ok {
 						continue
 					}
-					if err := checkEntry(e, 300_000); err != nil {
+					if err := errors.Join(checkEntry(e, 300_000), checkCurrent(e)); err != nil {
 						fmt.Println(err)
 					}
-					e.Refresh(Freshness{At: time.Now(), Release: uint64(version.Load())})
+					keys[n].Lock()
+					if now := uint64(version.Add(1)); op < 12 {
+						e.Refresh(Freshness{At: time.Now(), Release: releaseOf(e.Meta())})
+					} else {
+						e.Update(updated(e, now, rand.IntN(800)), Freshness{At: time.Now(), Release: now})
+					}
+					keys[n].Unlock()
 					e.Close()
 				default:
 					size := rand.IntN(100_000)
@@ -94,7 +104,7 @@ func TestKill(t *testing.T) {
 				continue
 			}
 			found++
-			if err := checkEntry(e, 200_000); err != nil {
+			if err := errors.Join(checkEntry(e, 200_000), checkCurrent(e)); err != nil {
 				t.Error(err)
 			}
 			e.Close()

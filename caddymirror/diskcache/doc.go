@@ -49,4 +49,8 @@
 // modification time, and files of protected entries, and no others, have mode
 // 0700 instead of 0600. Both are written back once a minute: after a kill an
 // entry may be found where it was a minute before.
+//
+// So are validations and new metadata, see [Entry.Refresh] and [Entry.Update],
+// each in place in the entry's file: after a kill an entry may have the metadata
+// and the validation of a minute before, but never one without the other.
 package diskcache

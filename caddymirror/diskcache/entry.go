@@ -15,9 +15,8 @@ type Entry struct {
 	c       *Cache
 	key     Key
 	id      id
-	meta    Meta
-	fresh   atomic.Pointer[Freshness]
-	memo    atomic.Pointer[any]
+	size    int64 // of the body
+	current atomic.Pointer[Current]
 	body    []byte   // the whole body, if it is in memory
 	file    *sysFile // else
 	bodyOff int64
@@ -29,6 +28,7 @@ type Entry struct {
 
 	// Guarded by Cache.mu.
 	slot       int32 // of its record, none when detached
+	unsavable  bool  // the file has older metadata, and keeps it: see Update
 	refs       int
 	charge     int64
 	list       *entryList
@@ -42,24 +42,24 @@ func newEntry(c *Cache, f *sysFile, contents *contents) (*Entry, error) {
 		c:       c,
 		key:     contents.meta.Key,
 		id:      contents.meta.Key.id(),
-		meta:    contents.meta.Meta,
+		size:    contents.meta.Size,
 		file:    f,
 		bodyOff: contents.bodyOff,
 		slot:    none,
 	}
-	e.fresh.Store(&contents.fresh)
+	e.current.Store(&Current{Meta: &contents.meta.Meta, Fresh: contents.fresh})
 	e.sums = contents.sums
 	e.verified = make([]atomic.Bool, len(e.sums))
 	e.unverified.Store(int64(len(e.sums)))
 	c.mu.Lock()
-	fits := c.takeMemory(e.meta.Size + entryCost)
+	fits := c.takeMemory(e.size + entryCost)
 	c.mu.Unlock()
 	if !fits {
 		return e, nil
 	}
 	if err := e.load(contents.sums); err != nil {
 		c.mu.Lock()
-		c.memory -= e.meta.Size + entryCost
+		c.memory -= e.size + entryCost
 		c.mu.Unlock()
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func newEntry(c *Cache, f *sysFile, contents *contents) (*Entry, error) {
 
 // load takes the body into memory, and is done with the file.
 func (e *Entry) load(sums []uint32) error {
-	body := make([]byte, e.meta.Size)
+	body := make([]byte, e.size)
 	if _, err := e.file.ReadAt(body, e.bodyOff); err != nil && len(body) > 0 {
 		return readError(err)
 	}
@@ -90,38 +90,6 @@ func blockOf(body []byte, n int) []byte {
 // Key of the entry.
 func (e *Entry) Key() Key { return e.key }
 
-// Meta of the object. Its header must not be changed.
-func (e *Entry) Meta() *Meta { return &e.meta }
-
-// Fresh is when the object was last known to be current.
-func (e *Entry) Fresh() Freshness { return *e.fresh.Load() }
-
-// Refresh notes that the object was found to be current. It counts as a use.
-func (e *Entry) Refresh(f Freshness) {
-	e.fresh.Store(&f)
-	e.c.mu.Lock()
-	if e.slot != none {
-		r := e.c.index.at(e.slot)
-		if _, ok := e.c.unsaved[e.id]; !ok {
-			e.c.refreshed = append(e.c.refreshed, e.id)
-		}
-		e.c.unsaved[e.id] = unsaved{r.group, r.gen, f}
-		e.c.index.touch(e.slot, e.c.total())
-	}
-	e.c.mu.Unlock()
-}
-
-// Memo is what SetMemo stored for as long as the entry stays open, or nil.
-func (e *Entry) Memo() any {
-	if p := e.memo.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// SetMemo keeps a value derived from the entry's metadata with it.
-func (e *Entry) SetMemo(v any) { e.memo.Store(&v) }
-
 // Bytes is the whole body if it is in memory, else nil. It must not be
 // changed, nor used after Close.
 func (e *Entry) Bytes() []byte { return e.body }
@@ -130,11 +98,11 @@ func (e *Entry) Bytes() []byte { return e.body }
 // from. An error that is not io.EOF means that the rest must be had from
 // elsewhere.
 func (e *Entry) ReadAt(p []byte, off int64) (int, error) {
-	if off >= e.meta.Size {
+	if off >= e.size {
 		return 0, io.EOF
 	}
 	var eof error
-	if rest := e.meta.Size - off; int64(len(p)) >= rest {
+	if rest := e.size - off; int64(len(p)) >= rest {
 		p, eof = p[:rest], io.EOF
 	}
 	if e.body != nil {
@@ -176,7 +144,7 @@ func (e *Entry) verify(off, n int64) error {
 }
 
 func (e *Entry) verifyBlock(b int64) error {
-	sum, err := sumBlock(e.file, e.bodyOff, e.meta.Size, b)
+	sum, err := sumBlock(e.file, e.bodyOff, e.size, b)
 	if err != nil {
 		return readError(err)
 	}

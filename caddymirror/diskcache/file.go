@@ -2,18 +2,13 @@ package diskcache
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +16,8 @@ import (
 // An entry's file is
 //
 //	header   64 bytes, see below
-//	meta     JSON, so that a person can read it with head
+//	meta     a line of JSON, so that a person can read it with head; it ends in
+//	         spaces, which are room for it to grow
 //	body     the object's bytes
 //	sums     CRC-32C of each block of the body, 4 bytes each
 //	sum      CRC-32C of sums
@@ -36,15 +32,19 @@ import (
 //	28  4  CRC-32C of bytes 0 to 27
 //	32  8  when the object was last validated, Unix milliseconds
 //	40  8  release token (hashed) that it was valid in
-//	48  4  CRC-32C of bytes 32 to 47
+//	48  4  CRC-32C of bytes 0 to 27 and 32 to 47
 //	52 12  reserved, 0
-//
-// Files of version 1 differ in their magic, and in that a header field has one
-// value in meta, a string. They are read as they are.
 //
 // The header is written last: a file without one is not an entry. Bytes 32 to
 // 51 are written again when the object was validated; torn, they mean that it
-// never was.
+// never was. Header and meta are written again when the metadata has changed, in
+// as many bytes as before; torn, they mean that the file is not an entry any more.
+// The CRC at 48 is over that of meta too: no metadata is taken for validated
+// because other metadata was.
+//
+// Files of version 1 differ in their magic, in that a header field has one value
+// in meta, a string, and in that the CRC at 48 is of bytes 32 to 47. They are read
+// as they are, and become files of this version when their metadata changes.
 const (
 	magic     = "cmirror2"
 	magicV1   = "cmirror1"
@@ -66,109 +66,6 @@ var errCorrupt = errors.New("corrupt cache file")
 
 var errNotFile = fmt.Errorf("%w: not a file", errCorrupt)
 
-// Meta is what is stored with an object's bytes.
-type Meta struct {
-	// Size of the body in bytes; in Fill.Start, -1 if it is not known yet.
-	Size int64 `json:"-"` // the file's header has it
-
-	// ModTime is when the object last changed.
-	ModTime time.Time `json:"mod_time,omitzero"`
-
-	// DateWeak says that another version has, or may have, a ModTime within the
-	// same second, which is all that HTTP tells of it.
-	DateWeak bool `json:"date_weak,omitempty"`
-
-	// Validator tells two versions of the object apart; empty if nothing can.
-	Validator string `json:"validator,omitempty"`
-
-	// Header holds fields to be served with the object, by canonical name: the
-	// values of each field's lines, in order.
-	Header map[string][]string `json:"header,omitempty"`
-}
-
-// Get is the value of a field's first line, or empty. The name is canonical.
-func (m *Meta) Get(name string) string {
-	if lines := m.Header[name]; len(lines) > 0 {
-		return lines[0]
-	}
-	return ""
-}
-
-type fileMeta struct {
-	Key Key `json:"key"`
-	Meta
-}
-
-// eachText replaces all strings that may be other than UTF-8.
-func (m *fileMeta) eachText(f func(string) string) {
-	for _, s := range []*string{&m.Key.Group, &m.Key.Name, &m.Validator} {
-		*s = f(*s)
-	}
-	if m.Header == nil {
-		return
-	}
-	header := make(map[string][]string, len(m.Header))
-	for name, lines := range m.Header {
-		lines = slices.Clone(lines)
-		for n, line := range lines {
-			lines[n] = f(line)
-		}
-		header[f(name)] = lines
-	}
-	m.Header = header
-}
-
-// decodeMeta reads metadata of the version that a file's magic tells.
-func decodeMeta(magic string, b []byte) (m fileMeta, err error) {
-	if magic == magicV1 {
-		return decodeMetaV1(b)
-	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return m, err
-	}
-	m.eachText(fromUTF8)
-	return m, nil
-}
-
-// decodeMetaV1 reads metadata whose fields have one line each.
-func decodeMetaV1(b []byte) (m fileMeta, err error) {
-	v1 := struct {
-		*fileMeta
-		Header map[string]string `json:"header"`
-	}{fileMeta: &m}
-	if err := json.Unmarshal(b, &v1); err != nil {
-		return m, err
-	}
-	m.eachText(fromUTF8)
-	for name, value := range v1.Header {
-		if m.Header == nil {
-			m.Header = make(map[string][]string, len(v1.Header))
-		}
-		m.Header[name] = []string{fromUTF8(value)}
-	}
-	return m, nil
-}
-
-// JSON has no strings but UTF-8. Others are stored as Go writes them in
-// programs, behind a mark.
-const quoteMark = "\uFFFD"
-
-func toUTF8(s string) string {
-	if utf8.ValidString(s) && !strings.HasPrefix(s, quoteMark) {
-		return s
-	}
-	return quoteMark + strconv.Quote(s)
-}
-
-func fromUTF8(s string) string {
-	quoted, ok := strings.CutPrefix(s, quoteMark)
-	if !ok {
-		return s
-	}
-	s, _ = strconv.Unquote(quoted) // toUTF8 has written it
-	return s
-}
-
 // Freshness is when, and in which release of its origin, an object was last
 // known to be current.
 type Freshness struct {
@@ -185,19 +82,6 @@ func fileLen(metaLen, size int64) int64 {
 	return headerLen + metaLen + size + trailerLen(size)
 }
 
-func encodeMeta(key Key, m Meta) ([]byte, error) {
-	fm := fileMeta{key, m}
-	fm.eachText(toUTF8)
-	b, err := json.Marshal(fm)
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxMeta {
-		return nil, fmt.Errorf("metadata of %d bytes", len(b))
-	}
-	return append(b, '\n'), nil
-}
-
 func encodeHeader(meta []byte, size int64, fresh Freshness) []byte {
 	h := make([]byte, headerLen)
 	copy(h, magic)
@@ -205,20 +89,34 @@ func encodeHeader(meta []byte, size int64, fresh Freshness) []byte {
 	binary.BigEndian.PutUint32(h[12:], crc32.Checksum(meta, castagnoli))
 	binary.BigEndian.PutUint64(h[16:], uint64(size))
 	binary.BigEndian.PutUint32(h[28:], crc32.Checksum(h[:28], castagnoli))
-	copy(h[freshOff:], encodeFreshness(fresh))
+	copy(h[freshOff:], encodeFreshness(h, fresh))
 	return h
 }
 
-func encodeFreshness(f Freshness) []byte {
+// encodeFreshness is bytes 32 to 51 of a header. They are 0 for a time that is.
+func encodeFreshness(header []byte, f Freshness) []byte {
 	b := make([]byte, freshLen)
+	if f.At.IsZero() {
+		return b
+	}
 	binary.BigEndian.PutUint64(b, uint64(f.At.UnixMilli()))
 	binary.BigEndian.PutUint64(b[8:], f.Release)
-	binary.BigEndian.PutUint32(b[16:], crc32.Checksum(b[:16], castagnoli))
+	binary.BigEndian.PutUint32(b[16:], freshnessSum(header, b))
 	return b
 }
 
-func decodeFreshness(b []byte) Freshness {
-	if crc32.Checksum(b[:16], castagnoli) != binary.BigEndian.Uint32(b[16:]) {
+// freshnessSum is the checksum in bytes 32 to 51 of a header, which are b.
+func freshnessSum(header, b []byte) uint32 {
+	var sum uint32
+	if string(header[:8]) != magicV1 {
+		sum = crc32.Checksum(header[:28], castagnoli)
+	}
+	return crc32.Update(sum, castagnoli, b[:16])
+}
+
+func decodeFreshness(header []byte) Freshness {
+	b := header[freshOff : freshOff+freshLen]
+	if freshnessSum(header, b) != binary.BigEndian.Uint32(b[16:]) {
 		return Freshness{}
 	}
 	return Freshness{
@@ -246,22 +144,15 @@ type contents struct {
 // readContents reads all but the body, and trusts nothing. size is the file's.
 func readContents(f io.ReaderAt, size int64) (*contents, error) {
 	// The first read gets header and meta of nearly every entry.
-	buf := make([]byte, min(size, 1024))
+	buf := make([]byte, min(size, 2048))
 	if _, err := f.ReadAt(buf, 0); err != nil && err != io.EOF {
 		return nil, readError(err)
 	}
-	if len(buf) < headerLen || string(buf[:8]) != magic && string(buf[:8]) != magicV1 {
-		return nil, fmt.Errorf("%w: no header", errCorrupt)
+	metaLen, body, err := readHeader(buf, size)
+	if err != nil {
+		return nil, err
 	}
-	if crc32.Checksum(buf[:28], castagnoli) != binary.BigEndian.Uint32(buf[28:]) {
-		return nil, fmt.Errorf("%w: header", errCorrupt)
-	}
-	metaLen := int64(binary.BigEndian.Uint32(buf[8:]))
-	body := int64(binary.BigEndian.Uint64(buf[16:]))
-	if metaLen > maxMeta || body < 0 || body > size || fileLen(metaLen, body) != size {
-		return nil, fmt.Errorf("%w: file of %d bytes for metadata of %d and body of %d", errCorrupt, size, metaLen, body)
-	}
-	c := &contents{fresh: decodeFreshness(buf[freshOff:]), bodyOff: headerLen + metaLen}
+	c := &contents{fresh: decodeFreshness(buf), bodyOff: headerLen + metaLen}
 	meta, err := section(f, buf, headerLen, metaLen)
 	if err != nil {
 		return nil, err
@@ -286,6 +177,22 @@ func readContents(f io.ReaderAt, size int64) (*contents, error) {
 		c.sums[i] = binary.BigEndian.Uint32(trailer[4*i:])
 	}
 	return c, nil
+}
+
+// readHeader makes sure that b begins with the header of a file of size bytes, and
+// reads the lengths of its metadata and body.
+func readHeader(b []byte, size int64) (meta, body int64, err error) {
+	if len(b) < headerLen || string(b[:8]) != magic && string(b[:8]) != magicV1 {
+		return 0, 0, fmt.Errorf("%w: no header", errCorrupt)
+	}
+	if crc32.Checksum(b[:28], castagnoli) != binary.BigEndian.Uint32(b[28:]) {
+		return 0, 0, fmt.Errorf("%w: header", errCorrupt)
+	}
+	meta, body = int64(binary.BigEndian.Uint32(b[8:])), int64(binary.BigEndian.Uint64(b[16:]))
+	if meta > maxMeta || body < 0 || body > size || fileLen(meta, body) != size {
+		return 0, 0, fmt.Errorf("%w: file of %d bytes for metadata of %d and body of %d", errCorrupt, size, meta, body)
+	}
+	return meta, body, nil
 }
 
 // section is n bytes of f at off, out of buf if it has them.
@@ -333,15 +240,15 @@ func modeOf(s segment) fs.FileMode {
 	return modeFile
 }
 
-// openFile opens and reads the file of an entry, and checks whose it is.
-func openFile(path string, key *Key, wantID id) (*sysFile, *contents, fs.FileInfo, error) {
+// openObject opens the file of an entry.
+func openObject(path string, flag int) (*sysFile, fs.FileInfo, error) {
 	// Not to hang in a FIFO, nor to leave the directory by a symlink.
-	f, err := sysOpen(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, nil, nil, errNotFile
+	f, err := sysOpen(path, flag|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) {
+		err = errNotFile
 	}
 	if err != nil {
-		return nil, nil, nil, readError(err)
+		return nil, nil, err
 	}
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
@@ -349,6 +256,15 @@ func openFile(path string, key *Key, wantID id) (*sysFile, *contents, fs.FileInf
 	}
 	if err != nil {
 		f.Close()
+		return nil, nil, err
+	}
+	return f, fi, nil
+}
+
+// openFile opens and reads the file of an entry, and checks whose it is.
+func openFile(path string, key *Key, wantID id) (*sysFile, *contents, fs.FileInfo, error) {
+	f, fi, err := openObject(path, os.O_RDONLY)
+	if err != nil {
 		return nil, nil, nil, readError(err)
 	}
 	c, err := readContents(f, fi.Size())

@@ -399,10 +399,11 @@ func (c *Cache) newStore(key Key, meta Meta, fresh Freshness) (store, error) {
 	if fresh.At.IsZero() {
 		fresh.At = time.Now()
 	}
-	head, err := encodeMeta(key, meta)
+	line, err := encodeMeta(key, meta)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBypass, err)
 	}
+	head := withRoom(line)
 	if meta.Size >= 0 && meta.Size <= bufferedMax {
 		if c.buffers.Add(meta.Size) <= maxBuffers {
 			return newBuffered(c, key, meta, fresh, head), nil

@@ -1,12 +1,8 @@
 package diskcache
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -228,103 +224,4 @@ func (c *Cache) wake() {
 	case c.kick <- struct{}{}:
 	default:
 	}
-}
-
-// save writes recency, segments and validations since the last time to the
-// files.
-func (c *Cache) save() {
-	c.mu.Lock()
-	d, x, now := c.dir, c.index, c.index.clock
-	refreshed := c.refreshed
-	c.refreshed = nil
-	c.mu.Unlock()
-
-	for n, i := range refreshed {
-		if err := c.saveFreshness(d, i); err != nil {
-			c.mu.Lock()
-			c.refreshed = append(c.refreshed, refreshed[n:]...)
-			c.mu.Unlock()
-			_ = c.failed("saving a validation", err)
-			return
-		}
-	}
-	// From the oldest, so that a kill in between keeps the order. And after
-	// the validations, which were writes to the files.
-	for _, r := range c.uses(x) {
-		if err := saveUse(d, r); err != nil && !isGone(err) {
-			_ = c.failed("saving recency", err)
-			return
-		}
-		c.mu.Lock()
-		// What was used since the beginning may have been used again.
-		x.saved = max(x.saved, min(r.used, now))
-		if slot, ok := x.find(r.id); ok && x.at(slot).gen == r.gen {
-			x.at(slot).marked = r.segment
-		}
-		c.mu.Unlock()
-	}
-}
-
-// uses is the records of x whose last use is not in their files, the least
-// recently used one first.
-func (c *Cache) uses(x *index) (all []record) {
-	part := make([]record, 0, step)
-	for from, more := int32(0), true; more; from += step {
-		c.mu.Lock()
-		part, more = x.unsaved(part[:0], from)
-		c.mu.Unlock()
-		all = append(all, part...) // which may take a while
-	}
-	slices.SortFunc(all, func(a, b record) int { return cmp.Compare(a.used, b.used) })
-	return all
-}
-
-func saveUse(d *dir, r record) error {
-	path := d.object(r.id, r.group)
-	if r.segment != r.marked {
-		// A file system may have no modes: then the segment is forgotten.
-		if err := sysSetMode(path, modeOf(r.segment)); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported) {
-			return err
-		}
-	}
-	return sysSetTime(path, time.Unix(0, r.used))
-}
-
-// saveFreshness writes the validation of an entry to its file, unless that has
-// been replaced.
-func (c *Cache) saveFreshness(d *dir, i id) error {
-	c.mu.Lock()
-	u, ok := c.unsaved[i]
-	if !ok {
-		c.mu.Unlock()
-		return nil
-	}
-	c.peek(i)
-	c.mu.Unlock()
-	defer c.unpeek(i)
-	f, err := sysOpen(d.object(i, u.group), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil && !isGone(err) {
-		return err
-	}
-	c.mu.Lock()
-	if c.unsaved[i] != u || c.isBusy(i) {
-		err = fs.ErrNotExist // the file may be another by now
-	}
-	c.mu.Unlock()
-	if err == nil {
-		_, err = f.WriteAt(encodeFreshness(u.Freshness), freshOff)
-	}
-	f.Close() // nil is fine
-	if err != nil && !isGone(err) {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch later, ok := c.unsaved[i]; {
-	case ok && later == u:
-		delete(c.unsaved, i)
-	case ok:
-		c.refreshed = append(c.refreshed, i)
-	}
-	return nil
 }

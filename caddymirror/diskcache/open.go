@@ -14,6 +14,9 @@ func (c *Cache) unpeek(i id) {
 	defer c.mu.Unlock()
 	p := c.peeks[i]
 	p.n--
+	if c.state == Closed {
+		c.idle.Broadcast() // see beginRewrite
+	}
 	if p.n > 0 {
 		c.peeks[i] = p
 		return
@@ -39,7 +42,11 @@ func (c *Cache) makeHot(e *Entry, slot int32) {
 	e.slot = slot
 	e.charge = c.index.at(slot).charge
 	if u, ok := c.unsaved[e.id]; ok {
-		e.fresh.Store(&u.Freshness)
+		meta := e.Meta()
+		if u.change != nil {
+			meta = u.meta
+		}
+		e.current.Store(&Current{Meta: meta, Fresh: u.Freshness})
 	}
 	c.open[e.id] = e
 	c.hot[e.key] = e

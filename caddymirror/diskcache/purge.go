@@ -99,6 +99,9 @@ func (c *Cache) purge(r record, group string, match func(name string) bool) (boo
 // keyOf is the key of an entry, as its file says.
 func (c *Cache) keyOf(r record) (Key, error) {
 	c.mu.Lock()
+	for c.rewriting == r.id {
+		c.idle.Wait()
+	}
 	if e := c.open[r.id]; e != nil {
 		defer c.mu.Unlock()
 		return e.key, nil

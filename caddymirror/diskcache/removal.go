@@ -25,7 +25,7 @@ func (c *Cache) takeOut(slot int32) removal {
 	}
 	c.space.pinned += rm.pinned
 	c.index.remove(slot)
-	delete(c.unsaved, r.id)
+	c.settled(r.id)
 	c.begin(r.id)
 	return rm
 }

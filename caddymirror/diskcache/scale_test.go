@@ -36,11 +36,12 @@ func generate(t testing.TB, dir string, n int) {
 		wg.Go(func() {
 			for k := w; k < n; k += 4 {
 				body := strconv.AppendInt(nil, int64(k), 10)
-				head, err := encodeMeta(scaleKey(k), Meta{})
+				line, err := encodeMeta(scaleKey(k), Meta{})
 				if err != nil {
 					t.Error(err)
 					return
 				}
+				head := withRoom(line)
 				b := append(encodeHeader(head, int64(len(body)), Freshness{At: time.Now()}), head...)
 				b = append(append(b, body...), encodeSums([]uint32{crc32.Checksum(body, castagnoli)})...)
 				// Links do for the scan, and are quicker to make.

@@ -53,7 +53,7 @@ func (c *Cache) scrubAll(rate int64) bool {
 			return true
 		}
 		r := *x.at(slot)
-		if !r.live || c.isBusy(r.id) {
+		if !r.live || c.isBusy(r.id) || c.rewriting == r.id {
 			c.mu.Unlock()
 			continue
 		}

@@ -129,9 +129,9 @@ func (t *file) install(f *Fill, size, charge int64, body []byte) error {
 	c.mu.Unlock()
 	defer c.unpeek(i)
 
-	e := &Entry{c: c, key: t.key, id: i, meta: t.meta, bodyOff: headerLen + int64(len(t.head)), refs: 1}
-	e.meta.Size = size
-	e.fresh.Store(&t.fresh)
+	e := &Entry{c: c, key: t.key, id: i, size: size, bodyOff: headerLen + int64(len(t.head)), refs: 1}
+	t.meta.Size = size
+	e.current.Store(&Current{Meta: &t.meta, Fresh: t.fresh})
 	err := c.whenFull(block, func() error { return t.dir.rename(t.path, i, group) })
 	if err == nil {
 		t.become(e, body, t.dir.object(i, group))
@@ -219,7 +219,7 @@ func (c *Cache) replace(r record) (slot int32, old *Entry) {
 			c.unpin(r.id, n)
 		}
 		c.index.remove(slot)
-		delete(c.unsaved, r.id)
+		c.settled(r.id)
 	}
 	c.recent = append(c.recent, r.id)
 	return c.index.insert(r), old

@@ -110,15 +110,15 @@ func (m *Mount) fields(o *object, as representation) *fields {
 }
 
 func (m *Mount) entryFields(e *diskcache.Entry, as representation) *fields {
-	if as.encoding != "" || as.decoded {
-		return m.fieldsOf(e.Meta(), e.Fresh().At, as)
+	plain, now := as.encoding == "" && !as.decoded, e.Current()
+	if plain {
+		if f, ok := now.Memo().(*fields); ok && f.mediaType == as.mediaType {
+			return f
+		}
 	}
-	if f, ok := e.Memo().(*fields); ok && f.mediaType == as.mediaType {
-		return f
-	}
-	f := m.fieldsOf(e.Meta(), e.Fresh().At, as)
-	if f.date == "" {
-		e.SetMemo(f)
+	f := m.fieldsOf(now.Meta, now.Fresh.At, as)
+	if plain && f.date == "" {
+		now.SetMemo(f)
 	}
 	return f
 }

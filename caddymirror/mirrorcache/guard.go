@@ -92,5 +92,4 @@ func goesBack(meta *diskcache.Meta, g *got) bool {
 // keepGuarded makes an entry that is guarded fresh for as long as it would be.
 func (m *Mount) keepGuarded(e *diskcache.Entry) {
 	e.Refresh(diskcache.Freshness{At: time.Now()})
-	e.SetMemo(nil)
 }
