@@ -49,6 +49,7 @@ var (
 	originErrors  = desc("origin_errors_total", "Calls to the origin that it did not answer.", "mount", "origin", "kind")
 	originReads   = desc("origin_bytes_total", "Bytes read from the origin.", "mount", "origin")
 	originStuck   = desc("origin_stuck_calls", "Calls given up on that the file system has not ended yet.", "mount", "origin")
+	upstreamUp    = desc("upstream_up", "1 if the upstream answers, 0 while its breaker is open, or it asked for a pause.", "mount", "upstream")
 	mountBytes    = desc("mount_bytes", "Bytes that the mount has in its cache.", "mount")
 	fillsRunning  = desc("fills_running", "Fills that run now.", "mount")
 	fillsWaiting  = desc("fills_waiting", "Fills that wait for their turn.", "mount")
@@ -108,6 +109,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			send(originErrors, counter, float64(o.Busy), m.Prefix, o.Origin, "busy")
 			send(originReads, counter, float64(o.ReadBytes), m.Prefix, o.Origin)
 			send(originStuck, gauge, float64(o.Stuck), m.Prefix, o.Origin)
+			for _, u := range o.Upstreams {
+				if k := [2]string{m.Prefix, "upstream " + u.URL}; !seen[k] {
+					seen[k] = true
+					send(upstreamUp, gauge, bit(u.State == "up"), m.Prefix, u.URL)
+				}
+			}
 		}
 	}
 }

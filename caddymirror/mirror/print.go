@@ -70,6 +70,7 @@ func (s Status) printMounts(out io.Writer) error {
 			if o.State != "up" && o.LastError != "" {
 				fmt.Fprintln(&more, o.LastError)
 			}
+			printUpstreams(&more, o.Upstreams)
 			printIndex(&more, o.Index)
 			below = append(below, more.String())
 			prefix = ""
@@ -90,6 +91,19 @@ func (s Status) printMounts(out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// printUpstreams prints those that there is something to say of.
+func printUpstreams(out io.Writer, upstreams []origin.UpstreamStatus) {
+	for _, u := range upstreams {
+		switch u.State {
+		case "up":
+		case "paused":
+			fmt.Fprintf(out, "%s wants no requests before %s\n", u.URL, u.PausedUntil.Local().Format(time.TimeOnly))
+		default:
+			fmt.Fprintf(out, "%s is %s\n", u.URL, u.State)
+		}
+	}
 }
 
 // printedRemarks is how many remarks on the files of an index are printed.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
@@ -42,5 +43,20 @@ func TestPrintIndex(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, b.String())
 		}
+	}
+}
+
+// TestPrintUpstreams prints the upstreams that are not up.
+func TestPrintUpstreams(t *testing.T) {
+	until := time.Date(2026, 11, 28, 8, 9, 10, 0, time.Local)
+	s := Status{Mounts: []MountStatus{{Prefix: "/r", Origins: []origin.Status{{Origin: "http://a http://b http://c", State: "up", Upstreams: []origin.UpstreamStatus{
+		{URL: "http://a", State: "away"}, {URL: "http://b", State: "paused", PausedUntil: until}, {URL: "http://c", State: "up"},
+	}}}}}}
+	var b strings.Builder
+	if err := s.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "\n       http://a is away\n       http://b wants no requests before 08:09:10\n") || strings.Contains(b.String(), " http://c is") {
+		t.Error(b.String())
 	}
 }

@@ -63,7 +63,7 @@ func (s Status) Public() PublicStatus {
 
 func (m MountStatus) public() PublicMount {
 	p := PublicMount{Prefix: m.Prefix, State: "up"}
-	away := 0
+	away, poor := 0, false
 	for n, o := range m.Origins {
 		if n == 0 {
 			p.Seen = o.Seen
@@ -71,11 +71,14 @@ func (m MountStatus) public() PublicMount {
 		if o.State != "up" {
 			away++
 		}
+		for _, u := range o.Upstreams {
+			poor = poor || u.State != "up"
+		}
 	}
 	switch {
 	case away > 0 && away == len(m.Origins):
 		p.State = "away"
-	case away > 0:
+	case away > 0, poor:
 		p.State = "degraded"
 	}
 	return p

@@ -49,7 +49,8 @@ var decisions = map[string]string{
 	"Mounts.Origins.Busy":      secret,
 	"Mounts.Origins.Stuck":     secret,
 	"Mounts.Origins.LastError": secret,
-	"Mounts.Origins.Index":     secret, // names files
+	"Mounts.Origins.Index":     secret,  // names files
+	"Mounts.Origins.Upstreams": derived, // the state of the mount
 
 	"Jobs.Name":          shown,
 	"Jobs.State":         derived,
@@ -189,6 +190,8 @@ func TestPublic(t *testing.T) {
 func TestPublicStates(t *testing.T) {
 	at := func(h int) time.Time { return time.Date(2026, 1, 1, h, 0, 0, 0, time.UTC) }
 	up, away := origin.Status{State: "up", Seen: at(1)}, origin.Status{State: "away", Seen: at(2)}
+	half := up
+	half.Upstreams = []origin.UpstreamStatus{{State: "up"}, {State: "paused"}}
 	for _, c := range []struct {
 		origins []origin.Status
 		state   string
@@ -200,6 +203,7 @@ func TestPublicStates(t *testing.T) {
 		{[]origin.Status{up, away}, "degraded", at(1)},
 		{[]origin.Status{away}, "away", at(2)},
 		{[]origin.Status{away, away}, "away", at(2)},
+		{[]origin.Status{half}, "degraded", at(1)},
 		{nil, "up", time.Time{}},
 	} {
 		p := Status{Mounts: []MountStatus{{Prefix: "/a", Origins: c.origins}}}.Public().Mounts[0]

@@ -120,7 +120,7 @@ func unmarshalMount(d *caddyfile.Dispenser, caches []string) (*Mount, error) {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		if seen[option] && !byPath[option] {
+		if seen[option] && !byPath[option] && !from.repeat(option) {
 			return nil, d.Errf("%s already specified", option)
 		}
 		seen[option] = true

@@ -2,6 +2,7 @@ package mirrorcache
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -23,17 +24,17 @@ func unmarshalOrigins(d *caddyfile.Dispenser, prefix string) (origins, error) {
 	all := make(origins, 0, len(words))
 	for _, word := range words {
 		if joined, err := join(all, word); err != nil {
-			return nil, d.Errf("mount %s: origin %s: %v", prefix, word, err)
+			return nil, d.Errf("mount %s: origin %s: %v", prefix, shown(word), err)
 		} else if joined {
 			continue
 		}
 		o, err := unmarshalOrigin(word)
 		if err != nil {
-			return nil, d.Errf("mount %s: origin %s: %v", prefix, word, err)
+			return nil, d.Errf("mount %s: origin %s: %v", prefix, shown(word), err)
 		}
 		if o == nil {
 			known := forms(func(f origin.Form) string { return f.Word })
-			return nil, d.Errf("mount %s: origin %s is neither %s", prefix, word, strings.Join(known, " nor "))
+			return nil, d.Errf("mount %s: origin %s is neither %s", prefix, shown(word), strings.Join(known, " nor "))
 		}
 		all = append(all, o)
 	}
@@ -78,6 +79,25 @@ func (os origins) raw() []json.RawMessage {
 		list = append(list, caddyconfig.JSONModuleObject(o, "origin", o.CaddyModule().ID.Name(), nil))
 	}
 	return list
+}
+
+// repeat reports whether an option may be given to one of the origins again.
+func (os origins) repeat(option string) bool {
+	for _, o := range os {
+		if r, ok := o.(origin.Repeater); ok && r.Repeat(option) {
+			return true
+		}
+	}
+	return false
+}
+
+// shown is a word as it may be shown: a URL without a user, who may be a token.
+func shown(word string) string {
+	if u, err := url.Parse(word); err == nil && u.User != nil {
+		u.User = url.User("xxxxx")
+		return u.String()
+	}
+	return word
 }
 
 // unmarshalOption reads an option that no mount has, but one of its origins may.

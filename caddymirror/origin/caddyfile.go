@@ -36,6 +36,12 @@ type Joiner interface {
 	JoinRoot(word string) (ok bool, err error)
 }
 
+// Repeater is a [Written] of which some options may be given again.
+type Repeater interface {
+	// Repeat reports whether that holds for an option.
+	Repeat(option string) bool
+}
+
 // Form is how an origin is written, in messages.
 type Form struct {
 	Word string // the form of the word: "an absolute path"

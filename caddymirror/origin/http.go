@@ -237,4 +237,5 @@ var (
 	_ caddy.CleanerUpper = (*HTTP)(nil)
 	_ Written            = (*HTTP)(nil)
 	_ Joiner             = (*HTTP)(nil)
+	_ Repeater           = (*HTTP)(nil)
 )

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -34,6 +35,11 @@ func (h *HTTP) UnmarshalRoot(word string) (ok bool, err error) {
 
 // JoinRoot implements [Joiner]: several URLs are upstreams of one origin.
 func (h *HTTP) JoinRoot(word string) (ok bool, err error) { return h.UnmarshalRoot(word) }
+
+// Repeat implements [Repeater].
+func (*HTTP) Repeat(option string) bool {
+	return option == "follow" || option == "header_up" || option == "limit"
+}
 
 // UnmarshalOption implements [Written]:
 //
@@ -75,10 +81,13 @@ func (h *HTTP) UnmarshalOption(d *caddyfile.Dispenser) (ok bool, err error) {
 
 // check tells what is wrong with a setting of an upstream, as it stands in the file.
 func check(set func(c *upstream.Config)) error {
-	c := upstream.Config{URL: "http://upstream"}
+	const host = "x"
+	c := upstream.Config{URL: "http://" + host}
 	set(&c)
-	_, err := upstream.New(c)
-	return err
+	if _, err := upstream.New(c); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "upstream "+host+": "))
+	}
+	return nil
 }
 
 // unmarshalText reads the argument of an option.
