@@ -52,14 +52,14 @@ func newEntry(c *Cache, f *sysFile, contents *contents) (*Entry, error) {
 	e.verified = make([]atomic.Bool, len(e.sums))
 	e.unverified.Store(int64(len(e.sums)))
 	c.mu.Lock()
-	fits := c.takeMemory(e.size + entryCost)
+	fits := c.takeMemory(e.loadedCost())
 	c.mu.Unlock()
 	if !fits {
 		return e, nil
 	}
 	if err := e.load(contents.sums); err != nil {
 		c.mu.Lock()
-		c.memory -= e.size + entryCost
+		c.memory -= e.loadedCost()
 		c.mu.Unlock()
 		return nil, err
 	}
@@ -217,10 +217,14 @@ func (e *Entry) memoryCost() int64 {
 	if e.body == nil {
 		return 0
 	}
-	return int64(len(e.body)) + entryCost
+	return e.loadedCost()
 }
 
-// entryCost is about what an open entry has in memory besides its body.
+// loadedCost is the memoryCost of the entry with its body in memory. Metadata is
+// mostly as long as in the file.
+func (e *Entry) loadedCost() int64 { return e.bodyOff + e.size + entryCost }
+
+// entryCost is about what an open entry has in memory besides body and metadata.
 const entryCost = 1024
 
 // discard closes the file.

@@ -25,7 +25,7 @@ type Limits struct {
 	// MaxSize.
 	MaxObject int64
 
-	// Memory is the most bytes of bodies that are held in memory. Objects of
+	// Memory is the most bytes of bodies, with metadata, that are held in memory. Objects of
 	// up to a 64th of it, and of at most 1 MiB, are. 0 means none.
 	Memory int64
 

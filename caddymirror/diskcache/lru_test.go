@@ -526,6 +526,45 @@ func within(t testing.TB, what string, f func() bool) {
 	}
 }
 
+// TestMemoryOfMetadata fills objects whose metadata is much more than their bodies.
+func TestMemoryOfMetadata(t *testing.T) {
+	t.Parallel()
+	const memory, pad = 4 << 20, 40_000
+	dir := t.TempDir()
+	l := Limits{MaxSize: 64 << 20, Memory: memory}
+	c := open(t, dir, l)
+	check := func() {
+		t.Helper()
+		c.mu.Lock()
+		n := c.inMemory.len
+		c.mu.Unlock()
+		if n < memory/pad/2 || n > memory/pad {
+			t.Errorf("%d of them are in memory", n)
+		}
+		checkIdle(t, c)
+	}
+	for n := range 300 {
+		f, _ := c.Fill(key(n))
+		m := Meta{Size: 1, Header: map[string][]string{"X-Pad": {strings.Repeat("p", pad)}}}
+		err := f.Start(m, Freshness{})
+		if err == nil {
+			f.Write([]byte("x"))
+			err = f.Commit()
+		}
+		f.Leave()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	c.Close()
+	c = open(t, dir, l)
+	for n := range 300 {
+		get(t, c, key(n))
+	}
+	check()
+}
+
 func TestMemoryBound(t *testing.T) {
 	t.Parallel()
 	const memory = 3 << 20

@@ -190,7 +190,7 @@ func (t *file) open() (err error) {
 func (t *file) become(e *Entry, body []byte, path string) {
 	if body != nil {
 		t.c.mu.Lock()
-		fits := t.c.takeMemory(int64(len(body)) + entryCost)
+		fits := t.c.takeMemory(e.loadedCost())
 		t.c.mu.Unlock()
 		if fits {
 			e.body = body
