@@ -62,7 +62,6 @@ type behind struct {
 // Where the upstream has one file under many names.
 const (
 	firstDir = "first"
-	crowdDir = "crowd"
 	coldDir  = "cold"
 	slowDir  = "slow"
 )
@@ -94,12 +93,15 @@ func (b *bench) upstream(ctx context.Context, rep *report) error {
 	if err := b.give(b.dir); err != nil {
 		return err
 	}
-	if up.origin, err = b.startUpstream(ctx, tree, []many{
+	dirs := []many{
 		{Name: firstDir, File: firstFile},
-		{Name: crowdDir, File: crowdFile, Rate: crowdRate},
 		{Name: coldDir, File: up.big.name},
 		{Name: slowDir, File: up.big.name, Rate: slowUpstream},
-	}); err != nil {
+	}
+	for _, c := range crowds {
+		dirs = append(dirs, many{Name: c.dir, File: crowdFile, Rate: c.rate})
+	}
+	if up.origin, err = b.startUpstream(ctx, tree, dirs); err != nil {
 		return err
 	}
 

@@ -54,7 +54,7 @@ func TestColdRows(t *testing.T) {
 
 func TestCrowdObjects(t *testing.T) {
 	body := bytes.Repeat([]byte("0123456789abcdef"), crowdSize/16)
-	objects := crowdObjects(body)
+	objects := crowdObjects("crowd/object", body)
 	var whole int
 	parts := map[string]bool{}
 	for _, o := range objects {
