@@ -42,21 +42,24 @@ func (b *body) closeRemote() {
 	}
 }
 
-// readAt reads what there is at off, at least a byte, but at the end.
+// readAt reads what there is at off: at least a byte, or there is an error. A read that
+// ends early is no error: the next one has the rest from elsewhere.
 func (b *body) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if b.meta.Size >= 0 && off >= b.meta.Size {
 		return 0, io.EOF
 	}
 	n, err := b.readCached(ctx, p, off)
-	if n > 0 || err == io.EOF || ctx.Err() != nil {
-		return n, err
+	if n == 0 && err != io.EOF && ctx.Err() == nil {
+		n, err = b.readRemote(ctx, p, off)
+		if n == 0 && err != nil && b.hurry && b.fill != nil {
+			b.hurry = false
+			n, err = b.fill.ReadAt(ctx, p, off)
+		}
 	}
-	n, err = b.readRemote(ctx, p, off)
-	if n == 0 && err != nil && b.hurry && b.fill != nil {
-		b.hurry = false
-		return b.fill.ReadAt(ctx, p, off)
+	if n > 0 {
+		return n, nil
 	}
-	return n, err
+	return 0, err
 }
 
 // near is how far ahead of a fill bytes are waited for, in a hurry: about what it
@@ -69,11 +72,7 @@ var errElsewhere = errors.New("not in the cache")
 func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error) {
 	switch {
 	case b.entry != nil:
-		n, err := b.entry.ReadAt(p, off)
-		if n > 0 {
-			return n, nil
-		}
-		return 0, err
+		return b.entry.ReadAt(p, off)
 	case b.fill == nil:
 		return 0, errElsewhere
 	case b.hurry && b.meta.Validator != "" && off > b.fill.Published()+near:
