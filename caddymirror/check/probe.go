@@ -103,7 +103,7 @@ func (p *prober) again() bool {
 	switch {
 	case !told:
 		p.noteOnce(Cache, p.f.at, "has no Cache-Status of this mirror: whether it comes from a cache is not known")
-	case status.Detail == "origin-away":
+	case status.Detail == "origin-away", strings.HasPrefix(status.Detail, "origin-status-"):
 		p.note(Cache, p.f.at, "comes from the cache, and the origin is away: Cache-Status: %s", status)
 	case isHit(status):
 	case status.Detail == "unfinished":

@@ -36,6 +36,7 @@ type fields struct {
 	more            []field // read out of the object, or of a response
 
 	// Of a response only.
+	mount        uint64 // whose configuration they go by
 	response     bool
 	status       int
 	cacheControl string // empty: by class
@@ -112,7 +113,7 @@ func (m *Mount) fields(o *object, as representation) *fields {
 func (m *Mount) entryFields(e *diskcache.Entry, as representation) *fields {
 	plain, now := as.encoding == "" && !as.decoded, e.Current()
 	if plain {
-		if f, ok := now.Memo().(*fields); ok && f.mediaType == as.mediaType {
+		if f, ok := now.Memo().(*fields); ok && f.mediaType == as.mediaType && (!f.response || f.mount == m.serial) {
 			return f
 		}
 	}

@@ -34,7 +34,7 @@ func TestGuard(t *testing.T) {
 	// The upstream has, and it stays so.
 	u.set(page("9", "nine"))
 	for range 3 {
-		s.ask(t, "GET", "/w/simple/").want(t, 200, []byte("eleven"), "")
+		s.ask(t, "GET", "/w/simple/").want(t, 200, []byte("eleven"), "fwd=stale; fwd-status=200; detail=guard")
 		s.settle(t)
 	}
 	u.set(give(200, "no serial", "Cache-Control: max-age=0"))

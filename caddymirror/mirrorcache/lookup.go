@@ -90,6 +90,7 @@ type verdict int
 const (
 	unknown verdict = iota // the origin is away, or too slow
 	unchanged
+	older // it stays, though the origin has an older one
 	changed
 	gone
 )
@@ -103,10 +104,11 @@ func (m *Mount) stale(ctx context.Context, c *diskcache.Cache, e *diskcache.Entr
 		waiting, cancel = m.patience(ctx, e)
 	}
 	defer cancel()
+	q.since = time.Now()
 	found := m.revalidate(waiting, c, e)
 	err := found.err
 	switch found.verdict {
-	case unchanged:
+	case unchanged, older:
 		if found.entry != e {
 			// It was replaced meanwhile, and what has been looked at is the new one.
 			e.Close()
@@ -116,7 +118,11 @@ func (m *Mount) stale(ctx context.Context, c *diskcache.Cache, e *diskcache.Entr
 		if m.web {
 			_, age = m.use(ctx, e, &q)
 		}
-		return object{entry: e, result: resultRevalidated, status: statusRevalidated, age: age}, nil
+		status := statusRevalidated
+		if found.verdict == older {
+			status = statusGuarded
+		}
+		return object{entry: e, result: resultRevalidated, status: status, age: age}, nil
 	case gone:
 		e.Close()
 		return object{result: resultMiss, status: statusGone}, err
@@ -142,7 +148,7 @@ func (m *Mount) stale(ctx context.Context, c *diskcache.Cache, e *diskcache.Entr
 	if use != freshness.MustAsk || !m.web {
 		if o, ok := m.asItIs(ctx, e); ok {
 			if f, failed := isFailure(err); failed {
-				o.status += "; fwd-status=" + strconv.Itoa(f.status)
+				o.status = strings.Replace(o.status, "origin-away", "origin-status-"+strconv.Itoa(f.status), 1)
 			}
 			return o, nil
 		}
@@ -260,7 +266,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
 	case !g.Unchanged || !m.inspected(e) || !m.confirm(e, g):
 		if g = m.guard(context.Background(), e, g); g == nil {
 			m.keepGuarded(e)
-			return checked{unchanged, e, nil}
+			return checked{older, e, nil}
 		}
 		// Here and not where the verdict is heard: perhaps nobody waits for it
 		// any more.
@@ -405,7 +411,11 @@ func (m *Mount) overtaken(ctx context.Context, c *diskcache.Cache, q question) (
 	if !ok {
 		return object{}, false
 	}
-	if use, age := m.use(ctx, e, &q); use == freshness.Serve && (!m.web || answers(e.Meta(), &q)) {
+	use, age := m.use(ctx, e, &q)
+	if m.web && !q.since.IsZero() && !e.Fresh().At.Before(q.since) {
+		use = freshness.Serve // it is what the upstream was asked for by this request
+	}
+	if use == freshness.Serve && (!m.web || answers(e.Meta(), &q)) {
 		return object{entry: e, result: resultHit, status: statusHit, age: age}, true
 	}
 	e.Close()

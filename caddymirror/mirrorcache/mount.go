@@ -157,6 +157,7 @@ type Mount struct {
 	failover       time.Duration // how long the first origin may take that is not away
 	current        atomic.Pointer[release]
 	looked         atomic.Bool // the first origin's release has been seen
+	serial         uint64      // of the mount in this process
 	unstored       unstored
 	mounted        func(*url.URL) (string, bool) // where the site has a URL of an upstream
 	guards         guards
@@ -164,6 +165,9 @@ type Mount struct {
 	lifetimes      lifetimes
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
 }
+
+// mountSerial counts mounts: what is kept with an entry outlives a configuration.
+var mountSerial atomic.Uint64
 
 // source is an origin of a mount: a tree or an HTTP upstream.
 type source struct {
@@ -264,6 +268,7 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	m.facts = newFacts()
 	m.unstored = newUnstored()
 	m.guards = newGuards()
+	m.serial = mountSerial.Add(1)
 	m.parts = newParts()
 	m.dates = newDates()
 	m.metrics = newMetrics(m.Prefix)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
@@ -19,6 +20,8 @@ type question struct {
 	part bool // a range is wanted
 
 	again bool // a part of it was asked for not long ago
+
+	since time.Time // when it was asked whether an entry is current
 
 	header http.Header // of the request, nil if there is none: to be read only before that has ended
 	// Of the request, to an upstream.

@@ -48,6 +48,7 @@ func isBusy(err error) bool {
 var (
 	statusHit         = "mirror; hit"
 	statusRevalidated = "mirror; fwd=stale; fwd-status=304"
+	statusGuarded     = "mirror; fwd=stale; fwd-status=200; detail=guard"
 	statusChanged     = "mirror; fwd=stale; fwd-status=200; stored"
 	statusGone        = "mirror; fwd=stale; fwd-status=404"
 	statusMiss        = "mirror; fwd=uri-miss; fwd-status=200; stored"
@@ -62,6 +63,7 @@ var (
 	statusUnfinished  = "mirror; fwd=bypass; detail=unfinished"
 	statusHitStale    = "mirror; hit; detail=stale-while-revalidate"
 	statusCooldown    = "mirror; hit; detail=cooldown"
+	statusNoAnswer    = "mirror; fwd=uri-miss; detail=origin-away"
 	statusOnlyCached  = "mirror; fwd=request; fwd-status=504"
 )
 

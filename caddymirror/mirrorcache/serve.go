@@ -288,13 +288,16 @@ func (m *Mount) fail(w http.ResponseWriter, r *http.Request, o object, err error
 	status := http.StatusServiceUnavailable
 	if f, ok := isFailure(err); ok && r.Context().Err() == nil {
 		m.count(r, resultError)
-		h.Set("Cache-Status", o.status)
+		h.Set("Cache-Status", strings.Replace(cmp.Or(o.status, statusAway), "503", strconv.Itoa(f.status), 1))
 		f.respond(w, r)
 		return nil
 	}
 	switch {
 	case m.web:
 		status = webFailed(h, err)
+		if o.status == statusAway {
+			h.Set("Cache-Status", statusNoAnswer)
+		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, origin.ErrIsDir):
 		status = http.StatusNotFound
 	case errors.Is(err, fs.ErrPermission):

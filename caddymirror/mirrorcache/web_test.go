@@ -147,16 +147,16 @@ func TestWebFails(t *testing.T) {
 	s.settle(t)
 	for _, status := range []int{500, 502, 503, 429} {
 		u.set(give(status, "broken", "X-Why: broken", "Retry-After: 0"))
-		s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit; ttl=-")
+		s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), fmt.Sprintf("hit; ttl=-1; detail=origin-status-%d", status))
 		a := s.ask(t, "GET", fmt.Sprintf("/w/g%d", status))
-		a.want(t, status, []byte("broken"), "")
+		a.want(t, status, []byte("broken"), fmt.Sprintf("fwd=uri-miss; fwd-status=%d", status))
 		if a.header.Get("X-Why") != "broken" {
 			t.Errorf("%d: %v", status, a.header)
 		}
 	}
 	u.Close()
 	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit; ttl=-")
-	s.ask(t, "GET", "/w/g").want(t, 502, nil, "")
+	s.ask(t, "GET", "/w/g").want(t, 502, nil, "fwd=uri-miss; detail=origin-away")
 }
 
 // TestWebNotStored: what is not to be stored is not, nor shared, and costs one request each.
@@ -470,4 +470,36 @@ func TestWebRedirects(t *testing.T) {
 	}
 	s.ask(t, "GET", "/w/here").want(t, 200, []byte("there"), "")
 	s.ask(t, "GET", "/files/a%2Fb?x=1").want(t, 200, []byte("file"), "")
+}
+
+// TestWebReload: what is in memory goes by the configuration of now.
+func TestWebReload(t *testing.T) {
+	s, u := newWeb(t, `, "ttl": "1h"`, give(200, "one", `Etag: "1"`))
+	s.ask(t, "GET", "/w/f")
+	s.settle(t)
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit")
+	m := s.h.Mounts[0]
+	m.lifetimes.ttl[0].For = 1
+	m.serial = mountSerial.Add(1) // as the next configuration's
+	u.requests()
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "fwd=stale; fwd-status=304")
+}
+
+// TestWebAskedOnce: what replaces an entry that may not be served without asking is asked
+// for once, also if it is in the cache before the request looks there again.
+func TestWebAskedOnce(t *testing.T) {
+	n := 0
+	s, u := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+		n++
+		give(200, fmt.Sprint("version ", n), "Cache-Control: max-age=0")(w, r)
+	})
+	s.ask(t, "GET", "/w/f")
+	s.settle(t)
+	for n := 2; n < 60; n++ {
+		s.ask(t, "GET", "/w/f").want(t, 200, []byte(fmt.Sprint("version ", n)), "fwd=stale; fwd-status=200")
+		s.settle(t)
+	}
+	if n := len(u.requests()); n != 59 {
+		t.Errorf("%d requests for 59", n)
+	}
 }
