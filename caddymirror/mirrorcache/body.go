@@ -22,7 +22,7 @@ type body struct {
 	entry  *diskcache.Entry // of the caller
 	fill   *diskcache.Fill
 	hurry  bool // read from the origin what fill has not got yet
-	waited bool // for what is far ahead of the fill
+	waited bool // in vain, for what is far ahead of the fill
 	remote origin.Body
 	at     int64  // where remote is
 	ahead  []byte // read from remote already: what comes before at
@@ -81,20 +81,40 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 	return b.fill.ReadAt(ctx, p, off)
 }
 
-// soon is how long bytes that are far ahead of the fill of an upstream's object are waited
-// for, once: each request that they do not need spares the upstream.
-const soon = 300 * time.Millisecond
+// Bytes that are far ahead of the fill of an upstream's object are waited for, since each
+// request that they do not need spares the upstream: for as long as the fill goes on so fast
+// that they come soon. How fast that is, is looked at after each glance.
+const (
+	soon   = 5 * time.Second
+	glance = 300 * time.Millisecond
+)
 
 // readSoon reads bytes that are far ahead of the fill, if those come soon.
 func (b *body) readSoon(ctx context.Context, p []byte, off int64) (int, error) {
 	if !b.m.web || b.waited {
 		return 0, errElsewhere
 	}
-	b.waited = true
-	ctx, cancel := context.WithTimeoutCause(ctx, soon, errElsewhere)
+	start, had := time.Now(), b.fill.Published()
+	for {
+		n, err := b.readGlance(ctx, p, off)
+		if n > 0 || err != errElsewhere { //nolint:errorlint // it is the error itself
+			return n, err
+		}
+		took, came := time.Since(start), b.fill.Published()-had
+		left := off - b.fill.Published()
+		if took > soon || float64(left)*took.Seconds() > float64(came)*(soon-took).Seconds() {
+			b.waited = true
+			return 0, errElsewhere
+		}
+	}
+}
+
+// readGlance reads bytes that the fill has within a glance.
+func (b *body) readGlance(ctx context.Context, p []byte, off int64) (int, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, glance, errElsewhere)
 	defer cancel()
 	n, err := b.fill.ReadAt(ctx, p, off)
-	if n == 0 && context.Cause(ctx) == errElsewhere {
+	if n == 0 && context.Cause(ctx) == errElsewhere { //nolint:errorlint // it is the error itself
 		err = errElsewhere
 	}
 	return n, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -501,5 +502,50 @@ func TestWebAskedOnce(t *testing.T) {
 	}
 	if n := len(u.requests()); n != 59 {
 		t.Errorf("%d requests for 59", n)
+	}
+}
+
+// TestWebCollapsesSlowly: ranges far ahead of a fill wait for it if it gets there soon, and
+// are asked for if it does not.
+func TestWebCollapsesSlowly(t *testing.T) {
+	const parts = 64
+	part := strings.Repeat("0123456789abcdef", 1<<10)
+	whole := strings.Repeat(part, parts)
+	for name, tc := range map[string]struct {
+		pause time.Duration // after each part
+		least int           // requests
+		most  int
+	}{"soon": {20 * time.Millisecond, 1, 1}, "late": {500 * time.Millisecond, 2, 11}} {
+		t.Run(name, func(t *testing.T) {
+			end := make(chan struct{})
+			defer close(end)
+			s, u := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Range") != "" {
+					give(200, whole, `Etag: "1"`)(w, r)
+					return
+				}
+				w.Header().Set("Etag", `"1"`)
+				w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
+				for range parts {
+					_, _ = io.WriteString(w, part)
+					w.(http.Flusher).Flush()
+					select {
+					case <-time.After(tc.pause):
+					case <-end:
+						panic(http.ErrAbortHandler)
+					}
+				}
+			})
+			var wg sync.WaitGroup
+			for range 10 {
+				wg.Go(func() {
+					s.ask(t, "GET", "/w/f", "Range: bytes=1000000-1000009").want(t, 206, []byte(whole[1000000:1000010]), "")
+				})
+			}
+			wg.Wait()
+			if n := len(u.requests()); n < tc.least || n > tc.most {
+				t.Errorf("%d requests", n)
+			}
+		})
 	}
 }
