@@ -97,7 +97,7 @@ func (b *body) readSoon(ctx context.Context, p []byte, off int64) (int, error) {
 	start, had := time.Now(), b.fill.Published()
 	for {
 		n, err := b.readGlance(ctx, p, off)
-		if n > 0 || err != errElsewhere { //nolint:errorlint // it is the error itself
+		if n > 0 || err != errElsewhere {
 			return n, err
 		}
 		took, came := time.Since(start), b.fill.Published()-had
@@ -114,7 +114,7 @@ func (b *body) readGlance(ctx context.Context, p []byte, off int64) (int, error)
 	ctx, cancel := context.WithTimeoutCause(ctx, glance, errElsewhere)
 	defer cancel()
 	n, err := b.fill.ReadAt(ctx, p, off)
-	if n == 0 && context.Cause(ctx) == errElsewhere { //nolint:errorlint // it is the error itself
+	if n == 0 && context.Cause(ctx) == errElsewhere {
 		err = errElsewhere
 	}
 	return n, err
