@@ -19,9 +19,9 @@ import (
 	"github.com/unifiedmirrors/mirror/test/testclients"
 )
 
-// startRegistry runs docker-registry with one image, test/image:1. With redirect, it sends
+// registryWorld is docker-registry with one image, test/image:1. With redirect, it sends
 // clients to an nginx for blobs, as registries do that keep them in an object store.
-func startRegistry(t *testing.T, redirect bool) upstream {
+func registryWorld(t *testing.T, redirect bool) world {
 	t.Helper()
 	testcaddy.Need(t, "docker-registry", "skopeo")
 	dir, addr := t.TempDir(), freeAddr(t)
@@ -30,10 +30,11 @@ func startRegistry(t *testing.T, redirect bool) upstream {
 		t.Fatal(err)
 	}
 	config := fmt.Sprintf("version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: %s\n", storage, addr)
-	stop, start := func() {}, func() {}
+	stop, start, options := func() {}, func() {}, ""
 	if redirect {
 		blobs := startNginx(t, storage)
 		stop, start = blobs.stop, blobs.start
+		options = "follow " + strings.TrimPrefix(blobs.url, "http://")
 		config += "middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: " + blobs.url + "/\n"
 	}
 	file := filepath.Join(dir, "config.yml")
@@ -43,11 +44,12 @@ func startRegistry(t *testing.T, redirect bool) upstream {
 	p := startProcess(t, dir, addr, []string{"OTEL_TRACES_EXPORTER=none"}, "docker-registry", "serve", file)
 	skopeo(t, "--dest-tls-verify=false", "oci:"+makeImage(t)+":1", "docker://"+addr+"/test/image:1")
 	redirects(t, "http://"+addr, redirect)
-	return upstream{
+	u := upstream{
 		"http://" + addr,
 		func() { p.stop(); stop() },
 		func() { start(); p.start() },
 	}
+	return world{u, "/v2", true, options, pull}
 }
 
 // redirects fails the test unless blobs are redirected, or are not.

@@ -21,7 +21,7 @@ events { worker_connections 4096; }
 http {
 	include /etc/nginx/mime.types;
 	default_type application/octet-stream;
-	access_log off; sendfile on; keepalive_requests 100000; http2_max_requests 100000;
+	access_log off; sendfile on; keepalive_requests 100000;
 	client_body_temp_path {DIR}/a; proxy_temp_path {DIR}/b; fastcgi_temp_path {DIR}/c; uwsgi_temp_path {DIR}/d; scgi_temp_path {DIR}/e;
 	server {
 		listen {ADDR} {LISTEN};

@@ -23,7 +23,8 @@ type Exchange struct {
 	Request *http.Request
 	N       int // the how manieth for this target, from 1 on
 
-	s *Server
+	s       *Server
+	without []string // fields that honest answers do not have
 }
 
 // Answer is a whole response.
@@ -41,7 +42,13 @@ func (x *Exchange) ask() (*http.Response, error) {
 	}
 	maps.Copy(req.Header, x.Request.Header)
 	req.Host = x.Request.Host
-	return x.s.client.RoundTrip(req)
+	resp, err := x.s.client.RoundTrip(req)
+	if err == nil {
+		for _, name := range x.without {
+			resp.Header.Del(name)
+		}
+	}
+	return resp, err
 }
 
 // Honest is the answer of the upstream, 502 if there is none.

@@ -357,3 +357,17 @@ func Bomb(size int64) Fault {
 		return x.SendAll(a)
 	}
 }
+
+// Unasked304 answers with status 304, whatever was asked for.
+func Unasked304(x *Exchange) bool {
+	a := x.Honest()
+	return x.SendAll(Answer{http.StatusNotModified, http.Header{"Etag": a.Header["Etag"]}, nil})
+}
+
+// Without is a fault whose honest answers lack some fields.
+func Without(f Fault, names ...string) Fault {
+	return func(x *Exchange) bool {
+		x.without = append(x.without, names...)
+		return f(x)
+	}
+}

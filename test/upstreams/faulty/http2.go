@@ -265,3 +265,8 @@ func StreamHugeHeader(size int) StreamFault {
 
 // StreamSilent never answers.
 func StreamSilent(x *Stream) bool { <-x.s.end; return false }
+
+// StreamStatus answers with a status and no body.
+func StreamStatus(status int) StreamFault {
+	return func(x *Stream) bool { return x.Headers(true, ":status: "+strconv.Itoa(status)) == nil }
+}

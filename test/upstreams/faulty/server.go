@@ -160,6 +160,15 @@ func (s *Server) Refuse() {
 	}
 }
 
+// Cut closes all connections, as a server does with those that are idle.
+func (s *Server) Cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.Close()
+	}
+}
+
 // Accept takes connections again, on the same port, after [Server.Refuse].
 func (s *Server) Accept() {
 	s.t.Helper()
