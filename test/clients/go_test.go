@@ -12,6 +12,6 @@ func TestGo(t *testing.T) {
 	testcaddy.Need(t, "go")
 
 	// Small ones; one of them has upper-case letters, which a proxy sees as !b and !s.
-	m := testclients.NewGoModules(t, "github.com/google/uuid", "github.com/rs/xid", "github.com/BurntSushi/toml")
+	m := testclients.NewGoModules(t, "github.com/google/uuid", "github.com/rs/xid", "github.com/Masterminds/goutils")
 	coldWarmAway(t, m.Dir, m.Download)
 }

@@ -19,7 +19,8 @@ type GoModules struct {
 	Dir     string
 	Modules []string // path@version
 
-	want string // a copy of Dir
+	want  string // a copy of Dir
+	cache string // of what go compiles: nothing, but to make it anew takes as long as the download
 }
 
 // NewGoModules makes one of modules of the versions that this repository uses.
@@ -31,7 +32,7 @@ func NewGoModules(t *testing.T, paths ...string) GoModules {
 	if err != nil {
 		t.Fatalf("go list -m: %v", err)
 	}
-	m := GoModules{Modules: strings.Fields(string(out))}
+	m := GoModules{Modules: strings.Fields(string(out)), cache: t.TempDir()}
 
 	cache := t.TempDir()
 	seed := exec.Command("go", append([]string{"mod", "download", "-json"}, m.Modules...)...)
@@ -67,7 +68,7 @@ func (m GoModules) Download(t *testing.T, url string) {
 	clean := filepath.Join(dir, "modcache")
 	out := Command(t, dir, []string{
 		"GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=mod -modcacherw", "GOMODCACHE=" + clean,
-		"GOPROXY=" + url, "GONOPROXY=none", "GOSUMDB=off", "GOCACHE=" + filepath.Join(dir, "cache"),
+		"GOPROXY=" + url, "GONOPROXY=none", "GOSUMDB=off", "GOCACHE=" + m.cache,
 	}, "go", "mod", "download", "-json")
 
 	var n int

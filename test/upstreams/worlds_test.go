@@ -94,7 +94,7 @@ func rpmWorld(t *testing.T, serve func(*testing.T, string) upstream) world {
 
 func goWorld(t *testing.T, serve func(*testing.T, string) upstream) world {
 	testcaddy.Need(t, "go")
-	m := testclients.NewGoModules(t, "github.com/google/uuid", "github.com/BurntSushi/toml")
+	m := testclients.NewGoModules(t, "github.com/google/uuid", "github.com/Masterminds/goutils") // few files, and upper-case letters
 	backdate(t, m.Dir)
 	return world{serve(t, m.Dir), "/go", false, "", m.Download}
 }
