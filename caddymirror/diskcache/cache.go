@@ -94,6 +94,7 @@ type Cache struct {
 	space     space
 
 	unsavedMeta int64 // bytes of metadata in unsaved
+	mostUnsaved int64 // of them; see maxUnsaved
 }
 
 // peek is of those who have the file of an id open beside its entry.
@@ -137,6 +138,8 @@ func Open(path string, limits Limits, log *zap.Logger) (*Cache, error) {
 		outdated: map[*Fill]struct{}{},
 		busy:     map[id]struct{}{},
 		peeks:    map[id]peek{},
+
+		mostUnsaved: maxUnsaved,
 	}
 	c.idle.L = &c.mu
 	// Not the names of a cache that was here before: its fills may still end.

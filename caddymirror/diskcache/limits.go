@@ -25,8 +25,9 @@ type Limits struct {
 	// MaxSize.
 	MaxObject int64
 
-	// Memory is the most bytes of bodies, with metadata, that are held in memory. Objects of
-	// up to a 64th of it, and of at most 1 MiB, are. 0 means none.
+	// Memory is the most bytes of bodies, with metadata, that are held in
+	// memory. Objects of up to a 64th of it, and of at most 1 MiB, are. 0 means
+	// none.
 	Memory int64
 
 	// Fills is how many fills run at a time; of one group three quarters of

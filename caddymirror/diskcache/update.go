@@ -61,7 +61,7 @@ func (e *Entry) Update(meta Meta, f Freshness) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.current.Store(&Current{Meta: &meta, Fresh: f})
-	e.unsavable = !fits || c.unsavedMeta+int64(len(line)) > maxUnsaved
+	e.unsavable = !fits || c.unsavedMeta+int64(len(line)) > c.mostUnsaved
 	if e.unsavable {
 		e.keep(unsaved{})
 		return
