@@ -182,7 +182,7 @@ func (b *body) copyRange(ctx context.Context, w io.Writer, off, n int64) (int64,
 	if b.entry != nil && b.entry.Bytes() != nil {
 		return b.copyMemory(w, off, n)
 	}
-	buf := b.buffer()
+	buf := buffer()
 	defer putBuffer(buf)
 	begin := off
 	for n != 0 {

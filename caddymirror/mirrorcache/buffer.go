@@ -10,8 +10,8 @@ const (
 	// hundreds of clients may follow one fill.
 	bufferSize = 128 << 10
 
-	// largeSize is what one that is on disk costs as long as no more than maxLarge
-	// are sent. Each read and each write costs something, whatever its size.
+	// largeSize is what one costs as long as no more than maxLarge are sent or filled.
+	// Each read and each write costs something, whatever its size.
 	largeSize = 512 << 10
 	maxLarge  = 64
 )
@@ -22,16 +22,17 @@ var (
 	largeUsed    atomic.Int64
 )
 
-// buffer is what the body is to be copied through. putBuffer must follow.
-func (b *body) buffer() []byte {
-	if b.entry != nil {
-		if largeUsed.Add(1) <= maxLarge {
-			return largeBuffers.Get().(*[largeSize]byte)[:]
-		}
-		largeUsed.Add(-1)
+// buffer is what a body is to be copied through. putBuffer must follow.
+func buffer() []byte {
+	if largeUsed.Add(1) <= maxLarge {
+		return largeBuffers.Get().(*[largeSize]byte)[:]
 	}
-	return buffers.Get().(*[bufferSize]byte)[:]
+	largeUsed.Add(-1)
+	return smallBuffer()
 }
+
+// smallBuffer is buffer for what comes slowly.
+func smallBuffer() []byte { return buffers.Get().(*[bufferSize]byte)[:] }
 
 // putBuffer releases a buffer.
 func putBuffer(buf []byte) {

@@ -105,13 +105,13 @@ func (m *Mount) copy(f *diskcache.Fill, q question, g *got) (err error) {
 }
 
 // pump copies until the end of remote.
-func pump(f *diskcache.Fill, remote origin.Body) error {
+func pump(f io.Writer, remote origin.Body) error {
 	if whole, ok := remote.(io.WriterTo); ok {
 		_, err := whole.WriteTo(f)
 		return err
 	}
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
+	buf := smallBuffer()
+	defer func() { putBuffer(buf) }()
 	for n := minRead; ; n = min(2*n, len(buf)) {
 		got, err := remote.Read(buf[:n])
 		if got > 0 {
@@ -124,6 +124,10 @@ func pump(f *diskcache.Fill, remote origin.Body) error {
 		}
 		if err != nil {
 			return err
+		}
+		if got == bufferSize && got == len(buf) { // it comes fast
+			putBuffer(buf)
+			buf = buffer()
 		}
 	}
 }
