@@ -52,7 +52,7 @@ func newEntry(c *Cache, f *sysFile, contents *contents) (*Entry, error) {
 	e.verified = make([]atomic.Bool, len(e.sums))
 	e.unverified.Store(int64(len(e.sums)))
 	c.mu.Lock()
-	fits := c.takeMemory(e.loadedCost())
+	fits := c.takeMemory(e.size, e.loadedCost())
 	c.mu.Unlock()
 	if !fits {
 		return e, nil

@@ -760,3 +760,30 @@ func TestForeignDirectory(t *testing.T) {
 	}
 	c.Close()
 }
+
+// TestLargestInMemory: a 64th of the memory is for one body, whatever its metadata.
+func TestLargestInMemory(t *testing.T) {
+	t.Parallel()
+	const memory = 4 << 20
+	c := open(t, t.TempDir(), Limits{MaxSize: 64 << 20, Memory: memory})
+	for size, want := range map[int]bool{memory / 64: true, memory/64 + 1: false} {
+		f, _ := c.Fill(key(size))
+		err := f.Start(Meta{Size: int64(size), Header: map[string][]string{"X-Pad": {strings.Repeat("p", 2000)}}}, Freshness{})
+		if err == nil {
+			f.Write(make([]byte, size))
+			err = f.Commit()
+		}
+		f.Leave()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, ok := c.Get(key(size))
+		if !ok {
+			t.Fatal("it is not there")
+		}
+		if got := e.Bytes() != nil; got != want {
+			t.Errorf("a body of %d bytes: in memory is %v", size, got)
+		}
+		e.Close()
+	}
+}

@@ -61,10 +61,10 @@ func (c *Cache) makeHot(e *Entry, slot int32) {
 // maxOpenFiles is how many files are kept open that nobody reads just now.
 const maxOpenFiles = 512
 
-// takeMemory makes room in memory for n bytes of a body, and reports whether
-// there is some. Needs mu.
-func (c *Cache) takeMemory(n int64) bool {
-	if n > min(c.limits.Memory/64, bufferedMax)+entryCost {
+// takeMemory makes room in memory for a body of so many bytes, which costs n with all that
+// belongs to it, and reports whether there is some. Needs mu.
+func (c *Cache) takeMemory(body, n int64) bool {
+	if body > min(c.limits.Memory/64, bufferedMax) {
 		return false
 	}
 	c.trimMemory(n)

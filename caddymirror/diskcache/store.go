@@ -190,7 +190,7 @@ func (t *file) open() (err error) {
 func (t *file) become(e *Entry, body []byte, path string) {
 	if body != nil {
 		t.c.mu.Lock()
-		fits := t.c.takeMemory(e.loadedCost())
+		fits := t.c.takeMemory(e.size, e.loadedCost())
 		t.c.mu.Unlock()
 		if fits {
 			e.body = body
