@@ -297,6 +297,9 @@ func Redirect(to string) Fault {
 	}
 }
 
+// RedirectToItself redirects each target to itself.
+func RedirectToItself(x *Exchange) bool { return Redirect(x.Request.RequestURI)(x) }
+
 // RedirectOn redirects each target to another one, without an end.
 func RedirectOn(x *Exchange) bool {
 	return x.SendAll(Answer{http.StatusFound, http.Header{"Location": {x.Request.URL.Path + "x"}}, nil})
