@@ -83,11 +83,24 @@ func (u *Upstream) Fetch(ctx context.Context, r Request) (*Response, error) {
 		end(nil)
 		return resp, nil
 	}
-	resp.Unframed = a.resp.ProtoMajor < 2 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
+	resp.Unframed = unframed(a.resp)
 	body := newBody(asker, r, a, life, end)
 	resp.Start = body.skipTo(r, resp)
 	resp.Body = body
 	return resp, nil
+}
+
+// unframed reports whether a body ends where its connection does.
+func unframed(resp *http.Response) bool {
+	return resp.ProtoMajor < 2 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+}
+
+// pause keeps the pause that an answer asks for.
+func (u *Upstream) pause(a *answer) {
+	if pause := RetryAfter(a.resp.StatusCode, a.resp.Header, a.came); pause > 0 {
+		a.notBefore = a.came.Add(pause)
+		u.health.pauses.set(hostKey(a.url), a.notBefore, a.came)
+	}
 }
 
 // An answer is the last response of a chain of redirects.
@@ -180,10 +193,7 @@ func (u *Upstream) chain(ctx context.Context, cancel context.CancelCauseFunc, r 
 			return nil, u.classify(ctx, at, err)
 		}
 		a := &answer{resp: resp, url: at, sent: sent, came: time.Now()}
-		if pause := RetryAfter(resp.StatusCode, resp.Header, a.came); pause > 0 {
-			a.notBefore = a.came.Add(pause)
-			u.health.pauses.set(hostKey(at), a.notBefore, a.came)
-		}
+		u.pause(a)
 		to := location(resp, at)
 		if to == nil || !u.follows(to) {
 			a.redirect = to

@@ -80,7 +80,7 @@ func (r Request) valid() bool {
 }
 
 // request makes the request to one URL. It has nothing but what is said here.
-func (u *Upstream) request(ctx context.Context, r Request, at *url.URL) *http.Request {
+func (u *Upstream) request(r Request, at *url.URL) *http.Request {
 	req := &http.Request{
 		Method: http.MethodGet, URL: at, Header: http.Header{},
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -119,7 +119,7 @@ func (u *Upstream) request(ctx context.Context, r Request, at *url.URL) *http.Re
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Pragma", "no-cache")
 	}
-	return req.WithContext(ctx)
+	return req
 }
 
 const (
@@ -140,22 +140,22 @@ func (e protocolError) Error() string { return string(e) }
 // [http.Transport] does the same in most cases. Only GET and HEAD are ever sent, which have
 // no effect. private tells where the connection leads.
 func (u *Upstream) step(ctx context.Context, cancel context.CancelCauseFunc, r Request, at *url.URL, l leg) (resp *http.Response, private bool, err error) {
-	resp, private, dead, err := u.once(ctx, cancel, r, at, l)
+	resp, private, dead, err := u.once(ctx, cancel, u.request(r, at), l)
 	if dead && ctx.Err() == nil {
 		u.closeIdle() // the others are most likely as old
-		resp, private, _, err = u.once(ctx, cancel, r, at, l)
+		resp, private, _, err = u.once(ctx, cancel, u.request(r, at), l)
 	}
 	return resp, private, err
 }
 
 // once sends one request. dead says that a pooled connection broke before a byte came, or
 // had something left over.
-func (u *Upstream) once(ctx context.Context, cancel context.CancelCauseFunc, r Request, at *url.URL, l leg) (resp *http.Response, private, dead bool, err error) {
+func (u *Upstream) once(ctx context.Context, cancel context.CancelCauseFunc, req *http.Request, l leg) (resp *http.Response, private, dead bool, err error) {
 	var reused, begun, early atomic.Bool
 	var conn atomic.Pointer[orderedConn]
 	var informational atomic.Int32
 	var to remote
-	to.private.Store(privateHost(at)) // as long as no connection tells
+	to.private.Store(privateHost(req.URL)) // as long as no connection tells
 	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			reused.Store(info.Reused)
@@ -182,7 +182,7 @@ func (u *Upstream) once(ctx context.Context, cancel context.CancelCauseFunc, r R
 		},
 	}
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, legKey{}, &l), trace)
-	resp, err = u.transport.RoundTrip(u.request(ctx, r, at))
+	resp, err = u.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		dead = early.Load() || !begun.Load() && !timedOut(err) || isSurplus(err)
 		return nil, false, reused.Load() && dead, err
