@@ -19,6 +19,8 @@ type body struct {
 	meta diskcache.Meta
 	end  int64 // of what is wanted, 0: all
 
+	authorization string // of the request, to an upstream
+
 	entry  *diskcache.Entry // of the caller
 	fill   *diskcache.Fill
 	hurry  bool // read from the origin what fill has not got yet
@@ -152,7 +154,7 @@ func (b *body) readRemote(ctx context.Context, p []byte, off int64) (int, error)
 		b.closeRemote()
 	}
 	if b.remote == nil {
-		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b.key, &b.meta, off, max(0, b.end-off)) })
+		remote, err := b.m.enter(func() (origin.Body, error) { return b.m.reopen(ctx, b, off, max(0, b.end-off)) })
 		if err != nil {
 			return 0, err
 		}

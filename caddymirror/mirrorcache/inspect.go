@@ -94,7 +94,7 @@ type remoteAt struct {
 }
 
 func (r *remoteAt) ReadAt(p []byte, off int64) (int, error) {
-	b, err := r.m.reopen(r.ctx, r.name, r.meta, off, 0)
+	b, err := r.m.reopen(r.ctx, &body{key: r.name, meta: *r.meta}, off, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -356,15 +356,14 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 		}
 	}
 	if err != nil {
-		taken, ok := m.takeOver(f)
+		taken, ok := (*got)(nil), false
+		if begun { // what another has asked for may be for that one alone
+			taken, ok = m.takeOver(f)
+		}
 		f.Leave()
 		switch {
 		case ok:
-			o := m.pass(q, taken)
-			if errors.Is(err, errPart) {
-				o.status = statusPart
-			}
-			return o, nil
+			return m.passTaken(q, taken, err)
 		case errors.Is(err, errPart) && !q.part:
 			return m.miss(ctx, c, q, asked)
 		case errors.Is(err, errOvertaken):
@@ -378,7 +377,7 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 		status = withStatus(status, &meta)
 	}
 	return object{
-		body:   &body{m: m, key: q.key, meta: meta, fill: f},
+		body:   &body{m: m, key: q.key, meta: meta, fill: f, authorization: q.ask.Authorization},
 		result: res, status: status,
 	}, nil
 }
@@ -479,6 +478,23 @@ func (m *Mount) bypass(ctx context.Context, q question) (object, error) {
 	return o, nil
 }
 
+// passTaken is pass, of an answer that is not stored for the reason that err is.
+func (m *Mount) passTaken(q question, g *got, err error) (object, error) {
+	if g.Body != nil {
+		b, busy := m.enter(func() (origin.Body, error) { return g.Body, nil })
+		if busy != nil {
+			g.Close()
+			return object{result: resultBypass, status: statusBypass}, busy
+		}
+		g.Body = b
+	}
+	o := m.pass(q, g)
+	if errors.Is(err, errPart) {
+		o.status = statusPart
+	}
+	return o, nil
+}
+
 // pass answers with what the origin has given, past the cache.
 func (m *Mount) pass(q question, g *got) object {
 	status := statusBypass
@@ -493,7 +509,7 @@ func (m *Mount) pass(q question, g *got) object {
 		}
 	}
 	return object{
-		body:   &body{m: m, key: q.key, meta: meta, remote: g.Body},
+		body:   &body{m: m, key: q.key, meta: meta, remote: g.Body, authorization: q.ask.Authorization},
 		result: resultBypass, status: status,
 	}
 }

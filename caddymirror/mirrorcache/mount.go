@@ -161,7 +161,7 @@ type Mount struct {
 	unstored       unstored
 	mounted        func(*url.URL) (string, bool) // where the site has a URL of an upstream
 	guards         guards
-	passing        sync.Map // answers that are not stored: *got by *diskcache.Fill
+	passing        sync.Map // answers that are not stored, see handOver: *got by *diskcache.Fill
 	lifetimes      lifetimes
 	slow           atomic.Bool // the origin has kept a stale entry's request waiting for too long
 }

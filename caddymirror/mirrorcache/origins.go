@@ -104,8 +104,9 @@ func fieldsIn(meta *diskcache.Meta) map[string][]string {
 // no telling.
 var errVersion = origin.ErrChanged
 
-// reopen opens the very version that meta describes, from offset on, for n bytes; 0: all.
-func (m *Mount) reopen(ctx context.Context, key string, meta *diskcache.Meta, offset, n int64) (origin.Body, error) {
+// reopen opens the very version that a body is of, from offset on, for n bytes; 0: all.
+func (m *Mount) reopen(ctx context.Context, b *body, offset, n int64) (origin.Body, error) {
+	meta := &b.meta
 	if meta.Validator == "" {
 		return nil, errVersion
 	}
@@ -115,9 +116,10 @@ func (m *Mount) reopen(ctx context.Context, key string, meta *diskcache.Meta, of
 		if !ok {
 			continue
 		}
-		ask := origin.Request{Name: key}
+		ask := origin.Request{Name: b.key}
 		if m.web {
-			ask = again(key, meta)
+			ask = again(b.key, meta)
+			ask.Authorization = b.authorization
 		}
 		ask.Only, ask.Offset, ask.Length = only, offset, n
 		var reply origin.Reply

@@ -226,8 +226,9 @@ func (f *failure) respond(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// passing are the answers that are not stored, each for one of those who wait for it.
-// Whoever takes one closes it.
+// handOver leaves an answer that is not stored to the request that it was asked for, and to
+// no other that waits for it: whose that is, and which variant, is not known. Whoever takes
+// it closes it.
 func (m *Mount) handOver(f *diskcache.Fill, g *got) {
 	m.passing.Store(f, g)
 	time.AfterFunc(handOverFor, func() {

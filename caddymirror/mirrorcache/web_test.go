@@ -45,6 +45,13 @@ func (u *web) set(answer http.HandlerFunc) {
 	u.answer = answer
 }
 
+// asks is how many requests there were since the last call of requests.
+func (u *web) asks() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.asked)
+}
+
 // requests are those since the last call.
 func (u *web) requests() []*http.Request {
 	u.mu.Lock()
