@@ -17,60 +17,96 @@ import (
 // So an object that goes back is asked for once more, and kept for a while; not for ever,
 // since going back may be on purpose.
 
-// guards remember since when objects go back, so many of them.
-type guards struct{ since *lru.Cache[string, time.Time] }
+// guards remember which objects go back, so many of them.
+type guards struct{ objects *lru.Cache[string, goingBack] }
 
-const maxGuards = 4 << 10
+type goingBack struct {
+	since time.Time
+	asked time.Time // the last time that it was looked for past the upstream's caches
+}
+
+const (
+	maxGuards = 4 << 10
+
+	// guardEvery is how often an object that goes back is looked for past the caches.
+	guardEvery = 10 * time.Second
+)
 
 func newGuards() guards {
-	since, err := lru.New[string, time.Time](maxGuards)
+	objects, err := lru.New[string, goingBack](maxGuards)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return guards{since}
+	return guards{objects}
 }
 
-// holds notes that an object goes back, and reports whether that has lasted for less than d.
-func (g guards) holds(key string, d time.Duration) bool {
+// note notes that an object goes back. It tells since when, and whether to look for it past
+// the caches: the entry may be one that is asked for at each request.
+func (g guards) note(key string) (since time.Time, look bool) {
 	now := time.Now()
-	since, ok, _ := g.since.PeekOrAdd(key, now)
-	return !ok || now.Sub(since) < d
+	o, ok := g.objects.Get(key)
+	if !ok {
+		o.since = now
+	}
+	look = now.Sub(o.asked) >= guardEvery
+	if look {
+		o.asked = now
+		g.objects.Add(key, o)
+	}
+	return o.since, look
 }
+
+func (g guards) forget(key string) { g.objects.Remove(key) }
 
 // guard looks whether what an upstream has in place of an entry is older than that. It
 // returns what is to be taken, nil if the entry is to stay. It closes what is not.
 func (m *Mount) guard(ctx context.Context, e *diskcache.Entry, g *got) *got {
+	key := e.Key().Name
 	if m.Guard < 0 || g.Response == nil || !goesBack(e.Meta(), g) {
-		m.guards.since.Remove(e.Key().Name)
+		m.guards.forget(key)
 		return g
 	}
-	key := e.Key().Name
 	m.metrics.wentBack.Inc()
-	ask := again(key, e.Meta())
-	ask.Refresh = true
-	n := 1
-	if s, ok := m.origins[0].upstream.(interface{ Servers() int }); ok {
-		n = s.Servers()
-	}
-	for ask.Skip = 0; ask.Skip < n; ask.Skip++ {
-		other, err := m.fetch(ctx, ask)
-		if err == nil && other.Response.Status == http.StatusOK && !goesBack(e.Meta(), other) {
-			g.Close()
-			m.guards.since.Remove(key)
-			return other
-		}
-		if err == nil {
-			other.Close()
+	since, look := m.guards.note(key)
+	if look {
+		// There may be a limit of requests at once, of which its body is one.
+		g.Close()
+		g.Body = nil
+		if newer := m.lookFurther(ctx, e); newer != nil {
+			m.guards.forget(key)
+			return newer
 		}
 	}
-	if !m.guards.holds(key, time.Duration(m.Guard)) {
-		m.guards.since.Remove(key)
+	if time.Since(since) >= time.Duration(m.Guard) {
+		m.guards.forget(key)
 		return g
 	}
 	if c := m.log.Check(zap.WarnLevel, "an object of the upstream goes back: the newer one is served"); c != nil {
 		c.Write(zap.String("name", key))
 	}
 	g.Close()
+	return nil
+}
+
+// lookFurther asks for an object past the caches of the upstream, and of the next ones. It
+// is nil if none has one that is not older than an entry.
+func (m *Mount) lookFurther(ctx context.Context, e *diskcache.Entry) *got {
+	ask := again(e.Key().Name, e.Meta())
+	ask.Refresh = true
+	n := 1
+	if s, ok := m.origins[0].upstream.(interface{ Servers() int }); ok {
+		n = s.Servers()
+	}
+	for ; ask.Skip < n; ask.Skip++ {
+		g, err := m.fetch(ctx, ask)
+		if err != nil {
+			continue
+		}
+		if g.Response.Status == http.StatusOK && !goesBack(e.Meta(), g) {
+			return g
+		}
+		g.Close()
+	}
 	return nil
 }
 

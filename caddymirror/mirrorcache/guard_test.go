@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,4 +107,39 @@ func TestCooldown(t *testing.T) {
 	m := s.h.Mounts[0]
 	m.Cooldown = caddy.Duration(time.Minute)
 	s.ask(t, "GET", "/w/packages/a/a-1.whl").want(t, 200, []byte("file"), "hit")
+}
+
+// TestGuardLimit: to ask once more takes no second place among the requests that the
+// upstream may be sent at once.
+func TestGuardLimit(t *testing.T) {
+	big := strings.Repeat("x", 8<<20) // or the first answer has come, and gives back its place
+	u := httptest.NewServer(nil)
+	defer u.Close()
+	u.Config.Handler = give(200, big+"new", "Last-Modified: Fri, 02 Jan 2026 00:00:00 GMT", "Cache-Control: max-age=0")
+	s := newSite(t, `{"prefix": "/w", "revalidate_timeout": "10s", "origins": [{"origin": "http", "upstreams": ["`+u.URL+`"], "limit": {"requests": 1}}]}`)
+	s.ask(t, "GET", "/w/f").want(t, 200, nil, "")
+	s.settle(t)
+	u.Config.Handler = give(200, big+"old", "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", "Cache-Control: max-age=0")
+	start := time.Now()
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte(big+"new"), "fwd=stale; fwd-status=200; detail=guard")
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestGuardAsks: what is guarded is not looked for past the caches at each request.
+func TestGuardAsks(t *testing.T) {
+	date := "Date: " + time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	s, u := newWeb(t, `, "policy": "rfc"`, give(200, "new", "Last-Modified: Fri, 02 Jan 2026 00:00:00 GMT", "Cache-Control: max-age=1"))
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("new"), "")
+	s.settle(t)
+	time.Sleep(1100 * time.Millisecond)
+	u.set(give(200, "old", "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", "Cache-Control: max-age=60", date))
+	u.requests()
+	for range 5 {
+		s.ask(t, "GET", "/w/f").want(t, 200, []byte("new"), "")
+	}
+	if n := u.asks(); n != 6 {
+		t.Errorf("%d requests", n)
+	}
 }
