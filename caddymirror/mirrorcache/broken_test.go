@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -182,4 +183,44 @@ func TestOldEntryBecomesTooOld(t *testing.T) {
 	if got := w.Header().Get("Cache-Status"); w.Code != 503 || got != statusAway {
 		t.Errorf("%d, %s", w.Code, got)
 	}
+}
+
+// TestWebFailureTrickles: a failure whose body does not come is answered in time.
+func TestWebFailureTrickles(t *testing.T) {
+	s, _ := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "60000")
+		w.WriteHeader(http.StatusInternalServerError)
+		for r.Context().Err() == nil {
+			fmt.Fprint(w, "x")
+			w.(http.Flusher).Flush()
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	start := time.Now()
+	s.ask(t, "GET", "/w/f").want(t, 500, nil, "")
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestWebFailureFields: what an upstream says of itself or to one client is not passed on
+// with its failure either.
+func TestWebFailureFields(t *testing.T) {
+	s, _ := newWeb(t, "", give(503, "down", "Set-Cookie: a=b", "Server: x", "Retry-After: 1", "X-Why: y"))
+	a := s.ask(t, "GET", "/w/f")
+	a.want(t, 503, []byte("down"), "")
+	if h := a.header; h["Set-Cookie"] != nil || h["Server"] != nil || h.Get("X-Why") != "y" || h.Get("Retry-After") == "" {
+		t.Errorf("%v", h)
+	}
+}
+
+// TestWebLongTarget: a target that is longer than any should be is refused, since it is
+// kept in many places.
+func TestWebLongTarget(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "x"))
+	a := s.ask(t, "GET", "/w/f?"+strings.Repeat("q", maxTarget))
+	if a.status != 414 || u.asks() != 0 {
+		t.Errorf("status %d, asked for %d times", a.status, u.asks())
+	}
+	s.ask(t, "GET", "/w/f?"+strings.Repeat("q", maxTarget-2)).want(t, 200, []byte("x"), "")
 }

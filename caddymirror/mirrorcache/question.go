@@ -40,6 +40,10 @@ const acceptEncoding = "gzip"
 // maxAccept bounds the Accept that is passed on, in bytes.
 const maxAccept = 1 << 10
 
+// maxTarget bounds what an upstream is asked for, path and query, in bytes: it is a key in
+// memory and on the disk. RFC 9110 section 4.1 wants at least 8000 to be taken.
+const maxTarget = 8 << 10
+
 // webQuestion is that of an HTTP upstream. rest is the cleaned path below the mount. It
 // reports false if the path has dot elements, which upstreams understand in their own ways.
 func (m *Mount) webQuestion(r *http.Request, rest string) (question, bool) {

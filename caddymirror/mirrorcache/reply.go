@@ -188,12 +188,18 @@ type failure struct {
 // is.
 const maxFailure = 64 << 10
 
+// failureWithin is how long that body may take.
+const failureWithin = 2 * time.Second
+
 func newFailure(g *got) *failure {
 	f := &failure{
 		status: g.Response.Status, header: freshness.Policy{}.StoredHeader(*g.Response),
 		text: fmt.Sprintf("%s: status %d", g.src, g.Response.Status),
 	}
+	drop(f.header, ofTheUpstream...)
 	if g.Body != nil {
+		late := time.AfterFunc(failureWithin, g.Close)
+		defer late.Stop()
 		var b bytes.Buffer
 		n, err := io.Copy(&b, io.LimitReader(g.Body, maxFailure+1))
 		if err == nil && n <= maxFailure {

@@ -25,6 +25,10 @@ func (m *Mount) serveWeb(w http.ResponseWriter, r *http.Request, rest string) er
 		m.count(r, resultRejected)
 		return caddyhttp.Error(http.StatusBadRequest, errors.New("path has dot elements"))
 	}
+	if len(q.ask.Name) > maxTarget {
+		m.count(r, resultRejected)
+		return caddyhttp.Error(http.StatusRequestURITooLong, fmt.Errorf("path and query of %d bytes", len(q.ask.Name)))
+	}
 	o, err := m.find(r.Context(), q)
 	if err != nil {
 		return m.fail(w, r, o, err)
