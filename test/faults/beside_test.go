@@ -112,6 +112,7 @@ func TestValidateBeside(t *testing.T) {
 // however the directory is spelled; the first goes on, and when it is gone,
 // even killed, the next may have it.
 func TestSecondProcess(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	tr := newTree(t)
 	tr.add(t, "file", 100_000)
 	parent := t.TempDir()

@@ -12,6 +12,7 @@ import (
 // TestHangingTree: a job whose tree is on a file system that hangs says so, holds up no
 // other, and goes on when it is well again.
 func TestHangingTree(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	f := bind(t, t.TempDir(), "-o", "attr_timeout=0,entry_timeout=0")
 	if err := os.Mkdir(f.dir+"/tree", 0o700); err != nil {
 		t.Fatal(err)

@@ -69,6 +69,7 @@ func answers(t *testing.T, srv *testcaddy.Server, tr *tree) (status string) {
 // The disk of the jobs' state hangs: the server starts, serves and answers, jobs wait
 // and say why, and go on by themselves when it is back.
 func TestStateDiskHangs(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	tr := newTree(t)
 	tr.add(t, "file", 10_000)
 	mnt, env := onState(t)
@@ -142,6 +143,7 @@ func TestStateDiskHangs(t *testing.T) {
 // The disk of a cache hangs when the server starts: it starts, and serves without the
 // cache until that can be opened.
 func TestCacheDiskHangsAtStart(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	tr := newTree(t)
 	tr.add(t, "file", 10_000)
 	mnt := bind(t, t.TempDir(), "--multithreaded")
@@ -183,6 +185,7 @@ func TestCacheDiskHangsAtStart(t *testing.T) {
 // The disk of a cache hangs when a reload has it no more, and when the server ends: it
 // holds up neither.
 func TestCacheDiskHangsAtStop(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	tr := newTree(t)
 	tr.add(t, "file", 10_000)
 	mnt := bind(t, t.TempDir(), "--multithreaded")
