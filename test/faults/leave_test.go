@@ -175,7 +175,9 @@ func TestLeaveSlowOrigin(t *testing.T) {
 	stays := func() error {
 		return stay(srv, "/fast", fast, fmt.Sprintf("file%d", rand.IntN(files)), &whole)
 	}
-	during(t, srv, 10*time.Second, 6, leaves, stays)
+	for n := 0; n < 6 && (left.Load() < 50 || whole.Load() < 50) && !t.Failed(); n++ {
+		during(t, srv, 8*time.Second, 6, leaves, stays) // enough but on a busy machine
+	}
 	t.Logf("%d clients left, %d did not", left.Load(), whole.Load())
 	if left.Load() < 50 || whole.Load() < 50 {
 		t.Error("that is too few to show anything")
