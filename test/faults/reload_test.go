@@ -34,7 +34,6 @@ func hold(t testing.TB) (dir string) {
 // A reload that fails changes nothing: not the mounts, not the cache, and not
 // the limits of the cache.
 func TestReloadFails(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	tr := newTree(t)
 	for n := range 30 {
 		tr.add(t, "file"+strconv.Itoa(n), 1<<20+int64(n))
