@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/unifiedmirrors/mirror/test/testcaddy"
+	"github.com/unifiedmirrors/mirror/test/upstreams/faulty"
 )
 
 // upstream is a real server that can be stopped and started again.
@@ -35,6 +36,13 @@ http {
 func startNginx(t testing.TB, tree string, server ...string) upstream {
 	t.Helper()
 	return nginx(t, tree, "http", "backlog=4096", server...)
+}
+
+// startNginxTLS is startNginx with HTTP/2 over TLS.
+func startNginxTLS(t testing.TB, tree string, cert faulty.Certificate, server ...string) upstream {
+	t.Helper()
+	return nginx(t, tree, "https", "ssl http2 backlog=4096",
+		append(server, "ssl_certificate "+cert.CertFile+"; ssl_certificate_key "+cert.KeyFile+";")...)
 }
 
 func nginx(t testing.TB, tree, scheme, listen string, server ...string) upstream {

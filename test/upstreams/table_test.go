@@ -185,7 +185,12 @@ func TestFaultTable(t *testing.T) {
 			t.Logf("%v", r.took.Round(time.Millisecond))
 		})
 	}
-	// The mirror itself is in good health.
+	// The mirror itself is in good health, whatever was sent to it.
+	if got := resident(t, srv); got > 400<<20 {
+		t.Errorf("%d MiB are resident", got>>20)
+	} else {
+		t.Logf("%d MiB are resident", got>>20)
+	}
 	if resp := ask(srv, http.MethodGet, "/cold/0/another"); resp.StatusCode != http.StatusOK || !bytes.Equal(resp.body, content("another", 1, objectSize)) {
 		t.Error(resp)
 	}

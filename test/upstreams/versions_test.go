@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,15 @@ func TestVersions(t *testing.T) {
 	cert := faulty.NewCertificate(t)
 	c := newContents(t, size)
 	h2 := newContentsHTTP2(t, size, cert)
+	tree := t.TempDir()
+	for n := range objects {
+		name := fmt.Sprintf("object%d", n)
+		if err := os.WriteFile(filepath.Join(tree, name), content(name, 1, size), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backdate(t, tree)
+	nginx := startNginxTLS(t, tree, cert)
 	open, sealed := faulty.Start(t, c.URL), faulty.Start(t, c.URL, faulty.TLS(cert.Certificate))
 	backs := []struct {
 		name, url, options string
@@ -58,6 +69,7 @@ func TestVersions(t *testing.T) {
 		{"HTTP/1.1", open.URL, "", open.Count, open.Forget},
 		{"HTTP/1.1 over TLS", sealed.URL, trust(cert), sealed.Count, sealed.Forget},
 		{"HTTP/2", h2.URL, trust(cert), h2.count, h2.forget},
+		{"nginx, HTTP/2", nginx.url, trust(cert), func(string) int { return 1 }, func() {}}, // it does not count
 	}
 	var mounts []string
 	for i, b := range backs {
