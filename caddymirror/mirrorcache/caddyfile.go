@@ -67,6 +67,7 @@ func configuredCaches(option any) []string {
 //			fill               whole [<size>]|range
 //			guard              <duration>|off
 //			cooldown           <duration>
+//			methods            <methods...>
 //		}
 //	}
 //
@@ -155,7 +156,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from orig
 		return unmarshalLifetime(d, from, &m.TTL, &m.TTLs)
 	case "max_stale":
 		return unmarshalLifetime(d, from, &m.MaxStale, &m.MaxStales)
-	case "policy", "pass", "ignore_query", "pass_authorization", "fill", "guard", "cooldown":
+	case "policy", "pass", "ignore_query", "pass_authorization", "fill", "guard", "cooldown", "methods":
 		return m.unmarshalWebOption(d, option)
 	case "revalidate_timeout":
 		return origin.UnmarshalDuration(d, &m.RevalidateTimeout)

@@ -15,7 +15,7 @@ var byPath = map[string]bool{"ttl": true, "max_stale": true, "pass": true, "igno
 
 // Options that only one kind of origin has a use for.
 var (
-	ofUpstreams = map[string]bool{"policy": true, "pass": true, "ignore_query": true, "pass_authorization": true, "fill": true, "guard": true, "cooldown": true}
+	ofUpstreams = map[string]bool{"policy": true, "pass": true, "ignore_query": true, "pass_authorization": true, "fill": true, "guard": true, "cooldown": true, "methods": true}
 	ofTrees     = map[string]bool{"index": true, "browse": true, "precompressed": true}
 )
 
@@ -85,6 +85,13 @@ func (m *Mount) unmarshalWebOption(d *caddyfile.Dispenser, option string) error 
 		m.PassAuthorization = true
 	case "fill":
 		return m.unmarshalFill(d)
+	case "methods":
+		if m.Methods = d.RemainingArgs(); len(m.Methods) == 0 {
+			return d.ArgErr()
+		}
+		if err := m.checkMethods(); err != nil {
+			return d.WrapErr(err)
+		}
 	case "cooldown":
 		return origin.UnmarshalDuration(d, &m.Cooldown)
 	case "guard":

@@ -79,6 +79,9 @@ func (m *Mount) copy(f *diskcache.Fill, q question, g *got) (err error) {
 		return err
 	}
 	meta := m.describe(&q, g)
+	if m.web {
+		m.keepSeries(q.key, &meta)
+	}
 	var read []byte
 	if m.inspects(q.name) {
 		if read, err = m.inspectRemote(context.Background(), q.name, g.Body, &meta); err != nil {

@@ -116,12 +116,8 @@ func (h *Handler) mounted(u *url.URL) (to string, ok bool) {
 		if !m.web {
 			continue
 		}
-		if b, below := m.origins[0].upstream.(interface {
-			Below(u *url.URL) (target string, ok bool)
-		}); below {
-			if target, ok := b.Below(u); ok {
-				return strings.TrimSuffix(m.Prefix, "/") + target, true
-			}
+		if target, ok := m.mountedHere(u); ok {
+			return strings.TrimSuffix(m.Prefix, "/") + target, true
 		}
 	}
 	return "", false

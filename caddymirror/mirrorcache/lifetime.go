@@ -93,6 +93,9 @@ func (m *Mount) provisionLifetimes() error {
 			return fmt.Errorf("cooldown: the format %s does not know when versions were published", m.formatName)
 		}
 	}
+	if err := m.checkMethods(); err != nil {
+		return err
+	}
 	m.lifetimes.maxStale, m.lifetimes.pass, m.lifetimes.ignoreQuery = m.MaxStales, m.Pass, m.IgnoreQuery
 	all := slices.Concat(m.Pass, m.IgnoreQuery)
 	for _, l := range slices.Concat(m.TTLs, m.MaxStales) {

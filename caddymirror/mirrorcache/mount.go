@@ -130,6 +130,11 @@ type Mount struct {
 	// published. Default: 0, all are offered.
 	Cooldown caddy.Duration `json:"cooldown,omitempty"`
 
+	// Methods are those that are passed on to the upstream besides GET and HEAD, such as POST
+	// for `npm audit`. Their answers are not stored, and what they may have changed is asked
+	// for again (RFC 9111 section 4.4). Default: none.
+	Methods []string `json:"methods,omitempty"`
+
 	// PassAuthorization sends the Authorization of clients to HTTP upstreams. What they
 	// answer is shared with others only as RFC 9111 section 3.5 allows. By default none
 	// is sent.

@@ -3,6 +3,7 @@ package mirrorcache
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,11 +163,28 @@ func answers(meta *diskcache.Meta, q *question) bool {
 	return len(fields) == 0 || meta.Get(noteVariant) == freshness.VariantKey(fields, q.sent())
 }
 
-// variantKey is the key of the variant that answers a question, by the fields that another
-// one depends on.
-func (q *question) variantKey(meta *diskcache.Meta) string {
+// variantKey is the key of the variant that answers a question, by the fields that the first
+// one depends on. It goes with that: once the first one is another, so are all.
+func (q *question) variantKey(first *diskcache.Meta) string {
 	base, _, _ := strings.Cut(q.key, variantMark)
-	return base + variantMark + freshness.VariantKey(meta.Header[noteVary], q.sent())
+	return base + variantMark + first.Get(noteSeries) + variantMark + freshness.VariantKey(first.Header[noteVary], q.sent())
+}
+
+// keepSeries has the other variants stay when the first one is replaced: they may be stale,
+// and still better than nothing. When it was taken out, they go with it.
+func (m *Mount) keepSeries(key string, meta *diskcache.Meta) {
+	c := m.cache.Open()
+	if c == nil || len(meta.Header[noteVary]) == 0 {
+		return
+	}
+	e, ok := c.Get(m.key(key))
+	if !ok {
+		return
+	}
+	defer e.Close()
+	if was := e.Meta(); slices.Equal(was.Header[noteVary], meta.Header[noteVary]) {
+		meta.Header[noteSeries] = was.Header[noteSeries]
+	}
 }
 
 // again is how an upstream is asked for what an entry is of.

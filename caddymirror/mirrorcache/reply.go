@@ -2,6 +2,7 @@ package mirrorcache
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ const (
 	noteStatus  = ":status"  // absent: 200
 	noteVary    = ":vary"    // the request fields that the response depends on
 	noteVariant = ":variant" // what the request said in these
+	noteSeries  = ":series"  // of the first of several variants: what the keys of the others hold
 	noteAccept  = ":accept"  // of the request
 	noteAsked   = ":asked"   // what the upstream was asked for, if not what the key says
 	noteDelay   = ":delay"   // how long the upstream took to answer, in milliseconds
@@ -77,6 +79,9 @@ func (m *Mount) describeResponse(q *question, g *got) diskcache.Meta {
 	}
 	if g.Body == nil && !q.ask.Head {
 		meta.Size = 0
+	}
+	if len(meta.Header[noteVary]) > 0 {
+		meta.Header[noteSeries] = []string{rand.Text()}
 	}
 	if q.ask.Accept != "" {
 		meta.Header[noteAccept] = []string{q.ask.Accept}
@@ -165,7 +170,7 @@ func (m *Mount) update(e *diskcache.Entry, notModified *freshness.Response) bool
 	if next.Get(noteVariant) != meta.Get(noteVariant) {
 		return false
 	}
-	for _, name := range [...]string{noteAccept, noteAsked} {
+	for _, name := range [...]string{noteAccept, noteAsked, noteSeries} {
 		if lines := meta.Header[name]; len(lines) > 0 {
 			next.Header[name] = lines
 		}

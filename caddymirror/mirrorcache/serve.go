@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
@@ -29,10 +28,8 @@ func (m *Mount) serve(w http.ResponseWriter, r *http.Request, rest string) error
 		m.count(r, resultRejected)
 		return caddyhttp.Error(http.StatusBadRequest, errors.New("path holds control characters"))
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		m.count(r, resultRejected)
-		w.Header().Set("Allow", "GET, HEAD")
-		return caddyhttp.Error(http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method))
+	if !m.allows(r.Method) {
+		return m.refuseMethod(w, r)
 	}
 	if rest == "" {
 		return m.redirect(w, r, statusHit, true)

@@ -29,6 +29,9 @@ func (m *Mount) serveWeb(w http.ResponseWriter, r *http.Request, rest string) er
 		m.count(r, resultRejected)
 		return caddyhttp.Error(http.StatusRequestURITooLong, fmt.Errorf("path and query of %d bytes", len(q.ask.Name)))
 	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return m.passMethod(w, r, q)
+	}
 	o, err := m.find(r.Context(), q)
 	if err != nil {
 		return m.fail(w, r, o, err)

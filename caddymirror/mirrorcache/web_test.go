@@ -556,3 +556,71 @@ func TestWebCollapsesSlowly(t *testing.T) {
 		})
 	}
 }
+
+// TestWebMethods: a method that is let through goes there and back, and what it may have
+// changed is asked for again.
+func TestWebMethods(t *testing.T) {
+	version := 1
+	s, u := newWeb(t, `, "methods": ["POST"]`, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			body, _ := io.ReadAll(r.Body)
+			version++
+			w.Header().Set("Content-Location", "/index")
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprintf(w, "got %s as %s", body, r.Header.Get("Content-Type"))
+			return
+		}
+		give(200, fmt.Sprint("version ", version, " for ", r.Header.Get("Accept")), "Cache-Control: max-age=60", "Vary: Accept")(w, r)
+	})
+	get := func(path, want, status string) {
+		t.Helper()
+		for _, accept := range []string{"a/b", "c/d"} {
+			s.ask(t, "GET", path, "Accept: "+accept).want(t, 200, []byte(want+" for "+accept), status)
+			s.settle(t)
+		}
+	}
+	paths := []string{"/w/f", "/w/index", "/w/other"}
+	for _, path := range paths {
+		get(path, "version 1", "fwd=uri-miss")
+		get(path, "version 1", "hit")
+	}
+	resp, err := http.Post(s.URL+"/w/f", "text/x", strings.NewReader("something"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusCreated || string(body) != "got something as text/x" || resp.Header.Get("Cache-Status") != "mirror; fwd=method; fwd-status=201" {
+		t.Errorf("%s %s %v", resp.Status, body, resp.Header)
+	}
+	get("/w/f", "version 2", "fwd=uri-miss")
+	get("/w/index", "version 2", "fwd=uri-miss")
+	get("/w/other", "version 1", "hit")
+	u.requests()
+	if a := s.ask(t, "PUT", "/w/f"); a.status != 405 || a.header.Get("Allow") != "GET, HEAD, POST" || len(u.requests()) > 0 {
+		t.Errorf("PUT: %d %v", a.status, a.header)
+	}
+}
+
+// TestWebVariantsStay: that one variant was replaced does not lose the others.
+func TestWebVariantsStay(t *testing.T) {
+	s, u := newWeb(t, "", nil)
+	answer := func(body string) {
+		u.set(func(w http.ResponseWriter, r *http.Request) {
+			give(200, body+" for "+r.Header.Get("Accept"), "Cache-Control: max-age=0", "Vary: Accept")(w, r)
+		})
+	}
+	ask := func(accept, want string) {
+		t.Helper()
+		s.ask(t, "GET", "/w/f", "Accept: "+accept).want(t, 200, []byte(want), "")
+		s.settle(t)
+	}
+	answer("one")
+	ask("a/b", "one for a/b")
+	ask("c/d", "one for c/d")
+	answer("two")
+	ask("a/b", "two for a/b")
+	u.set(give(500, ""))
+	ask("c/d", "one for c/d")
+	ask("a/b", "two for a/b")
+}
