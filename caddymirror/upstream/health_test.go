@@ -58,6 +58,28 @@ func TestHealthOutlivesGroup(t *testing.T) {
 	}
 }
 
+// TestHealthTellsNewest checks that of two configurations the one that came last is told.
+func TestHealthTellsNewest(t *testing.T) {
+	t.Parallel()
+	dead := serve(t, func(x *exchange) bool { return false })
+	h := NewHealth()
+	defer h.Close()
+	var told [2]atomic.Int32
+	var groups [2]*Group
+	for i := range groups {
+		groups[i] = NewGroup(func(*Upstream, bool, error) { told[i].Add(1) }, use(t, Config{URL: dead.url(), Health: h}))
+		defer groups[i].Close()
+	}
+	for range breaker.Threshold {
+		if _, _, err := fetch(t, groups[0], Request{Target: "/x"}); classOf(t, err) != ErrAway {
+			t.Error(err)
+		}
+	}
+	if told[0].Load() != 0 || told[1].Load() != 1 {
+		t.Errorf("%d and %d were told", told[0].Load(), told[1].Load())
+	}
+}
+
 // TestHealthCheck checks that an upstream whose health check fails is left, and used again
 // when that succeeds.
 func TestHealthCheck(t *testing.T) {
