@@ -27,6 +27,10 @@ const (
 	// cache, or what three caches write while slow clients stay.
 	upstreamRoom = 24 * gib
 
+	// upstreamTime ends the part where the machine is so slow that no figure means anything.
+	// A quiet one takes less than half of it.
+	upstreamTime = 10 * time.Minute
+
 	// handlerRoom is the memory that cache-handler needs for an object of coldSize: it
 	// holds the body several times.
 	handlerRoom = 8 * gib
@@ -66,8 +70,15 @@ const (
 	slowDir  = "slow"
 )
 
-func (b *bench) upstream(ctx context.Context, rep *report) error {
+func (b *bench) upstream(ctx context.Context, rep *report) (err error) {
 	defer b.stopAll()
+	ctx, cancel := context.WithTimeoutCause(ctx, upstreamTime, fmt.Errorf("not done after %v: the machine is too busy", upstreamTime))
+	defer cancel()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}()
 	if err := b.needRoom(); err != nil {
 		return err
 	}
