@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,8 @@ type fields struct {
 	mount        uint64 // whose configuration they go by
 	response     bool
 	status       int
-	cacheControl string // empty: by class
+	cacheControl string   // empty: by class
+	behind       []string // Cache-Status of the caches behind this one (RFC 9211 section 2)
 	life         freshness.Freshness
 }
 
@@ -159,7 +161,7 @@ func contentType(name string) string {
 
 // setFields sets the response's fields.
 func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Class) {
-	n := 8
+	n := 8 + len(f.behind)
 	for _, more := range f.more {
 		n += len(more.lines)
 	}
@@ -176,7 +178,11 @@ func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Cla
 	if f.contentLength != "" && f.ok() {
 		h.set("Accept-Ranges", "bytes")
 	}
-	h.set("Cache-Status", o.status)
+	if len(f.behind) == 0 {
+		h.set("Cache-Status", o.status)
+	} else {
+		h.setLines("Cache-Status", append(slices.Clip(f.behind), o.status)...)
+	}
 	if f.response && o.entry == nil {
 		o.age = f.life.Age(time.Now())
 	}

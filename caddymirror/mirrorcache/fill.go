@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"go.uber.org/zap"
 
@@ -73,6 +74,9 @@ func (m *Mount) copy(f *diskcache.Fill, q question, g *got) (err error) {
 	if err := cmp.Or(m.verify(&q, g), m.worthFilling(&q, g)); err != nil {
 		if errors.Is(err, errPass) {
 			m.unstored.add(q.key, err)
+			if n := g.Response.Status; !errors.Is(err, errPassOnce) && (n == http.StatusNotFound || n == http.StatusGone) {
+				m.remove(q.key) // and not served when the upstream is away
+			}
 			m.handOver(f, g)
 			handedOver = true
 		}

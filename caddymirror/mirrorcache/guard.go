@@ -72,7 +72,7 @@ func (m *Mount) guard(ctx context.Context, e *diskcache.Entry, g *got) *got {
 		// There may be a limit of requests at once, of which its body is one.
 		g.Close()
 		g.Body = nil
-		if newer := m.lookFurther(ctx, e); newer != nil {
+		if newer := m.lookFurther(ctx, e, g.ask.Authorization); newer != nil {
 			m.guards.forget(key)
 			return newer
 		}
@@ -90,8 +90,8 @@ func (m *Mount) guard(ctx context.Context, e *diskcache.Entry, g *got) *got {
 
 // lookFurther asks for an object past the caches of the upstream, and of the next ones. It
 // is nil if none has one that is not older than an entry.
-func (m *Mount) lookFurther(ctx context.Context, e *diskcache.Entry) *got {
-	ask := again(e.Key().Name, e.Meta())
+func (m *Mount) lookFurther(ctx context.Context, e *diskcache.Entry, authorization string) *got {
+	ask := again(e.Key().Name, e.Meta(), authorization)
 	ask.Refresh = true
 	n := 1
 	if s, ok := m.origins[0].upstream.(interface{ Servers() int }); ok {

@@ -55,7 +55,14 @@ var errNotCached = errors.New("not in the cache")
 // had now.
 func (m *Mount) find(ctx context.Context, q question) (object, error) {
 	c := m.cache.Open()
+	var client freshness.RequestDirectives
+	if m.web {
+		client = m.client(&q)
+	}
 	if c == nil || m.unstored.has(q.key) {
+		if client.OnlyIfCached {
+			return object{result: resultError, status: statusOnlyCached}, errNotCached
+		}
 		return m.bypass(ctx, q)
 	}
 	e, ok := m.get(c, &q)
@@ -63,8 +70,11 @@ func (m *Mount) find(ctx context.Context, q question) (object, error) {
 		if err := m.known(ctx, q.key); err != nil {
 			return object{result: resultHit, status: statusHit}, err
 		}
-		if m.web && m.client(&q).OnlyIfCached {
+		switch {
+		case client.OnlyIfCached:
 			return object{result: resultError, status: statusOnlyCached}, errNotCached
+		case client.NoStore: // others must not wait for what they cannot have
+			return m.bypass(ctx, q)
 		}
 		return m.miss(ctx, c, q, statusMiss)
 	}
@@ -75,7 +85,7 @@ func (m *Mount) find(ctx context.Context, q question) (object, error) {
 		return object{entry: e, result: resultHit, status: statusHit, age: age}, nil
 	case freshness.ServeAndAsk:
 		key := e.Key()
-		m.checks.DoChan(m.now(ctx, key.Name), func() (any, error) { return m.check(c, key), nil })
+		m.checks.DoChan(m.checkOf(ctx, key.Name, &q), func() (any, error) { return m.check(c, key, q.ask.Authorization), nil })
 		return object{entry: e, result: resultHit, status: statusHitStale, age: age}, nil
 	case freshness.GatewayTimeout:
 		e.Close()
@@ -105,7 +115,7 @@ func (m *Mount) stale(ctx context.Context, c *diskcache.Cache, e *diskcache.Entr
 	}
 	defer cancel()
 	q.since = time.Now()
-	found := m.revalidate(waiting, c, e)
+	found := m.revalidate(waiting, c, e, &q)
 	err := found.err
 	switch found.verdict {
 	case unchanged, older:
@@ -220,10 +230,10 @@ type checked struct {
 // revalidate asks the origin whether an entry is current, once for all that
 // want to know, and waits until ctx ends. What is found out later is noted all
 // the same.
-func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry) checked {
-	key := e.Key()
-	ch := m.checks.DoChan(m.now(ctx, key.Name), func() (any, error) {
-		return m.check(c, key), nil
+func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache.Entry, q *question) checked {
+	key, authorization := e.Key(), q.ask.Authorization
+	ch := m.checks.DoChan(m.checkOf(ctx, key.Name, q), func() (any, error) {
+		return m.check(c, key, authorization), nil
 	})
 	select {
 	case res := <-ch:
@@ -233,6 +243,16 @@ func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache
 	}
 }
 
+// checkOf names a check of an entry, for those who want to share what it finds: what an
+// upstream says to one user is for no other.
+func (m *Mount) checkOf(ctx context.Context, key string, q *question) string {
+	name := m.now(ctx, key)
+	if q.ask.Authorization != "" {
+		name += variantMark + q.ask.Authorization
+	}
+	return name
+}
+
 // released reports whether an entry is of another release than its origin is in.
 func (m *Mount) released(ctx context.Context, e *diskcache.Entry) bool {
 	f := e.Fresh()
@@ -240,7 +260,7 @@ func (m *Mount) released(ctx context.Context, e *diskcache.Entry) bool {
 }
 
 // check compares an entry with what the origin has. It belongs to no request.
-func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
+func (m *Mount) check(c *diskcache.Cache, key diskcache.Key, authorization string) (found checked) {
 	defer origin.Recover(m.log, "revalidation", &found.err)
 	e, ok := c.Get(key)
 	if !ok {
@@ -248,7 +268,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
 	}
 	defer e.Close()
 	start := time.Now()
-	g, err := m.fetchAgain(context.Background(), key.Name, e.Meta())
+	g, err := m.fetchAgain(context.Background(), key.Name, e.Meta(), authorization)
 	if time.Since(start) < time.Duration(m.RevalidateTimeout) {
 		m.slow.Store(false)
 	}
@@ -280,7 +300,7 @@ func (m *Mount) check(c *diskcache.Cache, key diskcache.Key) (found checked) {
 // says so makes it one that is not to be stored, or another variant.
 func (m *Mount) confirm(e *diskcache.Entry, g *got) bool {
 	if g.Response != nil {
-		return m.update(e, g.Response)
+		return m.update(e, g)
 	}
 	// What another check has found in a newer release stays.
 	if now := m.newer(context.Background(), g.rel); now == 0 || e.Fresh().Release != now {
@@ -295,7 +315,7 @@ func (m *Mount) replace(c *diskcache.Cache, e *diskcache.Entry, g *got) {
 	m.dates.note(key.Name, e.Meta(), time.Now())
 	q := question{name: m.nameOf(key.Name), key: key.Name, ask: origin.Request{Name: key.Name}}
 	if m.web {
-		q.ask = again(key.Name, e.Meta())
+		q.ask = again(key.Name, e.Meta(), g.ask.Authorization)
 	}
 	f, begun := c.Fill(key)
 	defer f.Leave()
@@ -311,7 +331,8 @@ func (m *Mount) replace(c *diskcache.Cache, e *diskcache.Entry, g *got) {
 // miss answers with an object that the cache does not have, or only an old
 // version of. It waits until ctx ends.
 func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status string) (object, error) {
-	if q.head {
+	waited := m.web && !q.since.IsZero()
+	if q.head && !waited { // what a check has found is under way
 		return m.head(ctx, q, status)
 	}
 	if !m.web {
@@ -330,6 +351,18 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 				o.result, o.status = resultCollapsed, status
 			}
 			return o, nil
+		}
+		if waited {
+			if g, ok := m.takeChecked(&q); ok {
+				f.Fail(errOvertaken)
+				f.Leave()
+				return m.passTaken(q, g, errPass)
+			}
+		}
+		if q.head {
+			f.Fail(errOvertaken)
+			f.Leave()
+			return m.head(ctx, q, status)
 		}
 		res = resultMiss
 		if !q.part {
@@ -356,10 +389,7 @@ func (m *Mount) miss(ctx context.Context, c *diskcache.Cache, q question, status
 		}
 	}
 	if err != nil {
-		taken, ok := (*got)(nil), false
-		if begun { // what another has asked for may be for that one alone
-			taken, ok = m.takeOver(f)
-		}
+		taken, ok := m.takeOver(f, &q)
 		f.Leave()
 		switch {
 		case ok:

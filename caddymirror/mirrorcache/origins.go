@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -64,14 +65,16 @@ func (m *Mount) fetch(ctx context.Context, ask origin.Request) (*got, error) {
 
 // fetchAgain asks for an object that the cache has, unless it is unchanged: origins behind
 // the one that it came from are not asked, for they may have another version.
-func (m *Mount) fetchAgain(ctx context.Context, key string, meta *diskcache.Meta) (*got, error) {
+func (m *Mount) fetchAgain(ctx context.Context, key string, meta *diskcache.Meta, authorization string) (*got, error) {
 	n := slices.IndexFunc(m.origins, func(src source) bool { return strings.HasPrefix(meta.Validator, src.tag) })
 	n = max(n, 0)
 	ask := origin.Request{Name: key}
 	if m.web {
-		ask = again(key, meta)
+		ask = again(key, meta, authorization)
 	}
-	ask.Have = &origin.Have{Validator: strings.TrimPrefix(meta.Validator, m.origins[n].tag), Header: fieldsIn(meta)}
+	if statusOf(meta) == http.StatusOK { // a 304 says nothing of others (RFC 9110 section 13.2.1)
+		ask.Have = &origin.Have{Validator: strings.TrimPrefix(meta.Validator, m.origins[n].tag), Header: fieldsIn(meta)}
+	}
 	return m.fetchFrom(ctx, m.origins[:n+1], ask)
 }
 
@@ -86,7 +89,7 @@ func (m *Mount) fetchFrom(ctx context.Context, origins []source, ask origin.Requ
 		reply.Unchanged = reply.Unchanged && (src.upstream != nil || src.tag == origins[len(origins)-1].tag)
 		return reply, err
 	})
-	return &got{reply, src, rel}, err
+	return &got{reply, src, rel, ask}, err
 }
 
 // fieldsIn are the header fields among what is kept of an object.
@@ -118,8 +121,7 @@ func (m *Mount) reopen(ctx context.Context, b *body, offset, n int64) (origin.Bo
 		}
 		ask := origin.Request{Name: b.key}
 		if m.web {
-			ask = again(b.key, meta)
-			ask.Authorization = b.authorization
+			ask = again(b.key, meta, b.authorization)
 		}
 		ask.Only, ask.Offset, ask.Length = only, offset, n
 		var reply origin.Reply

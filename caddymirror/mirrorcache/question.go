@@ -1,6 +1,8 @@
 package mirrorcache
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -113,8 +115,8 @@ func (q *question) sent() http.Header {
 	if q.ask.Accept != "" {
 		h["Accept"] = []string{q.ask.Accept}
 	}
-	if q.ask.Authorization != "" {
-		h["Authorization"] = []string{q.ask.Authorization}
+	if q.ask.Authorization != "" { // it may become part of a key: as a digest, no secret is on disk
+		h["Authorization"] = []string{fmt.Sprintf("%x", sha256.Sum256([]byte(q.ask.Authorization)))}
 	}
 	return h
 }
@@ -187,13 +189,13 @@ func (m *Mount) keepSeries(key string, meta *diskcache.Meta) {
 	}
 }
 
-// again is how an upstream is asked for what an entry is of.
-func again(key string, meta *diskcache.Meta) origin.Request {
+// again is how an upstream is asked for what an entry is of, by somebody with this Authorization.
+func again(key string, meta *diskcache.Meta, authorization string) origin.Request {
 	name, _, _ := strings.Cut(key, variantMark)
 	if asked := meta.Get(noteAsked); asked != "" {
 		name = asked
 	}
-	return origin.Request{Name: name, Accept: meta.Get(noteAccept), AcceptEncoding: acceptEncoding}
+	return origin.Request{Name: name, Accept: meta.Get(noteAccept), AcceptEncoding: acceptEncoding, Authorization: authorization}
 }
 
 // nameOf is the name that the format knows an entry's object by.

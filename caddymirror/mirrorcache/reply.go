@@ -1,7 +1,6 @@
 package mirrorcache
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 	"github.com/unifiedmirrors/mirror/caddymirror/freshness"
 	"github.com/unifiedmirrors/mirror/caddymirror/origin"
+	"github.com/unifiedmirrors/mirror/caddymirror/upstream"
 )
 
 // Of a response of an upstream, its header fields are kept, and notes, which are not
@@ -27,6 +27,7 @@ const (
 	noteAsked   = ":asked"   // what the upstream was asked for, if not what the key says
 	noteDelay   = ":delay"   // how long the upstream took to answer, in milliseconds
 	noteWeb     = ":web"     // it is a response
+	noteUser    = ":user"    // it is a user's, and not stored: the request had an Authorization
 )
 
 func statusOf(meta *diskcache.Meta) int {
@@ -46,6 +47,7 @@ type got struct {
 	origin.Reply
 	src source
 	rel release
+	ask origin.Request // that it answers
 }
 
 // at is when the object was current.
@@ -82,6 +84,9 @@ func (m *Mount) describeResponse(q *question, g *got) diskcache.Meta {
 	}
 	if len(meta.Header[noteVary]) > 0 {
 		meta.Header[noteSeries] = []string{rand.Text()}
+	}
+	if q.ask.Authorization != "" && m.policy(q.name).Storable(q.rules(), resp) != "" {
+		meta.Header[noteUser] = []string{"1"}
 	}
 	if q.ask.Accept != "" {
 		meta.Header[noteAccept] = []string{q.ask.Accept}
@@ -153,7 +158,8 @@ func (m *Mount) verify(q *question, g *got) error {
 
 // update notes that an entry is what the upstream has, as a 304 says. It reports false if
 // that is about another response, or makes it one that is not to be stored.
-func (m *Mount) update(e *diskcache.Entry, notModified *freshness.Response) bool {
+func (m *Mount) update(e *diskcache.Entry, g *got) bool {
+	notModified := g.Response
 	key, meta := e.Key().Name, e.Meta()
 	name := m.nameOf(key)
 	old := stored(meta, e.Fresh().At)
@@ -162,10 +168,11 @@ func (m *Mount) update(e *diskcache.Entry, notModified *freshness.Response) bool
 	}
 	p := m.policy(name)
 	now := p.Update(old, *notModified)
-	q := question{ask: again(key, meta)}
+	q := question{ask: again(key, meta, "")}
 	if p.Storable(q.rules(), now) != "" {
 		return false
 	}
+	q.ask.Authorization = g.ask.Authorization // which the variant may depend on
 	next := m.keep(q.rules(), name, now)
 	if next.Get(noteVariant) != meta.Get(noteVariant) {
 		return false
@@ -202,19 +209,29 @@ func newFailure(g *got) *failure {
 		text: fmt.Sprintf("%s: status %d", g.src, g.Response.Status),
 	}
 	drop(f.header, ofTheUpstream...)
-	if g.Body != nil {
-		late := time.AfterFunc(failureWithin, g.Close)
-		defer late.Stop()
-		var b bytes.Buffer
-		n, err := io.Copy(&b, io.LimitReader(g.Body, maxFailure+1))
-		if err == nil && n <= maxFailure {
-			f.body = b.Bytes()
-			return f
-		}
+	if body, err := plainFailure(g); err == nil {
+		f.body = body
+	} else {
+		drop(f.header, "Content-Type")
 	}
-	f.header.Del("Content-Encoding")
-	f.header.Del("Content-Type")
+	drop(f.header, "Content-Encoding")
 	return f
+}
+
+// plainFailure is the body of a failure without its encoding: not all clients take that.
+func plainFailure(g *got) ([]byte, error) {
+	if g.Body == nil {
+		return nil, nil
+	}
+	late := time.AfterFunc(failureWithin, g.Close)
+	defer late.Stop()
+	encoding := strings.Join(g.Response.Header["Content-Encoding"], ", ")
+	plain, err := upstream.Decode(io.LimitReader(g.Body, maxFailure+1), encoding, maxFailure)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	return io.ReadAll(plain)
 }
 
 func (f *failure) Error() string { return f.text }
@@ -237,13 +254,12 @@ func (f *failure) respond(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// handOver leaves an answer that is not stored to the request that it was asked for, and to
-// no other that waits for it: whose that is, and which variant, is not known. Whoever takes
-// it closes it.
+// handOver leaves an answer that is not stored to one of those who wait for it and have asked
+// the same. Whoever takes it closes it.
 func (m *Mount) handOver(f *diskcache.Fill, g *got) {
 	m.passing.Store(f, g)
 	time.AfterFunc(handOverFor, func() {
-		if g, ok := m.takeOver(f); ok {
+		if _, ok := m.passing.LoadAndDelete(f); ok {
 			g.Close()
 		}
 	})
@@ -253,12 +269,30 @@ func (m *Mount) handOver(f *diskcache.Fill, g *got) {
 // it has left.
 const handOverFor = 2 * time.Second
 
-func (m *Mount) takeOver(f *diskcache.Fill) (*got, bool) {
-	v, ok := m.passing.LoadAndDelete(f)
-	if !ok {
+func (m *Mount) takeOver(f *diskcache.Fill, q *question) (*got, bool) {
+	v, ok := m.passing.Load(f)
+	if !ok || !q.asks(&v.(*got).ask) || !m.passing.CompareAndDelete(f, v) {
 		return nil, false
 	}
 	return v.(*got), true
+}
+
+// takeChecked is takeOver of what a check has found that the question has waited for, if
+// that is not stored, and its fill over.
+func (m *Mount) takeChecked(q *question) (g *got, ok bool) {
+	m.passing.Range(func(f, v any) bool {
+		if !v.(*got).at().Before(q.since) {
+			g, ok = m.takeOver(f.(*diskcache.Fill), q)
+		}
+		return !ok
+	})
+	return g, ok
+}
+
+// asks reports whether the answer to a request of the upstream is one to this question, also
+// if it is for nobody else.
+func (q *question) asks(r *origin.Request) bool {
+	return q.ask.Name == r.Name && q.ask.Accept == r.Accept && q.ask.Authorization == r.Authorization
 }
 
 // isFailure is the answer of an upstream that has failed, if that is why.

@@ -55,7 +55,7 @@ func (m *Mount) respond(w http.ResponseWriter, r *http.Request, o *object, as re
 	case status != http.StatusOK:
 		m.respondPart(w, r, o, status, ranges)
 	case !f.ok():
-		m.respondOther(w, r, o, f)
+		m.respondOther(w, r, o, f, as)
 	case r.Method == http.MethodHead:
 		w.WriteHeader(http.StatusOK)
 	case as.decoded:
@@ -155,12 +155,16 @@ func (m *Mount) instead(ctx context.Context, o *object) (object, bool) {
 }
 
 // respondOther answers with a response of another status than 200.
-func (m *Mount) respondOther(w http.ResponseWriter, r *http.Request, o *object, f *fields) {
+func (m *Mount) respondOther(w http.ResponseWriter, r *http.Request, o *object, f *fields, as representation) {
 	if f.status == http.StatusNoContent {
 		drop(w.Header(), "Content-Length", "Content-Type")
 	}
 	w.WriteHeader(f.status)
-	if r.Method != http.MethodHead && f.status != http.StatusNoContent {
+	switch {
+	case r.Method == http.MethodHead, f.status == http.StatusNoContent:
+	case as.decoded:
+		m.sendDecoded(w, r, o)
+	default:
 		m.send(w, r, o, 0, -1)
 	}
 }

@@ -48,7 +48,8 @@ func (m *Mount) responseFields(meta *diskcache.Meta, at time.Time, as representa
 	}
 	f.setModified(meta.ModTime)
 	f.date = "" // that of the response is sent
-	if m.lifetimes.mirror {
+	f.behind = resp.Header["Cache-Status"]
+	if d := p.Directives(resp.Header); m.lifetimes.mirror && !d.NoStore && !d.Private && meta.Get(noteUser) == "" {
 		f.cacheControl = ccVolatile
 		switch {
 		case !f.ok():
@@ -101,7 +102,11 @@ func (f *fields) addVary(name string) {
 // mustDecode reports whether a client does not take the encoding that a response is stored
 // in.
 func mustDecode(r *http.Request, f *fields) bool {
-	return f.response && strings.EqualFold(f.contentEncoding, acceptEncoding) && !slices.Contains(encode.AcceptedEncodings(r, nil), acceptEncoding)
+	if !f.response || f.contentEncoding == "" {
+		return false
+	}
+	coding := strings.TrimPrefix(strings.ToLower(f.contentEncoding), "x-")
+	return (coding == "gzip" || coding == "zstd") && !slices.Contains(encode.AcceptedEncodings(r, nil), coding)
 }
 
 // What an encoded body may become, in bytes: so much, or so many times what it is, and no
@@ -139,11 +144,16 @@ func (m *Mount) discard(b *body) {
 	if b.fill != nil {
 		b.fill.Discard()
 	}
+	m.remove(b.key)
+}
+
+// remove takes an entry out of the cache.
+func (m *Mount) remove(key string) {
 	c := m.cache.Open()
 	if c == nil {
 		return
 	}
-	if e, ok := c.Get(m.key(b.key)); ok {
+	if e, ok := c.Get(m.key(key)); ok {
 		e.Remove()
 		e.Close()
 	}
