@@ -177,3 +177,19 @@ func stored(meta *diskcache.Meta, at time.Time) freshness.Response {
 		RequestTime: at.Add(-delayOf(meta)), ResponseTime: at,
 	}
 }
+
+// life is how long a response may be used. If it is not known when it was last confirmed,
+// since its new fields did not fit into its file, it is not fresh, but better than nothing.
+func (m *Mount) life(name string, resp freshness.Response) freshness.Freshness {
+	known := !resp.ResponseTime.IsZero()
+	if !known {
+		if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+			resp.RequestTime, resp.ResponseTime = date, date
+		}
+	}
+	f := m.policy(name).Freshness(resp)
+	if !known {
+		f.FreshUntil, f.RevalidateUntil = time.Time{}, time.Time{}
+	}
+	return f
+}

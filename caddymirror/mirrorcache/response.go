@@ -33,8 +33,7 @@ func (f *fields) result(r result) result {
 // the mount gives it.
 func (m *Mount) responseFields(meta *diskcache.Meta, at time.Time, as representation) *fields {
 	resp := stored(meta, at)
-	p := m.policy(as.name)
-	f := &fields{mount: m.serial, response: true, status: resp.Status, life: p.Freshness(resp), etag: meta.Get("Etag")}
+	f := &fields{mount: m.serial, response: true, status: resp.Status, life: m.life(as.name, resp), etag: meta.Get("Etag")}
 	if resp.Header["Content-Type"] != nil {
 		f.contentType = meta.Get("Content-Type")
 	}

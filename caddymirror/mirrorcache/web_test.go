@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
 )
 
 // web is an upstream whose answers a test gives.
@@ -623,4 +625,23 @@ func TestWebVariantsStay(t *testing.T) {
 	u.set(give(500, ""))
 	ask("c/d", "one for c/d")
 	ask("a/b", "two for a/b")
+}
+
+// TestWebUnconfirmed: an entry of which it is not known when it was confirmed is asked for,
+// and serves if that fails.
+func TestWebUnconfirmed(t *testing.T) {
+	s, u := newWeb(t, "", give(200, "one", `Etag: "1"`, "Cache-Control: max-age=3600"))
+	s.ask(t, "GET", "/w/f")
+	s.settle(t)
+	e, ok := s.h.Mounts[0].cache.Open().Get(s.h.Mounts[0].key("f"))
+	if !ok {
+		t.Fatal("it is not cached")
+	}
+	defer e.Close()
+	e.Refresh(diskcache.Freshness{})
+	u.set(give(500, "broken"))
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit; ttl=-")
+	u.set(give(200, "one", `Etag: "1"`, "Cache-Control: max-age=3600"))
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "fwd=stale; fwd-status=304")
+	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit")
 }
