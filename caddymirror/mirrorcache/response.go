@@ -48,7 +48,7 @@ func (m *Mount) responseFields(meta *diskcache.Meta, at time.Time, as representa
 	f.setModified(meta.ModTime)
 	f.date = "" // that of the response is sent
 	f.behind = resp.Header["Cache-Status"]
-	if d := p.Directives(resp.Header); m.lifetimes.mirror && !d.NoStore && !d.Private && meta.Get(noteUser) == "" {
+	if d := m.policy(as.name).Directives(resp.Header); m.lifetimes.mirror && !d.NoStore && !d.Private && meta.Get(noteUser) == "" {
 		f.cacheControl = ccVolatile
 		switch {
 		case !f.ok():

@@ -17,7 +17,7 @@ import (
 
 // serveWeb answers a request for what an HTTP upstream has. rest is as for serve.
 func (m *Mount) serveWeb(w http.ResponseWriter, r *http.Request, rest string) error {
-	if l, ok := m.origins[0].upstream.(looper); ok && l.Looped(r.Header["Via"]) {
+	if m.looped(r.Header["Via"]) {
 		return m.fail(w, r, object{status: statusAway}, fmt.Errorf("%w: the request has been here before", origin.ErrLoop))
 	}
 	q, ok := m.webQuestion(r, rest)
@@ -41,6 +41,19 @@ func (m *Mount) serveWeb(w http.ResponseWriter, r *http.Request, rest string) er
 		return m.fail(w, r, object{result: resultHit, status: statusCooldown}, fs.ErrNotExist)
 	}
 	return m.respond(w, r, &o, representation{name: q.name})
+}
+
+// looped reports whether a request comes from an origin of the mount.
+func (m *Mount) looped(via []string) bool {
+	if len(via) == 0 {
+		return false
+	}
+	for _, src := range m.origins {
+		if l, ok := src.upstream.(looper); ok && l.Looped(via) {
+			return true
+		}
+	}
+	return false
 }
 
 // tooYoung reports whether an object is of a version that is not offered yet.
