@@ -11,8 +11,8 @@ GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -trimpath -tags=nobadger,nomysql,n
 export GOFLAGS
 
 # Packages without Caddy's standard modules: quick to build with -race.
-LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs breaker check diskcache format freshness httpcond origin panics process repo sandbox step upstream)
-MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command directive gate job mirror mirrorcache mirrorpages program releaser syncer)
+LEAVES := ./examples/... $(patsubst %,./caddymirror/%/...,accept afs breaker check diskcache freshness httpcond panics process repo sandbox step upstream)
+MODULES := ./caddymirror ./cmd/... $(patsubst %,./caddymirror/%/...,caddyafs command directive format gate job mirror mirrorcache mirrorpages origin program releaser syncer)
 
 # Debian's names of what the tests run: a C compiler for the race detector,
 # the clients and repository tools of test/clients, what builds wheels, a file system that can hang,
