@@ -63,7 +63,11 @@ func (m *Mount) find(ctx context.Context, q question) (object, error) {
 		if client.OnlyIfCached {
 			return object{result: resultError, status: statusOnlyCached}, errNotCached
 		}
-		return m.bypass(ctx, q)
+		o, err := m.bypass(ctx, q)
+		if old, ok := m.lastResort(ctx, c, q, o, err); ok {
+			return old, nil
+		}
+		return o, err
 	}
 	e, ok := m.get(c, &q)
 	if !ok {
@@ -92,6 +96,29 @@ func (m *Mount) find(ctx context.Context, q question) (object, error) {
 		return object{result: resultError, status: statusOnlyCached}, errNotCached
 	}
 	return m.stale(ctx, c, e, q, use)
+}
+
+// lastResort is an entry for a request that went past the cache, since the upstream's last
+// answer was not to be stored, if the upstream fails now. It closes o then.
+func (m *Mount) lastResort(ctx context.Context, c *diskcache.Cache, q question, o object, err error) (object, bool) {
+	away := errors.Is(err, origin.ErrAway) || err == nil && m.web && freshness.Failed(statusOf(o.meta()))
+	if !away || c == nil || !m.web {
+		return object{}, false
+	}
+	e, ok := m.get(c, &q)
+	if !ok {
+		return object{}, false
+	}
+	if use, _ := m.use(ctx, e, &q); use == freshness.MustAsk {
+		e.Close()
+		return object{}, false
+	}
+	old, ok := m.asItIs(ctx, e)
+	if ok && err == nil {
+		old.status = strings.Replace(old.status, "origin-away", "origin-status-"+strconv.Itoa(statusOf(o.meta())), 1)
+		o.close()
+	}
+	return old, ok
 }
 
 // verdict is what the origin says of a stale entry.
