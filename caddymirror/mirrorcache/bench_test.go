@@ -109,3 +109,28 @@ func BenchmarkHitNegotiated(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkHitUpstream is a hit of what an HTTP upstream has answered with a dozen fields.
+func BenchmarkHitUpstream(b *testing.B) {
+	u := httptest.NewServer(give(200, strings.Repeat("x", 4<<10), `Etag: "5f0c"`, "Cache-Control: public, max-age=3600", "Content-Type: text/html",
+		"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT", "Vary: Accept", "X-PyPI-Last-Serial: 1", "X-Frame-Options: deny", "X-XSS-Protection: 1",
+		"X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'", "Referrer-Policy: origin", "Link: <a>", "Link: <b>"))
+	defer u.Close()
+	s := newSite(b, `{"prefix": "/w", "origins": [{"origin": "http", "upstreams": ["`+u.URL+`"]}]}`)
+	s.ask(b, "GET", "/w/simple/p/", "Accept: text/html").wantStatus(b, 200)
+	s.settle(b)
+	r := httptest.NewRequest(http.MethodGet, "/w/simple/p/", nil)
+	r.Header.Set("Accept", "text/html")
+	w := &discard{http.Header{}}
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		if err := s.h.ServeHTTP(w, r, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if got := w.h.Get("Cache-Status"); got != statusHit {
+		b.Fatal(got)
+	}
+}

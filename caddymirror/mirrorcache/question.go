@@ -81,8 +81,11 @@ func rawBelow(u *url.URL, rest string) (raw string, ok bool) {
 	raw = u.EscapedPath()
 	for n := elements(cleanPath(u.Path)) - elements(rest); n > 0; n-- {
 		raw = strings.TrimLeft(raw, "/")
-		_, raw, _ = strings.Cut(raw, "/")
-		raw = "/" + raw
+		if at := strings.IndexByte(raw, '/'); at >= 0 {
+			raw = raw[at:]
+		} else {
+			raw = ""
+		}
 	}
 	raw = strings.TrimPrefix(raw, "/")
 	if !strings.Contains(raw, ".") && !strings.Contains(raw, "%2") {
@@ -162,7 +165,14 @@ func (m *Mount) get(c *diskcache.Cache, q *question) (*diskcache.Entry, bool) {
 // name.
 func answers(meta *diskcache.Meta, q *question) bool {
 	fields := meta.Header[noteVary]
-	return len(fields) == 0 || meta.Get(noteVariant) == freshness.VariantKey(fields, q.sent())
+	if len(fields) == 0 {
+		return true
+	}
+	sameAccept := q.ask.Accept == meta.Get(noteAccept) || !slices.Contains(fields, "accept")
+	if sameAccept && !slices.Contains(fields, "authorization") {
+		return true // nothing else differs: acceptEncoding does not
+	}
+	return meta.Get(noteVariant) == freshness.VariantKey(fields, q.sent())
 }
 
 // variantKey is the key of the variant that answers a question, by the fields that the first
