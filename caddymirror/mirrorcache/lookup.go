@@ -71,6 +71,9 @@ func (m *Mount) find(ctx context.Context, q question) (object, error) {
 	}
 	e, ok := m.get(c, &q)
 	if !ok {
+		if m.unstored.has(q.key) { // as a variant
+			return m.bypass(ctx, q)
+		}
 		if err := m.known(ctx, q.key); err != nil {
 			return object{result: resultHit, status: statusHit}, err
 		}

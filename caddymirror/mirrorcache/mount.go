@@ -421,10 +421,12 @@ func within(pattern, name string) bool {
 
 func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.group, Name: name} }
 
-// forget drops what is known of names and directories.
+// forget drops what is known of names, but for what is in the cache.
 func (m *Mount) forget() {
 	m.facts.clear()
 	m.unstored.keys.Purge()
+	m.guards.objects.Purge()
+	m.parts.names.Purge()
 	if m.plans != nil {
 		m.plans.kept.Purge()
 	}

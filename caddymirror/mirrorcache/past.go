@@ -22,11 +22,17 @@ func (m *Mount) enter(open func() (origin.Body, error)) (origin.Body, error) {
 		m.past.Add(-1)
 		return nil, fmt.Errorf("%w: %d clients read past the cache", origin.ErrBusy, maxPast)
 	}
+	entered := false
+	defer func() {
+		if !entered { // it may have panicked, too
+			m.past.Add(-1)
+		}
+	}()
 	b, err := open()
 	if err != nil {
-		m.past.Add(-1)
 		return nil, err
 	}
+	entered = true
 	return &passed{b, m}, nil
 }
 
