@@ -454,12 +454,29 @@ func freeAddrs(t testing.TB, n int) []string {
 	t.Helper()
 	var addrs []string
 	for range n {
+		addrs = append(addrs, FreeAddr(t))
+	}
+	return addrs
+}
+
+// given are the addresses that FreeAddr has returned.
+var given sync.Map
+
+// FreeAddr is a host and port on the loopback interface that nothing listens on. It
+// returns none twice: a second Caddy would share the port with the first (SO_REUSEPORT),
+// and each get some of the connections.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	for {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatalf("finding a free port: %v", err)
 		}
-		defer l.Close() // only when all are found
-		addrs = append(addrs, l.Addr().String())
+		addr := l.Addr().String()
+		_, known := given.LoadOrStore(addr, nil)
+		l.Close()
+		if !known {
+			return addr
+		}
 	}
-	return addrs
 }

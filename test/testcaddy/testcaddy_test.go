@@ -114,3 +114,15 @@ func TestThreadStates(t *testing.T) {
 		t.Errorf("states %q of no process", states)
 	}
 }
+
+// TestFreeAddr: no two servers of parallel tests share a port.
+func TestFreeAddr(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 2000 {
+		addr := FreeAddr(t)
+		if seen[addr] {
+			t.Fatalf("%s was returned twice", addr)
+		}
+		seen[addr] = true
+	}
+}

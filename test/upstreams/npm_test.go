@@ -52,7 +52,7 @@ var npmPackages = []string{"@scope/first", "second", "third"}
 func startNpm(t *testing.T) (u upstream, want map[string][]byte) {
 	t.Helper()
 	program := verdaccioProgram(t)
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), testcaddy.FreeAddr(t)
 	config := "storage: ./storage\nauth:\n  htpasswd:\n    file: ./htpasswd\nlogs:\n  - {type: stdout, format: json, level: warn}\n" +
 		"packages:\n  '**':\n    access: $all\n    publish: $all\n"
 	file := filepath.Join(dir, "config.yaml")

@@ -78,14 +78,3 @@ func (p *process) stop() {
 	p.cmd.Wait() // it was killed
 	p.cmd = nil
 }
-
-// freeAddr is a port of the loopback interface that nothing listens on.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}

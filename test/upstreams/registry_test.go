@@ -24,7 +24,7 @@ import (
 func registryWorld(t *testing.T, redirect bool) world {
 	t.Helper()
 	testcaddy.Need(t, "docker-registry", "skopeo")
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), testcaddy.FreeAddr(t)
 	storage := filepath.Join(dir, "storage")
 	if err := os.Mkdir(storage, 0o755); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func startNginxTLS(t testing.TB, tree string, cert faulty.Certificate, server ..
 func nginx(t testing.TB, tree, scheme, listen string, server ...string) upstream {
 	t.Helper()
 	testcaddy.Need(t, "nginx")
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), testcaddy.FreeAddr(t)
 	config := strings.NewReplacer("{DIR}", dir, "{ADDR}", addr, "{TREE}", tree, "{LISTEN}", listen, "{SERVER}", strings.Join(server, "\n\t\t")).Replace(nginxConfig)
 	file := filepath.Join(dir, "config")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {

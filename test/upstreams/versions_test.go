@@ -75,7 +75,7 @@ func TestVersions(t *testing.T) {
 	for i, b := range backs {
 		mounts = append(mounts, mount(fmt.Sprintf("/%d", i), b.url, "ttl 1h;"+b.options))
 	}
-	addr := freeAddr(t)
+	addr := testcaddy.FreeAddr(t)
 	srv := startMirror(t, secureSite("path "+t.TempDir(), addr, cert, mounts...))
 	for _, f := range fronts(t, srv, addr, cert) {
 		for i, b := range backs {
