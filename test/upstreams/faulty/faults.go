@@ -347,17 +347,17 @@ func Part(contentRange string) Fault {
 
 // Bomb answers with a body of few bytes that are size bytes once they are decoded.
 func Bomb(size int64) Fault {
+	const member = 16 << 20
+	var one bytes.Buffer
+	z := gzip.NewWriter(&one)
+	z.Write(make([]byte, member))
+	z.Close()
+	body := bytes.Repeat(one.Bytes(), int(size/member))
 	return func(x *Exchange) bool {
-		const member = 16 << 20
-		var one bytes.Buffer
-		z, _ := gzip.NewWriterLevel(&one, gzip.BestCompression)
-		z.Write(make([]byte, member))
-		z.Close()
-		a := Answer{http.StatusOK, http.Header{
+		return x.SendAll(Answer{http.StatusOK, http.Header{
 			"Content-Encoding": {"gzip"}, "Content-Type": {"text/plain"}, "Vary": {"Accept-Encoding"},
 			"Etag": {`"bomb"`}, "Cache-Control": {"max-age=600"},
-		}, bytes.Repeat(one.Bytes(), int(size/member))}
-		return x.SendAll(a)
+		}, body})
 	}
 }
 
