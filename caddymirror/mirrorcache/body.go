@@ -89,6 +89,9 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 const (
 	soon   = 2 * time.Second
 	glance = 300 * time.Millisecond
+
+	// enough is when the speed is known: a crowd that has just come delays the fill, too.
+	enough = time.Second
 )
 
 // readSoon reads bytes that are far ahead of the fill, if those come soon.
@@ -104,7 +107,7 @@ func (b *body) readSoon(ctx context.Context, p []byte, off int64) (int, error) {
 		}
 		took, came := time.Since(start), b.fill.Published()-had
 		left := off - b.fill.Published()
-		if took > soon || float64(left)*took.Seconds() > float64(came)*(soon-took).Seconds() {
+		if took > soon || took > enough && float64(left)*took.Seconds() > float64(came)*(soon-took).Seconds() {
 			b.waited = true
 			return 0, errElsewhere
 		}
@@ -184,7 +187,7 @@ func (b *body) copyRange(ctx context.Context, w io.Writer, off, n int64) (int64,
 	if b.entry != nil && b.entry.Bytes() != nil {
 		return b.copyMemory(w, off, n)
 	}
-	buf := buffer()
+	buf := buffer(maxSent)
 	defer putBuffer(buf)
 	begin := off
 	for n != 0 {

@@ -14,6 +14,10 @@ const (
 	// Each read and each write costs something, whatever its size.
 	largeSize = 512 << 10
 	maxLarge  = 64
+
+	// maxSent is how many of them may be used to send: the others are for fills, which
+	// must go on before the hundreds that follow them.
+	maxSent = 48
 )
 
 var (
@@ -22,9 +26,10 @@ var (
 	largeUsed    atomic.Int64
 )
 
-// buffer is what a body is to be copied through. putBuffer must follow.
-func buffer() []byte {
-	if largeUsed.Add(1) <= maxLarge {
+// buffer is what a body is to be copied through: a large one, unless most are used.
+// putBuffer must follow.
+func buffer(most int64) []byte {
+	if largeUsed.Add(1) <= most {
 		return largeBuffers.Get().(*[largeSize]byte)[:]
 	}
 	largeUsed.Add(-1)

@@ -13,22 +13,26 @@ func TestBuffers(t *testing.T) {
 	var taken [][]byte
 	for n := range maxLarge + 10 {
 		want := largeSize
-		if n >= maxLarge {
+		if n >= maxSent {
 			want = bufferSize
 		}
-		buf := buffer()
+		buf := buffer(maxSent)
 		if len(buf) != want {
 			t.Errorf("buffer %d has %d bytes, want %d", n, len(buf), want)
 		}
 		taken = append(taken, buf)
 	}
+	if n := len(buffer(maxLarge)); n != largeSize {
+		t.Errorf("for a fill: %d bytes, where none is left to send", n)
+	}
+	largeUsed.Add(-1)
 	for _, buf := range taken {
 		putBuffer(buf)
 	}
 	if n := largeUsed.Load(); n != 0 {
 		t.Errorf("%d large buffers are in use, and none is", n)
 	}
-	if n := len(buffer()); n != largeSize {
+	if n := len(buffer(maxSent)); n != largeSize {
 		t.Errorf("after all were given back: %d bytes", n)
 	}
 	largeUsed.Store(0)

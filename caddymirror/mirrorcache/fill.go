@@ -134,7 +134,7 @@ func pump(f io.Writer, remote origin.Body) error {
 		}
 		if got == bufferSize && got == len(buf) { // it comes fast
 			putBuffer(buf)
-			buf = buffer()
+			buf = buffer(maxLarge)
 		}
 	}
 }

@@ -255,6 +255,28 @@ func TestWebCollapses(t *testing.T) {
 	}
 }
 
+// TestWebSlowStart: a fill that does not get on at first, since a crowd has just come, is
+// still waited for.
+func TestWebSlowStart(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 1<<16)
+	s, u := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") == "" {
+			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+			w.Header().Set("Etag", `"1"`)
+			_, _ = io.WriteString(w, body[:1000])
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(600 * time.Millisecond)
+			_, _ = io.WriteString(w, body[1000:])
+			return
+		}
+		give(200, body, `Etag: "1"`)(w, r)
+	})
+	s.ask(t, "GET", "/w/f", "Range: bytes=1000000-1000009").want(t, 206, []byte(body[1000000:1000010]), "")
+	if n := len(u.requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // TestWebRules: what the mount says of paths goes before what the upstream says.
 func TestWebRules(t *testing.T) {
 	const rules = `, "ttls": [{"match": ["*.json"], "for": "1h"}], "pass": ["/live"], "ignore_query": ["*.tgz"]`
