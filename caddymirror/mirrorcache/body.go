@@ -87,7 +87,7 @@ func (b *body) readCached(ctx context.Context, p []byte, off int64) (int, error)
 // request that they do not need spares the upstream: for as long as the fill goes on so fast
 // that they come soon. How fast that is, is looked at after each glance.
 const (
-	soon   = 2 * time.Second
+	soon   = 3 * time.Second
 	glance = 300 * time.Millisecond
 
 	// enough is when the speed is known: a crowd that has just come delays the fill, too.

@@ -39,7 +39,7 @@ func (m *Mount) revalidate(ctx context.Context, c *diskcache.Cache, e *diskcache
 func (m *Mount) checkOf(ctx context.Context, key string, q *question) string {
 	name := m.now(ctx, key)
 	if q.ask.Authorization != "" {
-		name += variantMark + q.ask.Authorization
+		name += variantMark + variantMark + q.ask.Authorization // no key has two in a row
 	}
 	return name
 }

@@ -51,6 +51,11 @@ func (m *Mount) passMethod(w http.ResponseWriter, r *http.Request, q question) e
 	if !ok {
 		return m.refuseMethod(w, r)
 	}
+	if m.past.Add(1) > maxPast { // before it has an effect
+		m.past.Add(-1)
+		return m.fail(w, r, object{status: statusBusy}, fmt.Errorf("%w: %d clients read past the cache", origin.ErrBusy, maxPast))
+	}
+	defer m.past.Add(-1)
 	reply, err := p.Pass(r.Context(), origin.PassRequest{
 		Method: r.Method, Name: q.ask.Name, Header: r.Header, Authorization: q.ask.Authorization, Via: r.Header["Via"],
 		Body: r.Body, Size: r.ContentLength,

@@ -128,9 +128,13 @@ func (m *Mount) sendDecoded(w http.ResponseWriter, r *http.Request, o *object) {
 		defer origin.Recover(m.log, "read", &err)
 		_, err = b.copyRange(r.Context(), pw, 0, -1)
 	}()
-	sent, err := decode(&client{w: w, r: r}, pr, &b.meta)
-	pr.CloseWithError(io.ErrClosedPipe)
-	<-copied
+	sent, err := func() (int64, error) {
+		defer func() { // after a panic, too
+			pr.CloseWithError(io.ErrClosedPipe)
+			<-copied
+		}()
+		return decode(&client{w: w, r: r}, pr, &b.meta)
+	}()
 	m.metrics.bytes(b).Add(float64(sent))
 	if errors.Is(err, upstream.ErrLying) {
 		m.discard(b)
