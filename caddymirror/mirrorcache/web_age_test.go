@@ -105,7 +105,7 @@ func TestWebHeadCold(t *testing.T) {
 			t.Errorf("%s: %q and %q", name, h.header.Get(name), g.header.Get(name))
 		}
 	}
-	if asked := u.requests(); len(asked) != 2 || asked[0].Method != "HEAD" {
+	if asked := u.requests(); len(asked) != 2 || asked[0].Method != http.MethodHead {
 		t.Errorf("%v", asked)
 	}
 	u.set(give(404, "no"))
