@@ -167,6 +167,9 @@ func (m *Mount) setFields(to http.Header, o *object, f *fields, class format.Cla
 	}
 	h := newHeader(to, n)
 	h.set("Content-Type", f.contentType)
+	if f.contentType == "" {
+		to["Content-Type"] = nil // or net/http would guess, by a part of it even
+	}
 	h.set("Content-Encoding", f.contentEncoding)
 	h.set("Content-Length", f.contentLength)
 	h.set("Etag", f.etag)

@@ -156,12 +156,16 @@ func (m *Mount) instead(ctx context.Context, o *object) (object, bool) {
 
 // respondOther answers with a response of another status than 200.
 func (m *Mount) respondOther(w http.ResponseWriter, r *http.Request, o *object, f *fields, as representation) {
-	if f.status == http.StatusNoContent {
+	switch f.status {
+	case http.StatusNoContent:
 		drop(w.Header(), "Content-Length", "Content-Type")
+	case http.StatusResetContent: // without content, whatever the upstream has sent (RFC 9110 section 15.3.6)
+		drop(w.Header(), "Content-Type")
+		w.Header().Set("Content-Length", "0")
 	}
 	w.WriteHeader(f.status)
 	switch {
-	case r.Method == http.MethodHead, f.status == http.StatusNoContent:
+	case r.Method == http.MethodHead, f.status == http.StatusNoContent, f.status == http.StatusResetContent:
 	case as.decoded:
 		m.sendDecoded(w, r, o)
 	default:

@@ -115,3 +115,28 @@ func TestWebHeadCold(t *testing.T) {
 		t.Errorf("%v", a)
 	}
 }
+
+// TestWebUntyped: of what the upstream says no media type, none is guessed.
+func TestWebUntyped(t *testing.T) {
+	s, _ := newWeb(t, "", func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Content-Type"] = nil
+		give(200, "x <html>", `Etag: "1"`, "Cache-Control: max-age=60")(w, r)
+	})
+	for _, fields := range [][]string{{"A: b"}, {"A: b"}, {"Range: bytes=2-"}} {
+		if a := s.ask(t, "GET", "/w/f", fields...); a.status/100 != 2 || a.header.Get("Content-Type") != "" {
+			t.Errorf("%d %v", a.status, a.header)
+		}
+		s.settle(t)
+	}
+}
+
+// TestWebReset: a 205 has no content.
+func TestWebReset(t *testing.T) {
+	s, _ := newWeb(t, "", give(205, "abc", "Cache-Control: max-age=60", "Content-Length: 3"))
+	for range 2 {
+		if a := s.ask(t, "GET", "/w/f"); a.status != 205 || len(a.body) > 0 || a.header.Get("Content-Length") != "0" {
+			t.Errorf("%d %q %v", a.status, a.body, a.header)
+		}
+		s.settle(t)
+	}
+}
