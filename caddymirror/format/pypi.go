@@ -194,6 +194,32 @@ func isProject(name string) bool {
 }
 
 // Interface guards
+// Ask implements [Asker]. Files are packed already. Of pages there are as many variants as
+// orders of media types, and not as clients.
+func (f *Pypi) Ask(name, accept string) (as, encoding string) {
+	if f.Class(name) == Immutable {
+		return "", "identity"
+	}
+	if dir, _, _ := strings.Cut(name, "/"); dir != simple {
+		return accept, "gzip"
+	}
+	types := pypi.Negotiate(accept)
+	if len(types) == 0 {
+		return accept, "gzip"
+	}
+	for i, t := range types {
+		types[i] = t + pypi.MediaType([]string{"", ";q=0.5", ";q=0.1"}[min(i, 2)])
+	}
+	return string(types[0]) + joined(types[1:]), "gzip"
+}
+
+func joined(types []pypi.MediaType) (s string) {
+	for _, t := range types {
+		s += ", " + string(t)
+	}
+	return s
+}
+
 // Published implements [Dated]: a file was last changed when it was uploaded.
 func (f *Pypi) Published(name string, header map[string][]string) (time.Time, bool) {
 	if f.Class(name) != Immutable || len(header["Last-Modified"]) == 0 {
@@ -206,6 +232,7 @@ func (f *Pypi) Published(name string, header map[string][]string) (time.Time, bo
 var (
 	_ Format    = (*Pypi)(nil)
 	_ Dated     = (*Pypi)(nil)
+	_ Asker     = (*Pypi)(nil)
 	_ Planner   = (*Pypi)(nil)
 	_ Inspector = (*Pypi)(nil)
 )

@@ -106,7 +106,7 @@ func (m *Mount) replace(c *diskcache.Cache, e *diskcache.Entry, g *got) {
 	m.dates.note(key.Name, e.Meta(), time.Now())
 	q := question{name: m.nameOf(key.Name), key: key.Name, ask: origin.Request{Name: key.Name}}
 	if m.web {
-		q.ask = again(key.Name, e.Meta(), g.ask.Authorization)
+		q.ask = m.again(key.Name, e.Meta(), g.ask.Authorization)
 	}
 	f, begun := c.Fill(key)
 	defer f.Leave()

@@ -91,7 +91,7 @@ func (m *Mount) guard(ctx context.Context, e *diskcache.Entry, g *got) *got {
 // lookFurther asks for an object past the caches of the upstream, and of the next ones. It
 // is nil if none has one that is not older than an entry.
 func (m *Mount) lookFurther(ctx context.Context, e *diskcache.Entry, authorization string) *got {
-	ask := again(e.Key().Name, e.Meta(), authorization)
+	ask := m.again(e.Key().Name, e.Meta(), authorization)
 	ask.Refresh = true
 	n := 1
 	if s, ok := m.origins[0].upstream.(interface{ Servers() int }); ok {

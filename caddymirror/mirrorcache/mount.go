@@ -150,6 +150,7 @@ type Mount struct {
 	plans          *plans           // nil if the format has none
 	inspector      format.Inspector // nil if the format is none
 	dated          format.Dated     // nil if there is no cooldown
+	asks           *asks            // nil if the format does not say
 	precompressors map[string]encode.Precompressed
 	listings       *listings
 	facts          *facts
@@ -351,6 +352,9 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 	}
 	if m.web {
 		m.plans = nil // formats know files, so far
+		if a, ok := m.format.(format.Asker); ok {
+			m.asks = newAsks(a)
+		}
 	} else {
 		m.inspector, _ = m.format.(format.Inspector)
 	}

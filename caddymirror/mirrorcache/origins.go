@@ -70,7 +70,7 @@ func (m *Mount) fetchAgain(ctx context.Context, key string, meta *diskcache.Meta
 	n = max(n, 0)
 	ask := origin.Request{Name: key}
 	if m.web {
-		ask = again(key, meta, authorization)
+		ask = m.again(key, meta, authorization)
 	}
 	if statusOf(meta) == http.StatusOK { // a 304 says nothing of others (RFC 9110 section 13.2.1)
 		ask.Have = &origin.Have{Validator: strings.TrimPrefix(meta.Validator, m.origins[n].tag), Header: fieldsIn(meta)}
@@ -121,7 +121,7 @@ func (m *Mount) reopen(ctx context.Context, b *body, offset, n int64) (origin.Bo
 		}
 		ask := origin.Request{Name: b.key}
 		if m.web {
-			ask = again(b.key, meta, b.authorization)
+			ask = m.again(b.key, meta, b.authorization)
 		}
 		ask.Only, ask.Offset, ask.Length = only, offset, n
 		var reply origin.Reply

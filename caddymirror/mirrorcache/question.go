@@ -36,8 +36,9 @@ func treeQuestion(r *http.Request, name string) question {
 	return question{name: name, key: name, ask: origin.Request{Name: name}, head: r.Method == http.MethodHead, header: r.Header}
 }
 
-// acceptEncoding is what upstreams are asked for, whatever clients accept: so there is one
-// entry for all of them, and those that do not take it have it decoded.
+// acceptEncoding is what upstreams are asked for if the format does not say, whatever
+// clients accept: so there is one entry for all of them, and those that do not take it have
+// it decoded.
 const acceptEncoding = "gzip"
 
 // maxAccept bounds the Accept that is passed on, in bytes.
@@ -58,10 +59,11 @@ func (m *Mount) webQuestion(r *http.Request, rest string) (question, bool) {
 		name: strings.TrimPrefix(rest, "/"), head: r.Method == http.MethodHead, part: len(r.Header["Range"]) > 0, header: r.Header,
 		cacheControl: r.Header["Cache-Control"], pragma: r.Header["Pragma"],
 	}
-	q.ask = origin.Request{Name: raw, Accept: strings.Join(r.Header["Accept"], ", "), AcceptEncoding: acceptEncoding, Via: r.Header["Via"]}
+	q.ask = origin.Request{Name: raw, Accept: strings.Join(r.Header["Accept"], ", "), Via: r.Header["Via"]}
 	if len(q.ask.Accept) > maxAccept {
 		q.ask.Accept = ""
 	}
+	q.ask.Accept, q.ask.AcceptEncoding = m.asks.of(q.name, q.ask.Accept)
 	q.key = raw
 	if r.URL.RawQuery != "" {
 		q.ask.Name += "?" + r.URL.RawQuery
@@ -170,7 +172,7 @@ func answers(meta *diskcache.Meta, q *question) bool {
 	}
 	sameAccept := q.ask.Accept == meta.Get(noteAccept) || !slices.Contains(fields, "accept")
 	if sameAccept && !slices.Contains(fields, "authorization") {
-		return true // nothing else differs: acceptEncoding does not
+		return true // nothing else differs: the encoding goes by the name
 	}
 	return meta.Get(noteVariant) == freshness.VariantKey(fields, q.sent())
 }
@@ -200,12 +202,13 @@ func (m *Mount) keepSeries(key string, meta *diskcache.Meta) {
 }
 
 // again is how an upstream is asked for what an entry is of, by somebody with this Authorization.
-func again(key string, meta *diskcache.Meta, authorization string) origin.Request {
+func (m *Mount) again(key string, meta *diskcache.Meta, authorization string) origin.Request {
 	name, _, _ := strings.Cut(key, variantMark)
 	if asked := meta.Get(noteAsked); asked != "" {
 		name = asked
 	}
-	return origin.Request{Name: name, Accept: meta.Get(noteAccept), AcceptEncoding: acceptEncoding, Authorization: authorization}
+	_, encoding := m.asks.of(m.nameOf(key), "")
+	return origin.Request{Name: name, Accept: meta.Get(noteAccept), AcceptEncoding: encoding, Authorization: authorization}
 }
 
 // nameOf is the name that the format knows an entry's object by.

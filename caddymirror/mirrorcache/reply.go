@@ -168,7 +168,7 @@ func (m *Mount) update(e *diskcache.Entry, g *got) bool {
 	}
 	p := m.policy(name)
 	now := p.Update(old, *notModified)
-	q := question{ask: again(key, meta, "")}
+	q := question{ask: m.again(key, meta, "")}
 	if p.Storable(q.rules(), now) != "" {
 		return false
 	}

@@ -667,3 +667,30 @@ func TestWebUnconfirmed(t *testing.T) {
 	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "fwd=stale; fwd-status=304")
 	s.ask(t, "GET", "/w/f").want(t, 200, []byte("one"), "hit")
 }
+
+// TestWebAsk: the format says how an upstream is asked: clients that want the same in other
+// words share an entry, and files are not packed once more.
+func TestWebAsk(t *testing.T) {
+	s, u := newWeb(t, `, "format": {"format": "pypi"}`, give(200, "page", "Vary: Accept, Accept-Encoding", `Etag: "1"`))
+	const json, html = "application/vnd.pypi.simple.v1+json", "application/vnd.pypi.simple.v1+html"
+	for _, accept := range []string{
+		json + ", " + html + ";q=0.1, text/html;q=0.01",
+		json + ", " + html + "; q=0.2, text/html; q=0.01, x/y;q=0.5",
+	} {
+		s.ask(t, "GET", "/w/simple/a/", "Accept: "+accept).want(t, 200, []byte("page"), "")
+		s.settle(t)
+	}
+	s.ask(t, "GET", "/w/simple/a/", "Accept: text/html").want(t, 200, []byte("page"), "fwd=uri-miss")
+	s.settle(t)
+	s.ask(t, "GET", "/w/packages/a.whl", "Accept: */*", "Accept-Encoding: gzip").want(t, 200, []byte("page"), "fwd=uri-miss")
+	asked := u.requests()
+	if len(asked) != 3 {
+		t.Fatalf("%d requests for 3 variants", len(asked))
+	}
+	if got := asked[0].Header.Get("Accept"); got != json+", "+html+";q=0.5, text/html;q=0.1" {
+		t.Errorf("asked for %s", got)
+	}
+	if h := asked[2].Header; h.Get("Accept-Encoding") != "identity" || h.Get("Accept") != "" {
+		t.Errorf("a file was asked for as %v", h)
+	}
+}
