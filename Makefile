@@ -34,9 +34,10 @@ PACKAGES += $(if $(shell command -v npm 2>/dev/null),,npm)
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# What jobs remember belongs to the sample: it goes with that, and another clone has its own.
 run: build sample ## serve Caddyfile.example on port 8080
 	MIRROR_WHEEL=$$(python3 -c 'import ensurepip, venv' 2>/dev/null && echo built || echo made) \
-		bin/caddy run --config $(CADDYFILE)
+		XDG_DATA_HOME=$(CURDIR)/bin/data bin/caddy run --config $(CADDYFILE)
 
 build: ## build bin/caddy
 	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/caddy ./cmd/caddy
