@@ -178,7 +178,7 @@ func (m *Mount) unmarshalOption(d *caddyfile.Dispenser, option string, from orig
 		if len(m.Hide) == 0 {
 			return d.ArgErr()
 		}
-		if err := checkHide(m.Hide); err != nil {
+		if err := checkPatterns("hide", m.Hide); err != nil {
 			return d.WrapErr(err)
 		}
 	case "precompressed":

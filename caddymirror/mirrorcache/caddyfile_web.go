@@ -1,8 +1,6 @@
 package mirrorcache
 
 import (
-	"path"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -48,22 +46,15 @@ func unmarshalLifetime(d *caddyfile.Dispenser, from origins, all *caddy.Duration
 	var l Lifetime
 	for n := d.CountRemainingArgs() - 1; n > 0; n-- {
 		d.NextArg()
-		if err := checkPattern(d, option); err != nil {
-			return err
-		}
 		l.Match = append(l.Match, d.Val())
+	}
+	if err := checkPatterns(option, l.Match); err != nil {
+		return d.WrapErr(err)
 	}
 	if err := origin.UnmarshalDuration(d, &l.For); err != nil {
 		return err
 	}
 	*some = append(*some, l)
-	return nil
-}
-
-func checkPattern(d *caddyfile.Dispenser, option string) error {
-	if _, err := path.Match(d.Val(), ""); err != nil {
-		return d.Errf("%s: pattern %q: %v", option, d.Val(), err)
-	}
 	return nil
 }
 
@@ -138,11 +129,10 @@ func patterns(d *caddyfile.Dispenser, into *[]string) error {
 	if d.CountRemainingArgs() == 0 {
 		return d.ArgErr()
 	}
-	for d.NextArg() {
-		if err := checkPattern(d, option); err != nil {
-			return err
-		}
-		*into = append(*into, d.Val())
+	words := d.RemainingArgs()
+	if err := checkPatterns(option, words); err != nil {
+		return d.WrapErr(err)
 	}
+	*into = append(*into, words...)
 	return nil
 }

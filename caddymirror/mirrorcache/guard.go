@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/unifiedmirrors/mirror/caddymirror/diskcache"
+	"github.com/unifiedmirrors/mirror/caddymirror/origin"
 )
 
 // An upstream with several servers, or caches of its own, may answer with an older version
@@ -94,7 +95,7 @@ func (m *Mount) lookFurther(ctx context.Context, e *diskcache.Entry, authorizati
 	ask := m.again(e.Key().Name, e.Meta(), authorization)
 	ask.Refresh = true
 	n := 1
-	if s, ok := m.origins[0].upstream.(interface{ Servers() int }); ok {
+	if s, ok := m.origins[0].upstream.(origin.Servers); ok {
 		n = s.Servers()
 	}
 	for ; ask.Skip < n; ask.Skip++ {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"slices"
 	"time"
 
@@ -69,11 +68,8 @@ const (
 
 // lifetimes are how long what upstreams answer is fresh.
 type lifetimes struct {
-	mirror      bool // policy mirror
-	ttl         []Lifetime
-	maxStale    []Lifetime
-	pass        []string
-	ignoreQuery []string
+	mirror bool       // policy mirror
+	ttl    []Lifetime // the mount's TTLs, and its TTL if that is configured
 }
 
 // provisionLifetimes checks what the mount says of lifetimes.
@@ -96,20 +92,15 @@ func (m *Mount) provisionLifetimes() error {
 	if err := m.checkMethods(); err != nil {
 		return err
 	}
-	m.lifetimes.maxStale, m.lifetimes.pass, m.lifetimes.ignoreQuery = m.MaxStales, m.Pass, m.IgnoreQuery
-	all := slices.Concat(m.Pass, m.IgnoreQuery)
 	for _, l := range slices.Concat(m.TTLs, m.MaxStales) {
 		if l.For < 0 {
 			return errors.New("a duration is negative")
 		}
-		all = append(all, l.Match...)
-	}
-	for _, pattern := range all {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return fmt.Errorf("pattern %q: %w", pattern, err)
+		if err := checkPatterns("lifetime", l.Match); err != nil {
+			return err
 		}
 	}
-	return nil
+	return errors.Join(checkPatterns("pass", m.Pass), checkPatterns("ignore_query", m.IgnoreQuery))
 }
 
 // Lifetime is a duration for some paths.
@@ -131,16 +122,13 @@ func find(all []Lifetime, name string) (time.Duration, bool) {
 	return 0, false
 }
 
-func (l *lifetimes) passes(name string) bool       { return matchAny(l.pass, name) }
-func (l *lifetimes) ignoresQuery(name string) bool { return matchAny(l.ignoreQuery, name) }
-
 // targets are the targeted fields that the cache obeys (RFC 9213).
 var targets = []string{freshness.CDNCacheControl}
 
 // policy is how responses of this name are cached.
 func (m *Mount) policy(name string) freshness.Policy {
 	p := freshness.Policy{IgnoreClients: m.lifetimes.mirror, Targets: targets, MaxStale: freshness.Forever}
-	if d, ok := find(m.lifetimes.maxStale, name); ok {
+	if d, ok := find(m.MaxStales, name); ok {
 		p.MaxStale = d
 	} else if m.MaxStale != 0 {
 		p.MaxStale = time.Duration(m.MaxStale)
@@ -166,14 +154,8 @@ func (m *Mount) policy(name string) freshness.Policy {
 
 // stored is the response that an entry has.
 func stored(meta *diskcache.Meta, at time.Time) freshness.Response {
-	header := make(http.Header, len(meta.Header))
-	for name, values := range meta.Header {
-		if name[0] != ':' {
-			header[name] = values
-		}
-	}
 	return freshness.Response{
-		Status: statusOf(meta), Header: header,
+		Status: statusOf(meta), Header: fieldsIn(meta),
 		RequestTime: at.Add(-delayOf(meta)), ResponseTime: at,
 	}
 }

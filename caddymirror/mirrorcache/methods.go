@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -67,11 +68,7 @@ func (m *Mount) passMethod(w http.ResponseWriter, r *http.Request, q question) e
 	m.invalidate(r, &q, &reply)
 	meta := m.describe(&q, &got{Reply: reply, src: m.origins[0]})
 	h := w.Header()
-	for name, values := range meta.Header {
-		if name[0] != ':' {
-			h[name] = values
-		}
-	}
+	maps.Copy(h, fieldsIn(&meta))
 	if meta.Size >= 0 && reply.Response.Status != http.StatusNoContent {
 		h.Set("Content-Length", strconv.FormatInt(meta.Size, 10))
 	}
@@ -117,7 +114,7 @@ func (m *Mount) invalidate(r *http.Request, q *question, reply *origin.Reply) {
 	}
 	for _, u := range freshness.Invalidated(r.Method, target, resp) {
 		key := strings.TrimPrefix(u.EscapedPath(), "/")
-		if u.RawQuery != "" && !m.lifetimes.ignoresQuery(m.nameOf(key)) {
+		if u.RawQuery != "" && !matchAny(m.IgnoreQuery, m.nameOf(key)) {
 			key += "?" + u.RawQuery
 		}
 		_, _ = c.PurgeKey(m.key(key)) // of several variants the first, and with it all
@@ -127,11 +124,9 @@ func (m *Mount) invalidate(r *http.Request, q *question, reply *origin.Reply) {
 
 // mountedHere is the target at the upstream that a URL is of.
 func (m *Mount) mountedHere(u *url.URL) (target string, ok bool) {
-	b, ok := m.origins[0].upstream.(interface {
-		Below(u *url.URL) (target string, ok bool)
-	})
+	s, ok := m.origins[0].upstream.(origin.Servers)
 	if !ok {
 		return "", false
 	}
-	return b.Below(u)
+	return s.Below(u)
 }

@@ -243,13 +243,13 @@ func (m *Mount) provision(ctx caddy.Context, app *mirror.App) error {
 	if m.RevalidateTimeout == 0 {
 		m.RevalidateTimeout = caddy.Duration(defaultRevalidateTimeout)
 	}
-	if m.TTL < 0 || m.MaxStale < 0 || m.RevalidateTimeout < 0 {
+	if m.TTL < 0 || m.MaxStale < 0 || m.RevalidateTimeout < 0 || m.Cooldown < 0 {
 		return errors.New("a duration is negative")
 	}
 	if m.IndexNames == nil {
 		m.IndexNames = []string{"index.html"}
 	}
-	if err := errors.Join(checkIndexNames(m.IndexNames), checkHide(m.Hide)); err != nil {
+	if err := errors.Join(checkIndexNames(m.IndexNames), checkPatterns("hide", m.Hide)); err != nil {
 		return err
 	}
 	if err := m.provisionOldNames(); err != nil {
@@ -290,10 +290,11 @@ func checkIndexNames(names []string) error {
 	return nil
 }
 
-func checkHide(patterns []string) error {
+// checkPatterns refuses patterns, as those of Hide, that are none.
+func checkPatterns(option string, patterns []string) error {
 	for _, pattern := range patterns {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return fmt.Errorf("hide pattern %q: %w", pattern, err)
+			return fmt.Errorf("%s pattern %q: %w", option, pattern, err)
 		}
 	}
 	return nil
@@ -347,18 +348,22 @@ func (m *Mount) loadModules(ctx caddy.Context) error {
 		return fmt.Errorf("module %T is not a format", mod)
 	}
 	m.formatName = mod.(caddy.Module).CaddyModule().ID.Name()
-	if p, ok := m.format.(format.Planner); ok {
-		m.plans = newPlans(p, m.hidden)
-	}
+	m.useFormat()
+	return m.loadPrecompressors(ctx)
+}
+
+// useFormat finds the abilities of the format. Plans and inspections are of files so far.
+func (m *Mount) useFormat() {
 	if m.web {
-		m.plans = nil // formats know files, so far
 		if a, ok := m.format.(format.Asker); ok {
 			m.asks = newAsks(a)
 		}
-	} else {
-		m.inspector, _ = m.format.(format.Inspector)
+		return
 	}
-	return m.loadPrecompressors(ctx)
+	if p, ok := m.format.(format.Planner); ok {
+		m.plans = newPlans(p, m.hidden)
+	}
+	m.inspector, _ = m.format.(format.Inspector)
 }
 
 func (m *Mount) loadPrecompressors(ctx caddy.Context) error {
@@ -425,20 +430,6 @@ func within(pattern, name string) bool {
 
 func (m *Mount) key(name string) diskcache.Key { return diskcache.Key{Group: m.group, Name: name} }
 
-// forget drops what is known of names, but for what is in the cache.
-func (m *Mount) forget() {
-	m.facts.clear()
-	m.unstored.keys.Purge()
-	m.guards.objects.Purge()
-	m.parts.names.Purge()
-	if m.plans != nil {
-		m.plans.kept.Purge()
-	}
-	if m.listings != nil {
-		m.listings.forgetAll()
-	}
-}
-
 // Status implements mirror.Mount.
 func (m *Mount) Status() mirror.MountStatus {
 	s := mirror.MountStatus{Prefix: m.Prefix, Format: m.formatName, Cache: m.Cache}
@@ -453,80 +444,4 @@ func (m *Mount) Status() mirror.MountStatus {
 		s.Origins = append(s.Origins, o.origin().Status())
 	}
 	return s
-}
-
-// Purge implements mirror.Mount.
-func (m *Mount) Purge(p, prefix string) (int, error) {
-	defer m.forget()
-	c := m.cache.Open()
-	if c == nil {
-		return 0, errors.New("cache is not open")
-	}
-	if m.web {
-		return m.purgeWeb(c, p, prefix)
-	}
-	switch {
-	case p == "" && prefix == "":
-		n, err := c.Purge(m.group, nil)
-		if _, ok := m.format.(format.Overlay); ok {
-			_, ferr := c.Purge(m.factsGroup(), nil)
-			err = errors.Join(err, ferr)
-		}
-		return n, err
-	case prefix != "":
-		prefix = strings.TrimPrefix(prefix, "/")
-		return c.Purge(m.group, func(name string) bool { return strings.HasPrefix(name, prefix) })
-	}
-	clean := cleanPath("/" + p)
-	if m.plans != nil {
-		if names := m.plans.names(clean[1:]); len(names) > 0 {
-			return m.purgeFiles(c, names)
-		}
-	}
-	if !strings.HasSuffix(clean, "/") {
-		return m.purgeFile(c, clean[1:])
-	}
-	// What is served for a directory are its index files.
-	names := make([]string, 0, len(m.IndexNames))
-	for _, index := range m.IndexNames {
-		names = append(names, path.Join(clean[1:], index))
-	}
-	return m.purgeFiles(c, names)
-}
-
-// purgeWeb removes what is of a path, whatever the query and variant, or of all below a
-// prefix.
-func (m *Mount) purgeWeb(c *diskcache.Cache, p, prefix string) (int, error) {
-	switch {
-	case p == "" && prefix == "":
-		return c.Purge(m.group, nil)
-	case prefix != "":
-		prefix = strings.TrimPrefix(prefix, "/")
-		return c.Purge(m.group, func(key string) bool { return strings.HasPrefix(m.nameOf(key), prefix) })
-	}
-	name := strings.TrimPrefix(cleanPath("/"+p), "/")
-	return c.Purge(m.group, func(key string) bool { return m.nameOf(key) == name })
-}
-
-func (m *Mount) purgeFiles(c *diskcache.Cache, names []string) (purged int, err error) {
-	for _, name := range names {
-		n, err := m.purgeFile(c, name)
-		purged += n
-		if err != nil {
-			return purged, err
-		}
-	}
-	return purged, nil
-}
-
-// purgeFile removes all that is served for a name: the file, and those that
-// lie beside it in other encodings.
-func (m *Mount) purgeFile(c *diskcache.Cache, name string) (int, error) {
-	purged, err := c.PurgeKey(m.key(name))
-	for _, p := range m.precompressors {
-		n, perr := c.PurgeKey(m.key(name + p.Suffix()))
-		purged += n
-		err = errors.Join(err, perr)
-	}
-	return purged, err
 }

@@ -85,22 +85,11 @@ func (m *Mount) fetchFrom(ctx context.Context, origins []source, ask origin.Requ
 	}
 	reply, src, rel, err := try(ctx, m, op, origins, func(src source) (origin.Reply, error) {
 		reply, err := src.origin().Fetch(ctx, ask)
-		// What only the first origin has seen says nothing of what another has.
-		reply.Unchanged = reply.Unchanged && (src.upstream != nil || src.tag == origins[len(origins)-1].tag)
+		// Only the origin that the entry is from can say so: that is the last one.
+		reply.Unchanged = reply.Unchanged && src.tag == origins[len(origins)-1].tag
 		return reply, err
 	})
 	return &got{reply, src, rel, ask}, err
-}
-
-// fieldsIn are the header fields among what is kept of an object.
-func fieldsIn(meta *diskcache.Meta) map[string][]string {
-	fields := make(map[string][]string, len(meta.Header))
-	for name, values := range meta.Header {
-		if name[0] != ':' {
-			fields[name] = values
-		}
-	}
-	return fields
 }
 
 // errVersion says that an origin has another version by now, or that there is

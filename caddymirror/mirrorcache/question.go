@@ -67,7 +67,7 @@ func (m *Mount) webQuestion(r *http.Request, rest string) (question, bool) {
 	q.key = raw
 	if r.URL.RawQuery != "" {
 		q.ask.Name += "?" + r.URL.RawQuery
-		if !m.lifetimes.ignoresQuery(q.name) {
+		if !matchAny(m.IgnoreQuery, q.name) {
 			q.key = q.ask.Name
 		}
 	}

@@ -30,6 +30,17 @@ const (
 	noteUser    = ":user"    // it is a user's, and not stored: the request had an Authorization
 )
 
+// fieldsIn are the header fields among what is kept of an object, without the notes.
+func fieldsIn(meta *diskcache.Meta) http.Header {
+	fields := make(http.Header, len(meta.Header))
+	for name, lines := range meta.Header {
+		if name[0] != ':' {
+			fields[name] = lines
+		}
+	}
+	return fields
+}
+
 func statusOf(meta *diskcache.Meta) int {
 	if n, err := strconv.Atoi(meta.Get(noteStatus)); err == nil {
 		return n
@@ -143,7 +154,7 @@ func (m *Mount) verify(q *question, g *got) error {
 	if freshness.Failed(g.Response.Status) {
 		return newFailure(g)
 	}
-	if m.lifetimes.passes(q.name) || g.Unframed || g.Response.Status == http.StatusPartialContent {
+	if matchAny(m.Pass, q.name) || g.Unframed || g.Response.Status == http.StatusPartialContent {
 		return errPass
 	}
 	why := m.policy(q.name).Storable(q.rules(), *g.Response)

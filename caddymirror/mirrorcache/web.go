@@ -49,7 +49,7 @@ func (m *Mount) looped(via []string) bool {
 		return false
 	}
 	for _, src := range m.origins {
-		if l, ok := src.upstream.(looper); ok && l.Looped(via) {
+		if s, ok := src.upstream.(origin.Servers); ok && s.Looped(via) {
 			return true
 		}
 	}
@@ -64,9 +64,6 @@ func (m *Mount) tooYoung(q *question, o *object) bool {
 	at, ok := m.dated.Published(q.name, o.meta().Header)
 	return ok && time.Since(at) < time.Duration(m.Cooldown)
 }
-
-// looper is an origin that knows its own requests when they come back.
-type looper interface{ Looped(via []string) bool }
 
 // webFailed is the status for an error of an upstream that has given no answer.
 func webFailed(h http.Header, err error) int {

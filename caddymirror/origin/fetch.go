@@ -49,13 +49,18 @@ type Request struct {
 	// Head says that no bytes are wanted.
 	Head bool
 
-	// What follows is for HTTP upstreams alone. Refresh asks for a response that no cache in
-	// between had. Via has the lines of that field of the client's request.
-	Accept, AcceptEncoding string
-	Authorization          string
-	Refresh                bool
-	Skip                   int // so many upstreams are passed over
-	Via                    []string
+	// What follows is for HTTP upstreams alone. Accept and AcceptEncoding are sent as they
+	// are. Authorization goes to the upstream's own host only.
+	Accept, AcceptEncoding, Authorization string
+
+	// Refresh asks for a response that no cache in between had.
+	Refresh bool
+
+	// Skip is how many upstreams are passed over.
+	Skip int
+
+	// Via has the lines of that field of the client's request.
+	Via []string
 }
 
 // Have is a version of an object.
